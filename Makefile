@@ -1,0 +1,54 @@
+# make demo   sets up and runs the main job on the lab          make test   sets up and runs every test
+# make check  formatting, lint, types, layers                   make lab    makes the lab's models again (minutes)
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
+
+.PHONY: demo test check lab lock clean
+
+demo: $(VENV)/.demo
+	@mkdir -p build && rm -rf build/demo
+	$(BIN)/assay watch examples/lab/checkpoints --base examples/lab/base --suite examples/lab/suite.yaml --once \
+	  --workspace build/demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: $(VENV)/.dev
+	$(BIN)/python examples/lab/make_lab.py
+
+# Pins for every platform, with hashes and without a registry's address; needs uv.
+lock:
+	uv pip compile pyproject.toml --group demo --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --upgrade -o requirements/demo.txt
+	uv pip compile pyproject.toml --extra llama --extra mlx --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --upgrade -o requirements/dev.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "assay needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "this Python lacks venv; install it (Debian: python3-venv) or name another: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The development set contains the demo's.
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@test -e $(VENV)/.dev || { echo "installing what the demo needs ..."; $(PIP) --require-hashes -r requirements/demo.txt; }
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing what the tests need ..."
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
