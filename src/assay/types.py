@@ -1,0 +1,217 @@
+"""The kernel: the few types that every other module speaks.
+
+Nothing here imports anything of assay's, and nothing here does any work. All types are immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+FinishReason: TypeAlias = Literal["stop", "length"]
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Raw(str):
+    """Text that is sent to the model untouched: no chat template, no role markers."""
+
+    __slots__ = ()
+
+
+# A plain string is one user message; the chat template is applied wherever the model has one.
+Prompt: TypeAlias = str | Raw | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """How to generate. The defaults are neutral: greedy, nothing cut, nothing penalised.
+
+    An engine that cannot honour an option that differs from its neutral value raises `UnsupportedOption`.
+
+    temperature: 0 is greedy. max_tokens: tokens generated at most. top_p: 1 is off. top_k: 0 is off.
+    repeat_penalty: 1 is off. stop: generation ends before the first of these. seed: None lets the engine choose.
+    logprobs: report each generated token's id and natural-log probability under the model, before sampling is shaped
+    by temperature or cut-offs.
+    """
+
+    temperature: float = 0.0
+    max_tokens: int = 512
+    top_p: float = 1.0
+    top_k: int = 0
+    repeat_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token: its id in the model's vocabulary and its natural-log probability (at most 0)."""
+
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one generation, and the engine's own time for it in seconds (queueing left out)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of generated text. Only the last one of a stream carries `finish_reason` and `usage`.
+
+    `tokens` is filled only where `GenerateOptions.logprobs` asked for it.
+    """
+
+    text: str
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer. `finish_reason` "length" means that it was cut off at `max_tokens`."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question. `reference` holds what scorers compare with (`target`, …); `group` is what tables show."""
+
+    id: str
+    prompt: Prompt
+    group: str = "all"
+    reference: Mapping[str, Json] = field(default_factory=dict)
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric's value for one answer: a boolean, or a number within `low` and `high`."""
+
+    metric: str
+    value: bool | float
+    low: float = 0.0
+    high: float = 1.0
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+FailureClass: TypeAlias = Literal["transient", "permanent", "refused", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFailure:
+    """Why there is no score. Never a zero in disguise: a failure is counted apart from wrong answers."""
+
+    metric: str
+    error_class: FailureClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What training wrote, as found: one adapter file and the configuration beside it.
+
+    `modified_ns` and `size` (bytes) are the file's as last seen; the weights' digest is known only once it is read.
+    """
+
+    run: str
+    iteration: int
+    weights: Path
+    config: Path
+    size: int
+    modified_ns: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.run} @{self.iteration}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor's shape and its safetensors dtype name (`F32`, `BF16`, …)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that was read and found whole, in a folder of our own where nobody overwrites it.
+
+    digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank.
+    scale: what the low-rank product is multiplied with (`lora_alpha / rank` in PEFT's terms).
+    layers: how many blocks, counted from the last, mlx-lm's configuration adapts (-1: all).
+    """
+
+    digest: str
+    weights: Path
+    rank: int
+    scale: float
+    layers: int
+    tensors: Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a local engine may use; None leaves it to the engine. Limits are in bytes, the context length in tokens."""
+
+    memory_limit: int | None = None
+    cache_limit: int | None = None
+    context_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One sample's result under one metric at one checkpoint: the atom of every table.
+
+    outcome: "scored" has a value; "failed" and "truncated" have none and are never counted as wrong.
+    iteration: 0 for the base, whose digest is "". value: a boolean metric's 0.0 or 1.0 where `boolean` is set.
+    """
+
+    run: str
+    checkpoint: str
+    iteration: int
+    digest: str
+    suite: str
+    group: str
+    sample: str
+    metric: str
+    outcome: Literal["scored", "failed", "truncated"]
+    value: float | None = None
+    boolean: bool = True
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a suite wants of a checkpoint: which groups should gain, which may not lose more than `tolerance`.
+
+    `tolerance` is a difference of group means (0.1 allows one lost of ten).
+    """
+
+    improve: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    tolerance: float = 0.0
