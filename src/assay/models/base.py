@@ -1,0 +1,136 @@
+"""What a model is: anything that streams text from a prompt.
+
+An engine implements `TextModel`; whole strings, callbacks and synchronous calls are derived from it here and in
+`assay.models.sync`. What only some engines can do is a small protocol of its own, asked for with `isinstance`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, fields
+from typing import Protocol, cast, runtime_checkable
+
+from assay.errors import GenerationError, UnsupportedOption
+from assay.types import Adapter, Chunk, Completion, GenerateOptions, Message, Prompt, Raw, Token
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Who answers.
+
+    name: the spec it was opened by. engine, engine_version: the library that runs it. identity: a digest of all that
+    decides its answers (engine and version, dtype, weights, tokenizer, chat template). declared: the identity is only
+    what a remote side says. adapter: the attached adapter's digest, None for the base. context_length: tokens of
+    prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
+    resident_adapters: how many adapters can be attached at once without loading the base again. options: the sampling
+    options, of `GenerateOptions`, that it honours.
+    """
+
+    name: str
+    engine: str
+    engine_version: str
+    identity: str
+    declared: bool = False
+    adapter: str | None = None
+    context_length: int | None = None
+    concurrency: int = 1
+    resident_adapters: int = 0
+    options: frozenset[str] = frozenset(f.name for f in fields(GenerateOptions))
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """Streams text from a prompt. Safe to use from many tasks of one event loop at once.
+
+    `stream` ends with a chunk that carries `finish_reason` and `usage`; closing or cancelling it stops the engine within
+    one token; an error raises `GenerationError`, which carries what had been generated.
+    """
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class RenderingModel(Protocol):
+    """Knows the exact text that its engine will see: the chat template is applied here, before generation."""
+
+    async def render(self, prompt: Prompt) -> str: ...
+
+
+@runtime_checkable
+class AdapterModel(Protocol):
+    """A base onto which adapters can be attached without loading it again.
+
+    `attach` returns a model bound to that adapter's digest: it names the digest on every request, so concurrent use of
+    several adapters can't race on a "current" one. Its `aclose` detaches it. Raises `AdapterMismatch` with every
+    differing key. `expect` announces adapters that will be attached soon, for engines that can load several only
+    together; it is a hint and may do nothing.
+    """
+
+    async def attach(self, adapter: Adapter) -> TextModel: ...
+
+    async def expect(self, adapters: Sequence[Adapter]) -> None: ...
+
+
+def messages_of(prompt: Prompt) -> tuple[Message, ...]:
+    """The prompt as messages; not for `Raw`."""
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    return tuple(prompt)
+
+
+async def rendered(model: TextModel, prompt: Prompt) -> str:
+    """The prompt as the model sees it; for one that can't tell, a canonical text that is unique to the prompt."""
+    if isinstance(model, RenderingModel):
+        return await model.render(prompt)
+    if isinstance(prompt, Raw):
+        return str(prompt)
+    pairs = [[m.role, m.content] for m in messages_of(prompt)]
+    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":"))
+
+
+def check_options(info: ModelInfo, options: GenerateOptions) -> None:
+    """Raise `UnsupportedOption` for each option that differs from its neutral value and that the engine lacks."""
+    neutral = GenerateOptions()
+    for name in (f.name for f in fields(options)):
+        if name == "max_tokens" or name in info.options:
+            continue
+        if getattr(options, name) != getattr(neutral, name):
+            raise UnsupportedOption(
+                f"the engine {info.engine!r} ({info.name}) cannot honour {name}={getattr(options, name)!r}; "
+                f"leave it out or choose another engine"
+            )
+
+
+async def complete(
+    model: TextModel,
+    prompt: Prompt,
+    options: GenerateOptions | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> Completion:
+    """The whole answer as one string. An `on_chunk` that raises stops the generation and releases the engine.
+
+    Raises `GenerationError` with the text so far if the stream breaks, also when it ends without a finish reason:
+    a connection that closed early is not an answer.
+    """
+    parts: list[str] = []
+    tokens: list[Token] = []
+    # TextModel promises an async iterator; engines write generators, whose prompt closing releases the engine.
+    stream = cast(AsyncGenerator[Chunk, None], model.stream(prompt, options or GenerateOptions()))
+    async with aclosing(stream) as chunks:
+        async for chunk in chunks:
+            parts.append(chunk.text)
+            tokens.extend(chunk.tokens)
+            if on_chunk is not None:
+                on_chunk(chunk)
+            if chunk.finish_reason is not None:
+                if chunk.usage is None:
+                    raise GenerationError("the last chunk carried no usage", partial="".join(parts))
+                return Completion("".join(parts), chunk.finish_reason, chunk.usage, tuple(tokens))
+    raise GenerationError("the stream ended without a finish reason", partial="".join(parts), error_class="transient")

@@ -1,0 +1,258 @@
+"""Any in-process engine as a `TextModel`: one thread per engine, a queue in front of it, cancellation between tokens.
+
+An engine (MLX, llama.cpp) is written as plain synchronous code, `LocalEngine`, and is only ever called from the one
+thread that loaded it: MLX binds its streams to their thread, and none of these libraries promises more. The event loop
+is never blocked. Requests wait their turn in order of arrival.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from assay.errors import AssayError, GenerationError
+from assay.models.base import ModelInfo, check_options
+from assay.types import Adapter, Chunk, GenerateOptions, Prompt
+
+T = TypeVar("T")
+
+
+class LocalEngine(Protocol):
+    """A synchronous engine. Every method, and the factory that made it, runs on one and the same thread.
+
+    `generate` takes text that `render` made, and the digest of a resident adapter or None for the bare base. Its
+    iterator yields as tokens come, ends with a chunk that carries `finish_reason` and `usage`, and stops the engine when it
+    is closed. `make_resident` is given every adapter that should be attached from now on, oldest first; what it leaves
+    out may be forgotten.
+    """
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def render(self, prompt: Prompt) -> str: ...
+
+    def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]: ...
+
+    def make_resident(self, adapters: Sequence[Adapter]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _EngineThread:
+    """A daemon thread that runs calls one after the other. A daemon: a hung engine must not hold the program's exit."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Run `function` on the thread; a cancelled caller abandons a call that has not begun."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        abandoned = threading.Event()
+
+        def settle(value: T | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)  # type: ignore[arg-type]  # None only where T admits it
+
+        def run() -> None:
+            if abandoned.is_set():
+                return
+            try:
+                value, error = function(), None
+            except BaseException as caught:  # carried to the caller, whatever it is
+                value, error = None, caught
+            _post(loop, settle, value, error)
+
+        self._calls.put(run)
+        try:
+            return await future
+        finally:
+            abandoned.set()
+
+    def post(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+
+    def stop(self) -> None:
+        self._calls.put(None)
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(function, *args)
+
+
+class LocalModel:
+    """A `TextModel`, `RenderingModel` and `AdapterModel` over a `LocalEngine`."""
+
+    def __init__(self, thread: _EngineThread, engine: LocalEngine) -> None:
+        self._thread = thread
+        self._engine = engine
+        self._info = engine.info
+        self._resident: dict[str, Adapter] = {}
+        self._attached: dict[str, int] = {}
+        self._rendered: dict[Prompt, str] = {}
+        self._closed = False
+
+    @classmethod
+    async def open(cls, factory: Callable[[], LocalEngine], name: str) -> LocalModel:
+        """Start the engine's thread and load the engine on it."""
+        thread = _EngineThread(f"engine {name}")
+        try:
+            return cls(thread, await thread.call(factory))
+        except BaseException:
+            thread.stop()
+            raise
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    async def render(self, prompt: Prompt) -> str:
+        """The prompt as the engine will see it. Rendered once: every checkpoint is asked the same prompts."""
+        key = prompt if isinstance(prompt, str) else tuple(prompt)
+        if isinstance(prompt, str) and type(prompt) is not str:
+            return await self._thread.call(lambda: self._engine.render(prompt))
+        if key not in self._rendered:
+            if len(self._rendered) >= 4096:
+                self._rendered.clear()
+            self._rendered[key] = await self._thread.call(lambda: self._engine.render(prompt))
+        return self._rendered[key]
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        return self.stream_with(prompt, options, None)
+
+    async def stream_with(self, prompt: Prompt, options: GenerateOptions, adapter: str | None) -> AsyncIterator[Chunk]:
+        """`stream` under the resident adapter with this digest, or under none."""
+        check_options(self._info, options)
+        if self._closed:
+            raise GenerationError(f"the model {self._info.name} is closed")
+        if adapter is not None and adapter not in self._attached:
+            raise GenerationError(f"the adapter {adapter[:12]} is not attached to {self._info.name}")
+        text = await self.render(prompt)
+        chunks: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
+        cancelled = threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            if cancelled.is_set():
+                return
+            sofar: list[str] = []
+            try:
+                iterator = self._engine.generate(text, options, adapter)
+                try:
+                    for chunk in iterator:
+                        sofar.append(chunk.text)
+                        _post(loop, chunks.put_nowait, chunk)
+                        if cancelled.is_set():
+                            return
+                finally:
+                    close = getattr(iterator, "close", None)
+                    if close is not None:
+                        close()
+            except AssayError as error:
+                if isinstance(error, GenerationError) and not error.partial:
+                    error.partial = "".join(sofar)
+                _post(loop, chunks.put_nowait, error)
+            except BaseException as error:
+                wrapped = GenerationError(
+                    f"{self._info.engine} failed: {type(error).__name__}: {error}", partial="".join(sofar)
+                )
+                wrapped.__cause__ = error
+                _post(loop, chunks.put_nowait, wrapped)
+            else:
+                _post(loop, chunks.put_nowait, None)
+
+        self._thread.post(run)
+        try:
+            while (item := await chunks.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            cancelled.set()
+
+    async def expect(self, adapters: Sequence[Adapter]) -> None:
+        """Load these adapters together, where the engine holds several; attached ones stay."""
+        wanted = {a.digest: a for a in adapters}
+        await self._make_resident({**wanted, **{d: a for d, a in self._resident.items() if d in self._attached}})
+
+    async def attach(self, adapter: Adapter) -> AttachedModel:
+        """Bind a model to this adapter. Raises `AdapterMismatch` if it doesn't fit the base."""
+        if adapter.digest not in self._resident:
+            await self._make_resident({**self._resident, adapter.digest: adapter})
+        else:  # most recently used last, so that the bounded set forgets the oldest
+            self._resident[adapter.digest] = self._resident.pop(adapter.digest)
+        self._attached[adapter.digest] = self._attached.get(adapter.digest, 0) + 1
+        return AttachedModel(self, adapter.digest)
+
+    async def _make_resident(self, wanted: dict[str, Adapter]) -> None:
+        bound = max(self._info.resident_adapters, 1)
+        held = {d: a for d, a in wanted.items() if d in self._attached}
+        for digest, adapter in reversed(wanted.items()):
+            if len(held) >= bound and digest not in held:
+                continue
+            held.setdefault(digest, adapter)
+        if len(held) > bound:
+            raise GenerationError(
+                f"{self._info.engine} holds at most {bound} adapters at once and all are in use; detach one first"
+            )
+        chosen = {d: a for d, a in wanted.items() if d in held}
+        if chosen.keys() == self._resident.keys():
+            return
+        await self._thread.call(lambda: self._engine.make_resident(list(chosen.values())))
+        self._resident = chosen
+
+    def detach(self, digest: str) -> None:
+        """Forget one use of the adapter; its weights stay resident until another needs the room."""
+        left = self._attached.get(digest, 0) - 1
+        if left > 0:
+            self._attached[digest] = left
+        else:
+            self._attached.pop(digest, None)
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._thread.call(self._engine.close)
+            self._thread.stop()
+
+
+class AttachedModel:
+    """A base bound to one adapter: it carries the adapter's digest on every request."""
+
+    def __init__(self, base: LocalModel, digest: str) -> None:
+        self._base = base
+        self._digest: str | None = digest
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(self._base.info, adapter=self._digest)
+
+    async def render(self, prompt: Prompt) -> str:
+        return await self._base.render(prompt)
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        if self._digest is None:
+            raise GenerationError("this adapter has been detached")
+        return self._base.stream_with(prompt, options, self._digest)
+
+    async def aclose(self) -> None:
+        """Detach the adapter. The base stays loaded."""
+        if self._digest is not None:
+            self._base.detach(self._digest)
+            self._digest = None

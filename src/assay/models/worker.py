@@ -1,0 +1,298 @@
+"""Any local engine in a child process, itself a `TextModel`: a crash of the engine is one sample's error, not the program's.
+
+The child is started fresh (never forked: engines keep threads), speaks `assay.models.wire` over a socket pair, and ends
+when its parent does, however the parent ends. A child that died is replaced at the next request; the adapters that were
+attached are attached again there, so a bound model goes on working across a crash.
+
+Not protected: a child whose engine holds Python's global lock for ever can't notice that its parent has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
+
+from assay.errors import AssayError, EngineDied, GenerationError, ModelError
+from assay.models.base import ModelInfo
+from assay.models.scripted import EXPENDABLE
+from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
+from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw
+
+_CLOSE_SECONDS = 5.0
+_STDERR_KEPT = 2000  # characters of the child's last words that an error quotes
+
+
+class _Child:
+    """One child process and the calls in flight to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self.process = process
+        self.attached: set[str] = set()
+        self.gone = False
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._calls: dict[int, asyncio.Queue[Reply | AssayError]] = {}
+        self._stderr = ""
+        self._tasks = [asyncio.create_task(self._receive(reader)), asyncio.create_task(self._listen())]
+
+    @classmethod
+    async def start(cls) -> _Child:
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "assay.models.worker_child",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                # Ctrl-C at the terminal is the parent's to handle: it ends the child in its own time.
+                start_new_session=True,
+                env={**os.environ, EXPENDABLE: "1"},
+            )
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 24)
+        return cls(process, reader, writer)
+
+    async def _listen(self) -> None:
+        assert self.process.stderr is not None
+        while text := await self.process.stderr.read(4096):
+            self._stderr = (self._stderr + text.decode(errors="replace"))[-_STDERR_KEPT:]
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        while (data := await read_frame(reader)) is not None:
+            reply = reply_decoder.decode(data)
+            if (waiting := self._calls.get(reply.id)) is not None:
+                waiting.put_nowait(reply)
+        self.gone = True
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        code = await self.process.wait()
+        await self._tasks[1]
+        for waiting in self._calls.values():
+            waiting.put_nowait(EngineDied(self._epitaph(code)))
+        self._writer.close()
+
+    def _epitaph(self, code: int) -> str:
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        words = " ".join(self._stderr.split())[-300:]
+        return f"the engine's process ended ({how})" + (f"; its last words: {words}" if words else "")
+
+    def send(self, call: Call) -> None:
+        if not self.gone:
+            self._writer.write(frame([call]))
+
+    async def replies(self, call: Call) -> AsyncGenerator[Reply, None]:
+        """Send a call and yield its replies to the last; leaving early cancels it in the child."""
+        call.id = next(self._ids)
+        waiting: asyncio.Queue[Reply | AssayError] = asyncio.Queue()
+        self._calls[call.id] = waiting
+        done = False
+        try:
+            if self.gone:
+                raise EngineDied("the engine's process has ended")
+            self.send(call)
+            while not done:
+                reply = await waiting.get()
+                done = isinstance(reply, AssayError) or reply.done or reply.failed is not None
+                if isinstance(reply, AssayError):
+                    raise reply
+                if reply.failed is not None:
+                    raise unpack_error(reply.failed)
+                yield reply
+        finally:
+            del self._calls[call.id]
+            if not done:
+                self.send(Call("cancel", id=call.id))
+
+    async def ask(self, call: Call) -> Reply:
+        """Send a call that has one reply."""
+        async with contextlib.aclosing(self.replies(call)) as replies:
+            async for reply in replies:
+                return reply
+        raise EngineDied("the engine's process gave no reply")
+
+    async def stop(self) -> None:
+        """End the child: asked first, killed after a while."""
+        self.send(Call("close"))
+        try:
+            await asyncio.wait_for(self.process.wait(), _CLOSE_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class WorkerModel:
+    """A local engine behind a process boundary: `TextModel`, `RenderingModel` and `AdapterModel`.
+
+    `restarts` counts the children that had to be replaced.
+    """
+
+    def __init__(self, spec: str, settings: EngineSettings | None = None) -> None:
+        self._spec = spec
+        self._settings = settings or EngineSettings()
+        self._child: _Child | None = None
+        self._starting = asyncio.Lock()
+        self._attaching = asyncio.Lock()
+        self._info: ModelInfo | None = None
+        self._attached: dict[str, Adapter] = {}
+        self._rendered: dict[str, str] = {}
+        self._closed = False
+        self._children = 0
+
+    @classmethod
+    async def open(cls, spec: str, settings: EngineSettings | None = None) -> WorkerModel:
+        """Start the child and load the engine there. Raises what the engine raised."""
+        model = cls(spec, settings)
+        try:
+            await model._ready()
+        except BaseException:
+            await model.aclose()
+            raise
+        return model
+
+    @property
+    def info(self) -> ModelInfo:
+        if self._info is None:
+            raise GenerationError("the worker has not been opened")
+        return self._info
+
+    @property
+    def restarts(self) -> int:
+        return max(self._children - 1, 0)
+
+    @property
+    def pid(self) -> int | None:
+        """The present child's process id."""
+        return self._child.process.pid if self._child is not None else None
+
+    async def _ready(self) -> _Child:
+        async with self._starting:
+            if self._closed:
+                raise GenerationError(f"the model {self._spec} is closed")
+            if self._child is not None and not self._child.gone:
+                return self._child
+            if self._child is not None:
+                await self._child.stop()
+            self._child = await _Child.start()
+            self._children += 1
+            reply = await self._child.ask(Call("open", spec=self._spec, settings=self._settings))
+            if reply.info is None:
+                raise GenerationError("the worker's child opened nothing")
+            if self._info is not None and reply.info.identity != self._info.identity:
+                raise ModelError(
+                    f"{self._spec} changed on disk while it was in use; start again to evaluate the new one"
+                )
+            self._info = reply.info
+            if self._attached:
+                await self._child.ask(Call("expect", adapters=tuple(self._attached.values())))
+            return self._child
+
+    async def _with_adapter(self, digest: str | None) -> _Child:
+        child = await self._ready()
+        if digest is None or digest in child.attached:
+            return child
+        async with self._attaching:
+            if digest not in child.attached:
+                await child.ask(Call("attach", adapters=(self._attached[digest],)))
+                child.attached.add(digest)
+        return child
+
+    async def render(self, prompt: Prompt) -> str:
+        key = f"{type(prompt).__name__}:{prompt!r}"
+        if isinstance(prompt, Raw):
+            return str(prompt)
+        if key not in self._rendered:
+            child = await self._ready()
+            if len(self._rendered) >= 4096:
+                self._rendered.clear()
+            self._rendered[key] = (await child.ask(Call("render", prompt=pack_prompt(prompt)))).text
+        return self._rendered[key]
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        return self.stream_with(prompt, options, None)
+
+    async def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]:
+        """`stream` under the attached adapter with this digest, or under none."""
+        child = await self._with_adapter(digest)
+        call = Call("stream", prompt=pack_prompt(prompt), options=options, adapter=digest or "")
+        sofar: list[str] = []
+        try:
+            async with contextlib.aclosing(child.replies(call)) as replies:
+                async for reply in replies:
+                    if reply.chunk is not None:
+                        sofar.append(reply.chunk.text)
+                        yield reply.chunk
+        except GenerationError as error:
+            error.partial = error.partial or "".join(sofar)
+            raise
+
+    async def expect(self, adapters: Sequence[Adapter]) -> None:
+        """Announce adapters that will be attached soon; the engine loads them together where it can."""
+        child = await self._ready()
+        await child.ask(Call("expect", adapters=tuple(adapters)))
+
+    async def attach(self, adapter: Adapter) -> WorkerAttached:
+        """Bind a model to this adapter. Raises `AdapterMismatch` if it doesn't fit the base."""
+        fresh = adapter.digest not in self._attached
+        self._attached[adapter.digest] = adapter
+        try:
+            await self._with_adapter(adapter.digest)
+        except BaseException:
+            if fresh:
+                self._attached.pop(adapter.digest, None)
+            raise
+        return WorkerAttached(self, adapter.digest)
+
+    async def detach(self, digest: str) -> None:
+        """Let the child forget the adapter; its file is not needed any more."""
+        self._attached.pop(digest, None)
+        child = self._child
+        if child is not None and not child.gone and digest in child.attached:
+            child.attached.discard(digest)
+            with contextlib.suppress(EngineDied):
+                await child.ask(Call("detach", adapter=digest))
+
+    async def aclose(self) -> None:
+        """End the child process."""
+        self._closed = True
+        if self._child is not None:
+            await self._child.stop()
+            self._child = None
+
+
+class WorkerAttached:
+    """The worker's base bound to one adapter."""
+
+    def __init__(self, base: WorkerModel, digest: str) -> None:
+        self._base = base
+        self._digest: str | None = digest
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(self._base.info, adapter=self._digest)
+
+    async def render(self, prompt: Prompt) -> str:
+        return await self._base.render(prompt)
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        if self._digest is None:
+            raise GenerationError("this adapter has been detached")
+        return self._base.stream_with(prompt, options, self._digest)
+
+    async def aclose(self) -> None:
+        """Detach the adapter. The base stays loaded."""
+        if self._digest is not None:
+            digest, self._digest = self._digest, None
+            await self._base.detach(digest)
