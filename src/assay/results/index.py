@@ -1,0 +1,135 @@
+"""What the journal already holds, by key: the difference between resuming and paying again.
+
+Built by one pass over the segments and kept up to date by the writer. It remembers where a record stands, not the record,
+so its memory grows by some 200 bytes an answer and not by the answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assay.results.journal import Damage, Journal, Location, read, read_at
+from assay.results.records import (
+    AnyRecord,
+    CheckpointSeen,
+    CompletionMade,
+    Failure,
+    Finished,
+    Place,
+    Proof,
+    Run,
+    ScoreMade,
+)
+
+
+class Ledger:
+    """A journal and its index: look up, append, know what is done. One writer's view; not for use from several threads."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.damage = Damage()
+        self._completions: dict[str, tuple[Location, str]] = {}
+        self._scores: dict[str, list[tuple[Location, str]]] = {}
+        self._places: dict[tuple[str, ...], str] = {}
+        self._finished: dict[tuple[str, ...], Finished] = {}
+        self._proofs: dict[tuple[str, str, str], Proof] = {}
+        self._fingerprints: dict[tuple[str, str], Proof] = {}
+        self._closed: set[str] = set()
+        self._void: set[str] = set()
+        self._seen: dict[tuple[str, str], CheckpointSeen] = {}
+        seq = 1
+        for location, record in read(workspace, self.damage):
+            self._take(location, record)
+            seq = max(seq, record.seq + 1)
+        self.journal = Journal(workspace, seq)
+
+    def append(self, record: AnyRecord) -> None:
+        """Write a record and know it from now on."""
+        self._take(self.journal.append(record), record)
+
+    def _take(self, location: Location, record: AnyRecord) -> None:
+        match record:
+            case CompletionMade():
+                self._completions[record.key] = (location, record.batch)
+            case ScoreMade():
+                self._scores.setdefault(record.key, []).append((location, record.batch))
+                self._places[(record.key, record.metric, *_place(record))] = record.batch
+            case Failure() if record.key:
+                self._places[(record.key, record.metric, *_place(record))] = record.batch
+            case Proof():
+                self._take_proof(record)
+            case Finished():
+                key = (record.run, record.digest, record.suite_digest, record.identity)
+                known = self._finished.get(key)
+                # A run over all samples (limit 0) is not made unfinished by a later, smaller look.
+                if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
+                    self._finished[key] = record
+            case CheckpointSeen():
+                self._seen[(record.run, record.path)] = record
+            case Run() | Failure():
+                pass
+
+    def _take_proof(self, record: Proof) -> None:
+        if record.verdict == "void":
+            self._void.add(record.batch)
+        if record.verdict != "open":
+            self._closed.add(record.batch)
+        if record.verdict in ("live", "unproven"):
+            self._proofs[(record.run, record.digest, record.identity)] = record
+        if record.verdict == "live":
+            self._fingerprints[(record.identity, record.digest)] = record
+
+    def completion(self, key: str) -> CompletionMade | None:
+        """The answer journaled under `key`, unless its batch was declared void."""
+        found = self._completions.get(key)
+        if found is None or found[1] in self._void:
+            return None
+        record = read_at(found[0])
+        return record if isinstance(record, CompletionMade) else None
+
+    def scores(self, key: str) -> list[ScoreMade]:
+        """The scores journaled under `key`, one a metric."""
+        records = (read_at(location) for location, batch in self._scores.get(key, ()) if batch not in self._void)
+        return list({r.metric: r for r in records if isinstance(r, ScoreMade)}.values())
+
+    def is_placed(self, record: ScoreMade | Failure) -> bool:
+        """Whether this result already stands at this place."""
+        batch = self._places.get((record.key, record.metric, *_place(record)))
+        return batch is not None and batch not in self._void
+
+    def is_unvouched(self, batch: str) -> bool:
+        """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""
+        return bool(batch) and batch not in self._closed
+
+    def finished(self, run: str, digest: str, suite_digest: str, identity: str, limit: int) -> Finished | None:
+        """The record that says this suite is done here, failures aside; None if there is work left."""
+        record = self._finished.get((run, digest, suite_digest, identity))
+        if record is None or record.failed:
+            return None
+        enough = record.limit == 0 or 0 < limit <= record.limit
+        return record if enough else None
+
+    def proof(self, run: str, digest: str, identity: str) -> Proof | None:
+        """The last closing verdict on this adapter in this run."""
+        return self._proofs.get((run, digest, identity))
+
+    def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
+        """The fingerprint of each adapter's digest that was last shown to be live on this base."""
+        return {digest: p.fingerprint for (base, digest), p in self._fingerprints.items() if base == identity}
+
+    def has_seen(self, record: CheckpointSeen) -> bool:
+        """Whether the journal's last word on this checkpoint's file says the same."""
+        known = self._seen.get((record.run, record.path))
+        return known is not None and _state(known) == _state(record)
+
+    def close(self) -> None:
+        """Sync and close the journal."""
+        self.journal.close()
+
+
+def _state(record: CheckpointSeen) -> tuple[object, ...]:
+    return record.checkpoint, record.size, record.modified_ns, record.digest, record.reason
+
+
+def _place(record: Place) -> tuple[str, ...]:
+    return (record.run, record.digest, record.identity, record.suite_digest, record.sample)

@@ -1,0 +1,239 @@
+"""The append-only record of everything that happened; the only source of truth.
+
+Each writing process appends JSON lines to a segment file of its own, so two writers never share a file. What is promised:
+
+- a record is handed to the operating system before `append` returns: killing the process loses nothing that was appended;
+- the disk is told once a second and at `sync`: a power cut may cost the last second, never a torn or wrong record, because
+  readers take whole lines only and count what they skip;
+- a write that fails (disk full) leaves no half line for a later record to be glued to.
+
+Not protected: a disk that lies about having written, and other programs that edit the segments.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from assay.errors import WorkspaceError
+from assay.results.records import SCHEMA_VERSION, AnyRecord
+
+_SYNC_SECONDS = 1.0
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
+
+
+class _Version(msgspec.Struct):
+    v: int = 0
+    kind: str = ""
+
+
+_version = msgspec.json.Decoder(_Version)
+
+
+@dataclass(slots=True)
+class Damage:
+    """Lines that could not be read: torn tails of crashed writers and anything that is no record."""
+
+    lines: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a record's line stands: its segment, its first byte, its length in bytes."""
+
+    segment: Path
+    offset: int
+    length: int
+
+
+def segments(workspace: Path) -> list[Path]:
+    """The journal's segment files, in the order of their names."""
+    return sorted((workspace / "journal").glob("*.jsonl"))
+
+
+def read(workspace: Path, damage: Damage | None = None) -> Iterator[tuple[Location, AnyRecord]]:
+    """All records, segment by segment. Raises `WorkspaceError` at a record of a newer schema."""
+    for segment in segments(workspace):
+        yield from read_segment(segment, damage)
+
+
+def read_segment(segment: Path, damage: Damage | None = None) -> Iterator[tuple[Location, AnyRecord]]:
+    """A segment's whole lines; the tail after the last newline belongs to a writer at work, or to one that crashed."""
+    offset = 0
+    with segment.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                _count(damage)
+                return
+            record = _parse(segment, number, line)
+            if record is None:
+                _count(damage)
+            else:
+                yield Location(segment, offset, len(line)), record
+            offset += len(line)
+
+
+def read_at(location: Location) -> AnyRecord:
+    """The one record at `location`."""
+    with location.segment.open("rb") as file:
+        file.seek(location.offset)
+        return _decoder.decode(file.read(location.length))
+
+
+def _count(damage: Damage | None) -> None:
+    if damage is not None:
+        damage.lines += 1
+
+
+def _parse(segment: Path, number: int, line: bytes) -> AnyRecord | None:
+    try:
+        return _decoder.decode(line)
+    except msgspec.MsgspecError:
+        pass
+    try:
+        seen = _version.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    if seen.v > SCHEMA_VERSION:
+        raise WorkspaceError(
+            f"{segment}:{number}: this journal was written by a newer assay (schema {seen.v}, this one knows "
+            f"{SCHEMA_VERSION}); upgrade assay, or name another workspace with --workspace"
+        )
+    return None
+
+
+def check_schema(workspace: Path) -> None:
+    """Raise `WorkspaceError` if any record is of a newer schema, without building anything."""
+    for segment in segments(workspace):
+        with segment.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    seen = _version.decode(line)
+                except msgspec.MsgspecError:
+                    continue
+                if seen.v > SCHEMA_VERSION:
+                    _parse(segment, number, b'{"v":%d,"kind":"?"}' % seen.v)
+
+
+class Journal:
+    """A writer's own segment. Use it as a context manager, from one process; `append` is safe from any thread."""
+
+    def __init__(self, workspace: Path, first_seq: int) -> None:
+        self._folder = workspace / "journal"
+        self._lock = threading.Lock()
+        self._seq = first_seq
+        self._file: int | None = None
+        self._length = 0
+        self._dirty = False
+        self._closed = threading.Event()
+        self.segment: Path | None = None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self._folder / f".writable-{os.getpid()}-{secrets.token_hex(3)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise WorkspaceError(
+                f"the workspace {workspace} cannot be written to ({error.strerror}); "
+                "name another folder with --workspace"
+            ) from error
+        self._syncer = threading.Thread(target=self._sync_now_and_then, name="journal sync", daemon=True)
+        self._syncer.start()
+
+    def append(self, record: AnyRecord) -> Location:
+        """Write one record; it is the operating system's when this returns. Raises `WorkspaceError` if the disk refuses."""
+        with self._lock:
+            stamped = msgspec.structs.replace(record, v=SCHEMA_VERSION, seq=self._seq, time=round(time.time(), 6))
+            line = _encoder.encode(stamped) + b"\n"
+            try:
+                segment, file = self._open()
+                self._write(file, line)
+            except OSError as error:
+                raise WorkspaceError(
+                    f"the journal in {self._folder} cannot be written to ({error.strerror}); what was written before is "
+                    "safe: make room and run the same command again"
+                ) from error
+            location = Location(segment, self._length, len(line))
+            self._length += len(line)
+            self._seq += 1
+            self._dirty = True
+            return location
+
+    def _open(self) -> tuple[Path, int]:
+        # Opened at the first record: a command that writes nothing leaves no empty segment behind.
+        if self._file is None or self.segment is None:
+            name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+            self.segment = self._folder / name
+            self._file = os.open(self.segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        return self.segment, self._file
+
+    def _write(self, file: int, line: bytes) -> None:
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(file, line[written:])
+        except OSError:
+            if written:
+                os.ftruncate(file, self._length)
+            raise
+
+    def sync(self) -> None:
+        """Return when everything appended so far is on the disk."""
+        with self._lock:
+            if self._file is not None and self._dirty:
+                os.fsync(self._file)
+                self._dirty = False
+
+    def _sync_now_and_then(self) -> None:
+        while not self._closed.wait(_SYNC_SECONDS):
+            try:
+                self.sync()
+            except OSError:
+                continue  # the next append reports the disk's trouble to somebody who can act on it
+
+    def close(self) -> None:
+        """Sync and close. The journal can't be appended to any more."""
+        self._closed.set()
+        self.sync()
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def hold(workspace: Path) -> FileLock:
+    """Take the workspace's lock for one watch; the operating system lets go of it when the process ends, however it ends.
+
+    Raises `WorkspaceError` if another watch holds it or the folder can't be written to.
+    """
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(workspace / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorkspaceError(
+            f"another assay watch is at work in {workspace}; wait for it, or name another folder with --workspace"
+        ) from error
+    except OSError as error:
+        raise WorkspaceError(
+            f"the workspace {workspace} cannot be written to ({error.strerror}); name another folder with --workspace"
+        ) from error
+    return lock

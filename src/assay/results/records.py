@@ -1,0 +1,205 @@
+"""What the journal holds: one record a line, each of a named kind, and the keys that say "this is already paid for".
+
+A record is flat, so that SQL over the journal stays plain. `v` is the schema's version: a reader refuses records newer
+than it knows. `seq` is a logical clock (one more than anything the writer had seen when it began), so that order doesn't
+depend on a wall clock that may be turned back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+import msgspec
+
+from assay.types import FailureClass, FinishReason, GenerateOptions, Goal
+
+SCHEMA_VERSION = 1
+
+# Part of every completion key. Raise it when prompts reach engines differently than before.
+_KEY_VERSION = 1
+
+
+class Record(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind", omit_defaults=True):
+    """What all records carry. `seq` and `time` (seconds since the epoch) are set by the journal as it writes."""
+
+    v: int = msgspec.field(default=0)
+    seq: int = 0
+    time: float = 0.0
+
+
+class SuiteUse(msgspec.Struct, kw_only=True, frozen=True):
+    """A suite as a run used it: what a report needs to know without the suite's file."""
+
+    name: str
+    version: int
+    digest: str
+    groups: tuple[str, ...]
+    goal: Goal | None = None
+
+
+class Run(Record, tag="run", kw_only=True, frozen=True):
+    """One command's start: who answers, and which suites are asked."""
+
+    run: str
+    base: str
+    engine: str
+    engine_version: str
+    identity: str
+    declared: bool = False
+    suites: tuple[SuiteUse, ...] = ()
+    assay_version: str = ""
+
+
+class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
+    """A checkpoint as found. With a `reason` it could not be used; without one, `digest` is its adapter's."""
+
+    run: str
+    checkpoint: str
+    iteration: int
+    path: str
+    size: int
+    modified_ns: int
+    digest: str = ""
+    reason: str = ""
+
+
+class Proof(Record, tag="proof", kw_only=True, frozen=True):
+    """Whether an adapter was shown to be live. `batch` names the answers given between its two fingerprints.
+
+    verdict: "open" before the first sample; after the last one "live", "unproven", or "void": the batch's answers
+    do not count. fingerprint: canary by canary, the greedy text, token ids and log-probabilities.
+    """
+
+    run: str
+    digest: str
+    identity: str
+    batch: str
+    verdict: str
+    reason: str = ""
+    fingerprint: tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...] = ()
+
+
+class Place(Record, kw_only=True, frozen=True):
+    """Where a result belongs: a run's checkpoint (digest "" and iteration 0 for the base), a suite, a sample.
+
+    `index` is the sample's position in its suite. `batch` names the attachment under which the answer was given.
+    """
+
+    run: str
+    checkpoint: str
+    iteration: int
+    digest: str
+    identity: str
+    suite: str
+    suite_version: int
+    suite_digest: str
+    sample: str
+    group: str
+    index: int
+    batch: str = ""
+
+
+class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
+    """An answer. `seconds` is the engine's own time; `options` are the resolved ones, the seed included."""
+
+    key: str
+    prompt: str
+    options: dict[str, Any]
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    repeat: int = 0
+
+
+class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
+    """One metric's value for one answer at one place. The same key may stand at several places."""
+
+    key: str
+    completion: str
+    scorer: str
+    scorer_version: int
+    metric: str
+    value: bool | float
+    low: float
+    high: float
+    detail: dict[str, Any] = {}
+    repeat: int = 0
+
+
+class Failure(Place, tag="failure", kw_only=True, frozen=True):
+    """Why a sample has no score under this metric here. `stage` is "generate" or "score". Satisfies no key.
+
+    The class "truncated" with a `key` is final: the answer is whole as journaled, and was cut off by its options.
+    """
+
+    stage: str
+    error_class: FailureClass
+    reason: str
+    metric: str
+    completion: str = ""
+    key: str = ""
+    partial: str = ""
+    repeat: int = 0
+
+
+class Finished(Record, tag="finished", kw_only=True, frozen=True):
+    """A checkpoint's suite was gone through to its end. `limit` is 0 where all samples were asked."""
+
+    run: str
+    checkpoint: str
+    iteration: int
+    digest: str
+    identity: str
+    suite: str
+    suite_version: int
+    suite_digest: str
+    limit: int
+    asked: int
+    scored: int
+    failed: int
+    truncated: int
+    seconds: float
+
+
+AnyRecord: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished
+
+
+def digest_of(*parts: object) -> str:
+    """sha256 hex of the parts as canonical JSON (sorted keys, no spaces): equal meaning, equal digest."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:
+    """What decides an answer: the model, the adapter's tensors and scale, the rendered prompt, the options, the repeat."""
+    return digest_of("completion", _KEY_VERSION, identity, adapter or "", prompt, asdict(options), repeat)
+
+
+def score_key(
+    text: str,
+    finish_reason: FinishReason,
+    reference: Mapping[str, object],
+    scorer: str,
+    version: int,
+    parameters: Mapping[str, object],
+    judge: str = "",
+    vote: int = 0,
+) -> str:
+    """What decides a score: the answer, what it is compared with, the scorer with its version and parameters, the judge."""
+    return digest_of("score", text, finish_reason, dict(reference), scorer, version, dict(parameters), judge, vote)
+
+
+def seed_from(key: str) -> int:
+    """A sampling seed (31 bits) that belongs to a completion key, so that a resumed run equals an undisturbed one."""
+    return int(key[:8], 16) & 0x7FFFFFFF
+
+
+def kinds() -> Sequence[str]:
+    """The kinds of record that this version knows."""
+    return ("run", "checkpoint", "proof", "completion", "score", "failure", "finished")
