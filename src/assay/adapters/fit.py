@@ -1,0 +1,158 @@
+"""Does an adapter fit a base? Names and shapes are compared here, so that no engine drops a key in silence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assay.adapters.header import read_header
+from assay.errors import AdapterMismatch, CheckpointError, ModelError
+from assay.types import Adapter, TensorSpec
+
+# An embedding is looked up, not multiplied: its LoRA pair is (rows, rank) and (rank, width), not (in, …) and (…, out).
+_EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
+_GGUF_BLOCK = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_GGUF_TOP = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}
+
+
+def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `AdapterMismatch` unless every tensor names a layer of the base and has the shape that it wants.
+
+    base: weight names (`model.layers.0.self_attn.q_proj.weight`) and their (out, in) shapes; experts (E, out, in);
+    embeddings (rows, width). All differences are listed, not only the first.
+    """
+    differences: list[str] = []
+    strangers = 0
+    for name in sorted(adapter.tensors):
+        module, _, leaf = name.rpartition(".")
+        weight = base.get(f"{module}.weight")
+        if weight is None:
+            strangers += 1
+            differences.append(f"{name}: names no layer of the base")
+            continue
+        found, wanted = adapter.tensors[name].shape, _wanted(module, leaf, weight, adapter.rank)
+        if found != wanted:
+            differences.append(f"{name}: shape {found}, but the base wants {wanted}")
+    raise_differences(differences, len(adapter.tensors), all_strange=strangers == len(adapter.tensors))
+
+
+def raise_differences(differences: list[str], tensors: int, *, all_strange: bool) -> None:
+    """Raise `AdapterMismatch` with all of these differences, the first few of them in its sentence; none is fine."""
+    if not differences:
+        return
+    first = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+    if all_strange:
+        summary = f"none of the adapter's {tensors} tensors belongs to the base, it was trained on another model"
+    else:
+        summary = f"the adapter does not fit the base, {len(differences)} differences in {tensors} tensors"
+    raise AdapterMismatch(f"{summary}: {first}", differences)
+
+
+def _wanted(module: str, leaf: str, weight: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    if len(weight) == 3:
+        experts, out, into = weight
+        return (experts, rank, into) if leaf == "lora_a" else (experts, out, rank)
+    out, into = weight
+    if module.rpartition(".")[2] in _EMBEDDINGS:
+        out, into = into, out
+    return (into, rank) if leaf == "lora_a" else (rank, out)
+
+
+def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a base's weight matrices by name, from the headers of its files; nothing is loaded.
+
+    folder: safetensors (one file or shards; MLX-quantised ones give their logical shapes), or else a GGUF file of the
+    Llama family's layer names, or a folder that holds one. Raises `ModelError`.
+    """
+    if folder.suffix == ".gguf" and folder.is_file():
+        return _gguf_shapes(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; give the folder of the base model")
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    if not files:
+        ggufs = sorted(folder.glob("*.gguf"))
+        if len(ggufs) == 1:
+            return _gguf_shapes(ggufs[0])
+        what = "several GGUF files; name one of them" if ggufs else "neither safetensors nor GGUF files"
+        raise ModelError(f"{folder}: holds {what}")
+    _check_shards(folder, files)
+    tensors: dict[str, TensorSpec] = {}
+    for file in files:
+        try:
+            tensors.update(read_header(file))
+        except CheckpointError as error:
+            raise ModelError(f"the base's weights are damaged: {error}") from None
+    return _logical(tensors, _quantization(folder))
+
+
+def _check_shards(folder: Path, files: list[Path]) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(f"{index}: not an index of safetensors shards; fetch the model again") from None
+    missing = sorted(named - {file.name for file in files})
+    if missing:
+        raise ModelError(f"{folder}: {len(missing)} of {len(named)} shards are missing, first {missing[0]}")
+
+
+def _quantization(folder: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    found = config.get("quantization") if isinstance(config, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _logical(tensors: Mapping[str, TensorSpec], quantization: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Weight matrices with the shape they stand for: MLX packs `32 / bits` values of a row into each uint32."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, spec in tensors.items():
+        if not name.endswith(".weight") or len(spec.shape) not in (2, 3):
+            continue
+        shape = spec.shape
+        if spec.dtype == "U32" and name.removesuffix("weight") + "scales" in tensors:
+            own = quantization.get(name.removesuffix(".weight"))
+            bits = own.get("bits") if isinstance(own, dict) else quantization.get("bits")
+            if type(bits) is not int or bits < 1:
+                raise ModelError(f"{name} is quantised, but config.json does not say to how many bits; fetch it again")
+            shape = (*shape[:-1], shape[-1] * 32 // bits)
+        shapes[name] = shape
+    return shapes
+
+
+def _gguf_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise ModelError(f"{path}: reading GGUF needs the gguf package: pip install 'assay[llama]'") from None
+    try:
+        tensors = GGUFReader(path).tensors
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise ModelError(f"{path}: not a whole GGUF file ({error}); fetch or convert it again") from None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for tensor in tensors:
+        name = str(tensor.name)
+        block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        if block and block[2] in _GGUF_BLOCK:
+            name = f"model.layers.{block[1]}.{_GGUF_BLOCK[block[2]]}.weight"
+        elif name in _GGUF_TOP:
+            name = _GGUF_TOP[name]
+        else:
+            continue
+        shapes[name] = tuple(int(n) for n in reversed(tensor.shape))  # GGUF writes the fastest dimension first
+    return shapes

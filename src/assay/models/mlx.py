@@ -1,0 +1,236 @@
+"""The MLX engine: any model that mlx-lm runs, with LoRA adapters swapped in place on a base that is loaded once."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.models.base import ModelInfo, messages_of
+from assay.models.mlx_adapters import AdapterSlots
+from assay.models.mlx_load import context_length, load
+from assay.models.stopping import StopFinder, TokenDecoder
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
+
+_RESIDENT = 16
+_PENALTY_WINDOW = 64  # tokens that repeat_penalty looks back on, as llama.cpp does; mlx-lm's own default is 20
+
+
+def open_engine(path: str, settings: EngineSettings) -> MlxEngine:
+    """Load the model in the folder `path`. Raises `ModelError`. Call it on the thread that will generate."""
+    return MlxEngine(Path(path), settings)
+
+
+class MlxEngine:
+    """A `LocalEngine` over mlx-lm. All calls come from the thread that made it: MLX's streams belong to a thread."""
+
+    def __init__(self, path: Path, settings: EngineSettings) -> None:
+        loaded = load(path)
+        self._model: Any = loaded.model
+        self._tokenizer: Any = loaded.tokenizer
+        self._slots = AdapterSlots(self._model)
+        self._limits = _set_limits(settings)
+        lengths = [n for n in (context_length(loaded.config), settings.context_length) if n is not None]
+        self.info = ModelInfo(
+            name=f"mlx:{path}",
+            engine="mlx",
+            engine_version=loaded.version,
+            identity=loaded.identity,
+            context_length=min(lengths, default=None),
+            concurrency=4,  # the engine takes one at a time; its queue should never be empty
+            resident_adapters=_RESIDENT,
+        )
+        bos = self._tokenizer.bos_token_id
+        self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""
+        if isinstance(prompt, Raw):
+            return str(prompt)
+        if not self._tokenizer.has_chat_template:
+            if isinstance(prompt, str):
+                return prompt
+            raise ModelError(
+                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
+            )
+        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # templates raise what they like, for instance where they know no system role
+            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from error
+
+    def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
+        """Stream the answer; a chunk for each token, so that closing the iterator stops within one.
+
+        Raises `GenerationError` for a prompt that is empty or leaves the context no room, `UnsupportedOption`.
+        """
+        started = time.perf_counter()
+        _check(options)
+        ids = self._encode(text)
+        room = self._room(len(ids), options.max_tokens)
+        self._slots.use(adapter)
+        answer = _Answer(self._decoder(), StopFinder(options.stop), self._ending(options))
+        finish: FinishReason = "length"
+        with closing(self._tokens(ids, options, room)) as tokens:
+            for token, logprob in tokens:
+                chunk = answer.take(token, logprob)
+                if answer.finished:
+                    finish = "stop"
+                    break
+                yield chunk
+        rest, last = answer.end()
+        usage = Usage(len(ids), answer.count, time.perf_counter() - started)
+        yield Chunk(rest, finish, usage, last)
+
+    def make_resident(self, adapters: Sequence[Adapter]) -> None:
+        self._slots.make_resident(adapters)
+
+    def close(self) -> None:
+        """Free the weights and give the process its former limits back."""
+        import gc
+
+        import mlx.core as mx
+
+        self._slots.make_resident(())
+        self._model = self._tokenizer = None
+        del self._slots
+        gc.collect()
+        mx.clear_cache()
+        for name, before in self._limits.items():
+            getattr(mx, name)(before)
+
+    def _encode(self, text: str) -> list[int]:
+        """Token ids. The beginning-of-text token is added where the tokenizer would and the text has none itself."""
+        ids = list(self._tokenizer.encode(text, add_special_tokens=False))
+        return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
+
+    def _room(self, prompt: int, wanted: int) -> int:
+        """How many tokens may be generated after a prompt of this many tokens."""
+        if prompt == 0:
+            raise GenerationError("the prompt is empty: there is no token to begin with")
+        length = self.info.context_length
+        if length is None:
+            return wanted
+        if prompt + 1 > length:
+            raise GenerationError(
+                f"the prompt has {prompt} tokens and leaves no room for an answer in the context of {length} tokens"
+            )
+        return min(wanted, length - prompt)
+
+    def _decoder(self) -> TokenDecoder:
+        decode = self._tokenizer.decode
+        return TokenDecoder(lambda ids: str(decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)))
+
+    def _ending(self, options: GenerateOptions) -> frozenset[int]:
+        """Tokens that end the answer. A stop string that is a special token never shows as text, so it counts here."""
+        added = self._tokenizer.added_tokens_decoder.items()
+        special = {str(token): number for number, token in added if token.special}
+        return frozenset(self._tokenizer.eos_token_ids) | {special[stop] for stop in options.stop if stop in special}
+
+    def _tokens(
+        self, ids: list[int], options: GenerateOptions, room: int
+    ) -> Generator[tuple[int, float | None], None, None]:
+        """At most `room` token ids, each with its log-probability where asked for. The KV cache dies with the generator."""
+        import mlx.core as mx
+        from mlx_lm.generate import generate_step
+        from mlx_lm.sample_utils import make_logits_processors, make_sampler
+
+        mx.random.seed(secrets.randbits(63) if options.seed is None else options.seed)
+        seen: deque[Any] = deque()
+        processors: list[Callable[[Any, Any], Any]] = []
+        if options.logprobs:
+            processors.append(lambda _, logits: _remember(seen, logits))  # first: before the penalty changes them
+        if options.repeat_penalty != 1.0:
+            processors += make_logits_processors(
+                repetition_penalty=options.repeat_penalty, repetition_context_size=_PENALTY_WINDOW
+            )
+        vocabulary = len(self._tokenizer)
+        sampler = make_sampler(
+            temp=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k if options.top_k < vocabulary else 0,  # mlx-lm refuses to keep all
+        )
+        steps = generate_step(
+            mx.array(ids), self._model, max_tokens=room, sampler=sampler, logits_processors=processors
+        )
+        with closing(steps):
+            for token, _ in steps:
+                # generate_step runs one step ahead, so the oldest remembered one belongs to this token.
+                yield token, min(0.0, seen.popleft()[token].item()) if options.logprobs else None
+
+
+class _Answer:
+    """One answer as it grows: decoding, stop strings, and the tokens to report."""
+
+    def __init__(self, decoder: TokenDecoder, stops: StopFinder, ending: frozenset[int]) -> None:
+        self._decoder = decoder
+        self._stops = stops
+        self._ending = ending
+        self._last: tuple[Token, ...] = ()
+        self._rest = ""
+        self.count = 0
+        self.finished = False
+
+    def take(self, token: int, logprob: float | None) -> Chunk:
+        """Take a token. Once `finished`, the chunk is not for showing: `end` tells the rest."""
+        self.count += 1
+        tokens = () if logprob is None else (Token(token, logprob),)
+        if token in self._ending:
+            self.finished, self._last = True, tokens
+            return Chunk("")
+        text = self._stops.push(self._decoder.push(token))
+        if self._stops.hit:
+            self.finished, self._last, self._rest = True, tokens, text
+        return Chunk(text, tokens=tokens)
+
+    def end(self) -> tuple[str, tuple[Token, ...]]:
+        """The text still held back, and the tokens not reported yet."""
+        if self._stops.hit:
+            return self._rest, self._last
+        text = self._stops.push(self._decoder.flush())
+        return text + self._stops.flush(), self._last
+
+
+def _remember(seen: deque[Any], logits: Any) -> Any:
+    """Keep the log-probabilities over the vocabulary, in float32, and hand the logits on as they are."""
+    import mlx.core as mx
+
+    exact = logits[0].astype(mx.float32)
+    seen.append(exact - mx.logsumexp(exact))
+    return logits
+
+
+def _check(options: GenerateOptions) -> None:
+    """Refuse values that mlx-lm's samplers would take for "off" or fail on."""
+    wrong = [
+        name
+        for name, fine in {
+            "temperature": options.temperature >= 0,
+            "max_tokens": options.max_tokens >= 1,
+            "top_p": 0 < options.top_p <= 1,
+            "top_k": options.top_k >= 0,
+            "repeat_penalty": options.repeat_penalty > 0,
+            "stop": "" not in options.stop,
+            "seed": options.seed is None or 0 <= options.seed < 2**64,
+        }.items()
+        if not fine
+    ]
+    if wrong:
+        given = ", ".join(f"{name}={getattr(options, name)!r}" for name in wrong)
+        raise UnsupportedOption(f"the mlx engine can't generate with {given}; choose a value within range")
+
+
+def _set_limits(settings: EngineSettings) -> dict[str, int]:
+    """Set MLX's limits, in bytes for the whole process; return the former ones by the function that sets them."""
+    import mlx.core as mx
+
+    before: dict[str, int] = {}
+    for name, limit in (("set_memory_limit", settings.memory_limit), ("set_cache_limit", settings.cache_limit)):
+        if limit is not None:
+            before[name] = getattr(mx, name)(limit)
+    return before
