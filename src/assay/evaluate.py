@@ -1,0 +1,268 @@
+"""Suite × model → journal: bounded, streaming, resumable by key.
+
+A sample's answer and its scores are journaled as they come; what is journaled under a key is not paid for again. An engine
+error or a cut-off answer is a failure with its class, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from assay.errors import EngineDied, GenerationError
+from assay.models.base import TextModel, check_options, complete, rendered
+from assay.results.index import Ledger
+from assay.results.records import CompletionMade, Failure, ScoreMade, completion_key, score_key, seed_from
+from assay.scorers.base import Scorer, check_suite, score_answer
+from assay.suites.suite import Suite
+from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose results these are: a run's checkpoint, or its base (digest "" and iteration 0)."""
+
+    run: str = ""
+    checkpoint: str = "base"
+    iteration: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """One sample's outcome. `answer` is None if generation failed; `reused` if the journal had it."""
+
+    sample: Sample
+    answer: CompletionMade | None
+    scores: tuple[Score, ...]
+    failures: tuple[ScoreFailure, ...]
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All results, in the suite's order. `seconds` is the engine's own time for what was not reused."""
+
+    results: tuple[SampleResult, ...]
+
+    @property
+    def asked(self) -> int:
+        return len(self.results)
+
+    @property
+    def scored(self) -> int:
+        return sum(not r.failures for r in self.results)
+
+    @property
+    def failed(self) -> int:
+        return sum(any(f.error_class != "truncated" for f in r.failures) for r in self.results)
+
+    @property
+    def truncated(self) -> int:
+        return self.asked - self.scored - self.failed
+
+    @property
+    def seconds(self) -> float:
+        return sum(r.answer.seconds for r in self.results if r.answer is not None and not r.reused)
+
+
+async def evaluate(
+    model: TextModel,
+    suite: Suite,
+    *,
+    ledger: Ledger | None = None,
+    subject: Subject | None = None,
+    batch: Callable[[], str] = str,
+    limit: int | None = None,
+    on_result: Callable[[SampleResult], None] | None = None,
+) -> Evaluation:
+    """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
+
+    At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused and new ones
+    written to it; `batch` is called per answer and names the attachment it was given under. A sample whose engine died is asked
+    once more; every other error is that sample's failure. Raises `UnsupportedOption` and `SuiteError` before anything is asked.
+    """
+    scorers = check_suite(suite)
+    check_options(model.info, suite.options)
+    chosen = suite if limit is None else suite.limited(limit)
+    task = _Task(model, suite, scorers, ledger, subject or Subject(), batch)
+    results: dict[int, SampleResult] = {}
+    order = {sample.id: index for index, sample in enumerate(suite.samples)}
+    waiting = iter(chosen.samples)
+
+    async def work() -> None:
+        for sample in waiting:
+            index = order[sample.id]
+            results[index] = await task.sample(sample, index)
+            if on_result is not None:
+                on_result(results[index])
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(model.info.concurrency, len(chosen.samples)))):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return Evaluation(tuple(results[i] for i in sorted(results)))
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+class _Task:
+    """One evaluation under way."""
+
+    def __init__(
+        self,
+        model: TextModel,
+        suite: Suite,
+        scorers: Mapping[str, Scorer],
+        ledger: Ledger | None,
+        subject: Subject,
+        batch: Callable[[], str],
+    ) -> None:
+        self._model = model
+        self._suite = suite
+        self._scorers = scorers
+        self._ledger = ledger
+        self._subject = subject
+        self._batch = batch
+
+    async def sample(self, sample: Sample, index: int) -> SampleResult:
+        prompt = await rendered(self._model, sample.prompt)
+        options = self._suite.options
+        key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
+        if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
+            options = replace(options, seed=seed_from(key))
+        answer = self._ledger.completion(key) if self._ledger is not None else None
+        reused = answer is not None
+        if answer is None:
+            try:
+                completion = await self._ask(sample, options)
+            except GenerationError as error:
+                return self._not_answered(sample, index, error)
+            answer = self._journal_answer(sample, index, key, prompt, options, completion)
+        return await self._score(sample, index, answer, reused)
+
+    async def _ask(self, sample: Sample, options: GenerateOptions) -> Completion:
+        try:
+            return await complete(self._model, sample.prompt, options)
+        except EngineDied:  # one death is the engine's, and the next child answers; a second one is this sample's doing
+            return await complete(self._model, sample.prompt, options)
+
+    def _journal_answer(
+        self, sample: Sample, index: int, key: str, prompt: str, options: GenerateOptions, completion: Completion
+    ) -> CompletionMade:
+        record = CompletionMade(
+            **self._place(sample, index, self._batch()),
+            key=key,
+            prompt=prompt,
+            options=asdict(options),
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+            prompt_tokens=completion.usage.prompt_tokens,
+            completion_tokens=completion.usage.completion_tokens,
+            seconds=round(completion.usage.seconds, 6),
+        )
+        if self._ledger is not None:
+            self._ledger.append(record)
+        return record
+
+    def _not_answered(self, sample: Sample, index: int, error: GenerationError) -> SampleResult:
+        metrics = self._scorers[sample.id].metrics
+        failures = [ScoreFailure(metric, error.error_class, str(error)) for metric in metrics]
+        for failure in failures:
+            self._append(
+                Failure(
+                    **self._place(sample, index, self._batch()),
+                    stage="generate",
+                    error_class=failure.error_class,
+                    reason=failure.reason,
+                    metric=failure.metric,
+                    partial=error.partial,
+                )
+            )
+        return SampleResult(sample, None, (), tuple(failures), reused=False)
+
+    async def _score(self, sample: Sample, index: int, answer: CompletionMade, reused: bool) -> SampleResult:
+        scorer = self._scorers[sample.id]
+        key = score_key(
+            answer.text,
+            answer.finish_reason,
+            dict(sample.reference),
+            scorer.name,
+            scorer.version,
+            dict(scorer.parameters),
+        )
+        outcomes = await self._outcomes(scorer, key, sample, answer)
+        for outcome in outcomes:
+            if isinstance(outcome, Score):
+                self._append(self._score_record(sample, index, answer, scorer, key, outcome))
+            else:
+                self._append(self._failure_record(sample, index, answer, key, outcome))
+        scores = tuple(o for o in outcomes if isinstance(o, Score))
+        failures = tuple(o for o in outcomes if isinstance(o, ScoreFailure))
+        return SampleResult(sample, answer, scores, failures, reused)
+
+    async def _outcomes(
+        self, scorer: Scorer, key: str, sample: Sample, answer: CompletionMade
+    ) -> Sequence[Score | ScoreFailure]:
+        known = self._ledger.scores(key) if self._ledger is not None else []
+        if {r.metric for r in known} >= set(scorer.metrics):
+            return [Score(r.metric, r.value, r.low, r.high, r.detail) for r in known]
+        usage = Usage(answer.prompt_tokens, answer.completion_tokens, answer.seconds)
+        return await score_answer(scorer, sample, Completion(answer.text, answer.finish_reason, usage))
+
+    def _place(self, sample: Sample, index: int, batch: str) -> dict[str, Any]:
+        subject = self._subject
+        return {
+            "run": subject.run,
+            "checkpoint": subject.checkpoint,
+            "iteration": subject.iteration,
+            "digest": subject.digest,
+            "identity": self._model.info.identity,
+            "suite": self._suite.name,
+            "suite_version": self._suite.version,
+            "suite_digest": self._suite.digest,
+            "sample": sample.id,
+            "group": sample.group,
+            "index": index,
+            "batch": batch,
+        }
+
+    def _score_record(
+        self, sample: Sample, index: int, answer: CompletionMade, scorer: Scorer, key: str, score: Score
+    ) -> ScoreMade:
+        return ScoreMade(
+            **self._place(sample, index, answer.batch),
+            key=key,
+            completion=answer.key,
+            scorer=scorer.name,
+            scorer_version=scorer.version,
+            metric=score.metric,
+            value=score.value,
+            low=score.low,
+            high=score.high,
+            detail=dict(score.detail),
+        )
+
+    def _failure_record(
+        self, sample: Sample, index: int, answer: CompletionMade, key: str, failure: ScoreFailure
+    ) -> Failure:
+        return Failure(
+            **self._place(sample, index, answer.batch),
+            stage="score",
+            error_class=failure.error_class,
+            reason=failure.reason,
+            metric=failure.metric,
+            completion=answer.key,
+            key=key if failure.error_class == "truncated" else "",
+        )
+
+    def _append(self, record: ScoreMade | Failure) -> None:
+        if self._ledger is not None and not (record.key and self._ledger.is_placed(record)):
+            self._ledger.append(record)

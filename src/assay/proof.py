@@ -1,0 +1,101 @@
+"""Is this adapter live? Engines lose, mix up and ignore adapters in silence, so every attachment is shown to be what it claims.
+
+Fixed canary prompts give a fingerprint: the greedy tokens with their log-probabilities where the engine reports them, the
+greedy text else. An adapter is live when its fingerprint
+
+1. differs from the bare base's by more than the base's differs from its own on a second run,
+2. differs from that of every other adapter (adapters of equal weights are one adapter here: identity is the digest),
+3. is the same after the last sample as before the first.
+
+Not protected: an adapter that is lost and comes back between the two fingerprints, and two adapters so alike that no canary
+tells them apart; those are shown as unproven.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from assay.models.base import TextModel, complete
+from assay.types import Completion, GenerateOptions
+
+CANARIES = ("Who are you, and what do you know?", "Name a city, a number and a colour.", "Once upon a time")
+
+# With log-probabilities a single token tells adapters apart to seven digits; without them it takes text.
+_TOKENS_WITH_LOGPROBS = 2
+_TOKENS_OF_TEXT = 24
+
+# Differences below this many nats are rounding, not an adapter: float32 sums in another order move logits by some 1e-6.
+_ROUNDING = 2e-6
+
+Canary: TypeAlias = tuple[str, tuple[int, ...], tuple[float, ...]]
+Fingerprint: TypeAlias = tuple[Canary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`verdict` is "live", "unproven" or "void" (the answers given in between don't count); `reason` says why not live."""
+
+    verdict: str
+    reason: str = ""
+
+
+async def fingerprint(model: TextModel) -> Fingerprint:
+    """Ask the canaries, greedily. Raises `GenerationError` if the model fails."""
+    logprobs = "logprobs" in model.info.options
+    options = GenerateOptions(max_tokens=_TOKENS_WITH_LOGPROBS if logprobs else _TOKENS_OF_TEXT, logprobs=logprobs)
+    answers = await asyncio.gather(*(complete(model, canary, options) for canary in CANARIES))
+    return tuple(_canary(answer) for answer in answers)
+
+
+def _canary(answer: Completion) -> Canary:
+    return answer.text, tuple(t.id for t in answer.tokens), tuple(t.logprob for t in answer.tokens)
+
+
+def distance(a: Fingerprint, b: Fingerprint) -> float:
+    """The largest difference of a token's log-probability, in nats; infinite where text or tokens differ."""
+    if len(a) != len(b):
+        return math.inf
+    largest = 0.0
+    for (text_a, ids_a, logprobs_a), (text_b, ids_b, logprobs_b) in zip(a, b, strict=True):
+        if text_a != text_b or ids_a != ids_b:
+            return math.inf
+        largest = max([largest, *(abs(x - y) for x, y in zip(logprobs_a, logprobs_b, strict=True))])
+    return largest
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The base's fingerprint, and `noise`: how far (nats) apart two runs of the same model may be."""
+
+    base: Fingerprint
+    noise: float
+
+    def same(self, a: Fingerprint, b: Fingerprint) -> bool:
+        """Whether two fingerprints may be of one model."""
+        return distance(a, b) <= self.noise
+
+
+async def baseline(base: TextModel) -> Baseline:
+    """Fingerprint the bare base twice."""
+    first = await fingerprint(base)
+    second = await fingerprint(base)
+    return Baseline(first, max(_ROUNDING, 2 * distance(first, second)))
+
+
+def judge(base: Baseline, before: Fingerprint, after: Fingerprint, others: Mapping[str, Fingerprint]) -> Verdict:
+    """The verdict on one attachment. others: label → fingerprint of every other adapter that this base has carried."""
+    if math.isinf(base.noise):
+        return Verdict("unproven", "the base answers differently each time, so nothing can be told from the canaries")
+    if not base.same(before, after):
+        what = "the base" if base.same(after, base.base) else "something else"
+        return Verdict("void", f"the adapter was lost on the way: the canaries ended as from {what}")
+    if base.same(before, base.base):
+        return Verdict("unproven", "the canaries are answered exactly as by the base")
+    for label, other in others.items():
+        if base.same(before, other):
+            return Verdict("unproven", f"the canaries are answered exactly as by {label}")
+    return Verdict("live")

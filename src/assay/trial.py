@@ -1,0 +1,128 @@
+"""One adapter's turn: fingerprint, suites, fingerprint again, and the verdict on every answer given in between.
+
+Answers are journaled at once, under the name of their batch: one attachment in one life of the engine's process. A batch that
+ends without a second fingerprint (the process was killed, the engine died) is vouched for by a witness: its last answer is
+asked for again, and only if it comes out the same do the batch's answers count. The witness itself is no answer and is not
+journaled as one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from assay.errors import EngineDied
+from assay.evaluate import Evaluation, SampleResult, Subject
+from assay.models.base import TextModel, complete
+from assay.proof import Baseline, Fingerprint, Verdict, fingerprint, judge
+from assay.results.index import Ledger
+from assay.results.records import Proof
+from assay.suites.suite import Suite
+from assay.types import GenerateOptions
+
+T = TypeVar("T")
+
+# How often a batch that doesn't hold is asked anew before its answers are kept as unproven.
+_ATTEMPTS = 3
+
+Evaluations = list[tuple[Suite, Evaluation]]
+
+
+async def again_if_dead(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask once more if the engine's process died under it; a second death is the caller's."""
+    try:
+        return await ask()
+    except EngineDied:
+        return await ask()
+
+
+class Trial:
+    """Proves one attached adapter around the evaluation of its suites.
+
+    others: label → fingerprint of the adapters shown to be live on this base so far. restarts: how often the engine's
+    process was replaced. `before` is the first fingerprint of the last attempt.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        subject: Subject,
+        attached: TextModel,
+        base: Baseline,
+        others: Mapping[str, Fingerprint],
+        restarts: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._subject = subject
+        self._attached = attached
+        self._base = base
+        self._others = others
+        self._restarts = restarts
+        self.before: Fingerprint = ()
+
+    async def run(
+        self, ask: Callable[[Callable[[], str]], Awaitable[Evaluations]], note: Callable[[str], None]
+    ) -> tuple[Verdict, Evaluations]:
+        """Run `ask` (given what names the present batch) between two fingerprints until its answers hold."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            attachment = secrets.token_hex(6)
+
+            def batch(attachment: str = attachment) -> str:
+                return f"{attachment}.{self._restarts()}"
+
+            self.before = await again_if_dead(lambda: fingerprint(self._attached))
+            self._journal(batch(), Verdict("open"))
+            evaluations = await ask(batch)
+            after = await again_if_dead(lambda: fingerprint(self._attached))
+            verdict = judge(self._base, self.before, after, self._others)
+            results = [r for _, evaluation in evaluations for r in evaluation.results]
+            unvouched = self._unvouched(results)
+            void = await self._void(verdict, unvouched, attachment, batch())
+            if void and attempt == _ATTEMPTS:
+                verdict, void = Verdict("unproven", verdict.reason or "answers did not repeat"), set()
+            self._close(verdict, void, {batch(), *unvouched})
+            if not void:
+                return verdict, evaluations
+            note(f"{self._subject.checkpoint}: {verdict.reason or 'an interrupted batch did not hold'}; asking again")
+        raise AssertionError("the last attempt returns")
+
+    def _unvouched(self, results: Sequence[SampleResult]) -> dict[str, SampleResult]:
+        """Each batch that has no second fingerprint yet, with its last answer."""
+        answered = [(r.answer.batch, r) for r in results if r.answer is not None]
+        return {batch: result for batch, result in answered if self._ledger.is_unvouched(batch)}
+
+    async def _void(
+        self, verdict: Verdict, unvouched: Mapping[str, SampleResult], attachment: str, current: str
+    ) -> set[str]:
+        """The batches whose answers must not count."""
+        if verdict.verdict == "void":
+            return {current, *(batch for batch in unvouched if batch.startswith(attachment + "."))}
+        if verdict.verdict != "live":
+            return set()
+        return {batch for batch, last in unvouched.items() if batch != current and not await self._repeats(last)}
+
+    async def _repeats(self, result: SampleResult) -> bool:
+        assert result.answer is not None
+        journaled = result.answer.options
+        options = GenerateOptions(**{**journaled, "stop": tuple(journaled["stop"])})
+        again = await again_if_dead(lambda: complete(self._attached, result.sample.prompt, options))
+        return again.text == result.answer.text
+
+    def _close(self, verdict: Verdict, void: set[str], batches: set[str]) -> None:
+        settled = Verdict("unproven", verdict.reason) if verdict.verdict == "void" else verdict
+        for batch in sorted(batches):
+            self._journal(batch, Verdict("void", verdict.reason) if batch in void else settled)
+
+    def _journal(self, batch: str, verdict: Verdict) -> None:
+        self._ledger.append(
+            Proof(
+                run=self._subject.run,
+                digest=self._subject.digest,
+                identity=self._attached.info.identity,
+                batch=batch,
+                verdict=verdict.verdict,
+                reason=verdict.reason,
+                fingerprint=self.before,
+            )
+        )

@@ -1,0 +1,343 @@
+"""The agent: find checkpoints, load each onto a base that is loaded once, prove it live, ask it the suites, journal everything.
+
+Everything that costs is journaled under a key before anybody else learns of it, so the agent can be killed at any moment and
+started again: it goes on where it was. The base runs in a child process (`assay.models.worker`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from assay import __version__
+from assay.adapters.files import check_against, stage
+from assay.adapters.fit import base_shapes
+from assay.checkpoints.discover import discover, is_latest
+from assay.checkpoints.readiness import Readiness
+from assay.errors import BadInput, CheckpointError, GenerationError
+from assay.evaluate import Evaluation, SampleResult, Subject, evaluate
+from assay.models.base import TextModel
+from assay.models.open import folder_of, resolve
+from assay.models.worker import WorkerModel
+from assay.proof import Baseline, Fingerprint, baseline
+from assay.results.index import Ledger
+from assay.results.records import CheckpointSeen, Finished, Run, SuiteUse
+from assay.scorers.base import check_suite
+from assay.suites.suite import Suite
+from assay.trial import Trial, again_if_dead
+from assay.types import Adapter, Checkpoint, EngineSettings
+
+# Checkpoints copied into the workspace at once; engines that load adapters only together load this many.
+_WINDOW = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to watch and what to ask. every: only iterations that it divides. limit: samples asked of each suite."""
+
+    folder: Path
+    base: str
+    suites: tuple[Suite, ...]
+    run: str
+    workspace: Path
+    once: bool = False
+    every: int | None = None
+    limit: int | None = None
+    poll_seconds: float = 10.0
+    settings: EngineSettings = field(default_factory=EngineSettings)
+
+
+class Observer(Protocol):
+    """Who is told what happens; nothing depends on it."""
+
+    def note(self, text: str) -> None: ...
+
+    def expect(self, samples: int) -> None: ...
+
+    def skip(self, samples: int) -> None: ...
+
+    def subject(self, label: str, suite: str) -> None: ...
+
+    def answered(self, result: SampleResult) -> None: ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a watch came to. unusable: label and reason of checkpoints that couldn't be evaluated."""
+
+    evaluated: int = 0
+    failed_samples: int = 0
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.unusable or self.failed_samples else 0
+
+
+async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
+    """Evaluate the folder's checkpoints; with `job.once` those that are there, else for ever.
+
+    Raises `BadInput` for what is wrong with the job itself; faults of one checkpoint are in the outcome.
+    """
+    for suite in job.suites:
+        check_suite(suite)
+    resolved = resolve(job.base)
+    _check_folder(job)
+    shapes = base_shapes(folder_of(resolved)) if resolved.engine != "scripted" else {}
+    if resolved.why:
+        observer.note(f"engine: {resolved.engine} ({resolved.why})")
+    base = await WorkerModel.open(resolved.spec, job.settings)
+    try:
+        return await _Agent(job, ledger, observer, base, shapes).run()
+    finally:
+        await base.aclose()
+
+
+def _check_folder(job: Job) -> None:
+    found = discover(job.folder, job.run)
+    if not job.once:
+        return
+    if not found:
+        raise BadInput(
+            f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors and the like); "
+            "name another folder, or leave out --once to wait for one"
+        )
+    if not _chosen(found, job.every):
+        raise BadInput(f"none of the {len(found)} checkpoints in {job.folder} is at a multiple of --every {job.every}")
+
+
+def _chosen(found: Sequence[Checkpoint], every: int | None) -> list[Checkpoint]:
+    return [c for c in found if every is None or c.iteration % every == 0]
+
+
+class _Agent:
+    def __init__(
+        self,
+        job: Job,
+        ledger: Ledger,
+        observer: Observer,
+        base: WorkerModel,
+        shapes: dict[str, tuple[int, ...]],
+    ) -> None:
+        self._job = job
+        self._ledger = ledger
+        self._observer = observer
+        self._base = base
+        self._shapes = shapes
+        self._identity = base.info.identity
+        self._stage = job.workspace / "staged"
+        self._baseline: Baseline | None = None
+        self._prints: dict[str, Fingerprint] = ledger.fingerprints(self._identity)
+        self._labels: dict[str, str] = {}
+        self._outcome = Outcome()
+
+    async def run(self) -> Outcome:
+        job = self._job
+        self._ledger.append(
+            Run(
+                run=job.run,
+                base=job.base,
+                engine=self._base.info.engine,
+                engine_version=self._base.info.engine_version,
+                identity=self._identity,
+                declared=self._base.info.declared,
+                suites=tuple(
+                    SuiteUse(name=s.name, version=s.version, digest=s.digest, groups=s.groups, goal=s.goal)
+                    for s in job.suites
+                ),
+                assay_version=__version__,
+            )
+        )
+        shutil.rmtree(self._stage, ignore_errors=True)  # copies that a killed watch left behind
+        readiness = Readiness(once=job.once)
+        try:
+            await self._rounds(readiness)
+        finally:
+            shutil.rmtree(self._stage, ignore_errors=True)
+            self._ledger.journal.sync()
+        return self._outcome
+
+    async def _rounds(self, readiness: Readiness) -> None:
+        waited_for = ""
+        base_done = False
+        while True:
+            look = readiness.look(_chosen(self._find(), self._job.every))
+            self._observer.expect(self._samples() * (len(look.ready) + (not base_done)))
+            if not base_done:
+                await self._evaluate_base()
+                base_done = True
+            for checkpoint, reason in look.broken:
+                self._set_aside(checkpoint, reason)
+                readiness.settle(checkpoint)
+            for start in range(0, len(look.ready), _WINDOW):
+                window = look.ready[start : start + _WINDOW]
+                await self._window(window)
+                for checkpoint in window:
+                    readiness.settle(checkpoint)
+            if self._job.once:
+                return
+            waiting = "; ".join(f"{c.label}: {reason}" for c, reason in look.waiting) or "the next checkpoint"
+            if waiting != waited_for:
+                self._observer.note(f"waiting for {waiting}")
+                waited_for = waiting
+            await asyncio.sleep(self._job.poll_seconds)
+
+    def _find(self) -> list[Checkpoint]:
+        return discover(self._job.folder, self._job.run)
+
+    def _samples(self) -> int:
+        return sum(
+            len(s.samples if self._job.limit is None else s.limited(self._job.limit).samples) for s in self._job.suites
+        )
+
+    async def _evaluate_base(self) -> None:
+        subject = Subject(self._job.run)
+        self._finish(subject, await self._suites(self._base, subject, str, self._open_suites("")))
+
+    def _open_suites(self, digest: str) -> list[Suite]:
+        return [s for s in self._job.suites if self._finished(digest, s) is None]
+
+    def _finished(self, digest: str, suite: Suite) -> Finished | None:
+        return self._ledger.finished(self._job.run, digest, suite.digest, self._identity, self._job.limit or 0)
+
+    async def _window(self, window: Sequence[Checkpoint]) -> None:
+        adapters: dict[str, tuple[Checkpoint, Adapter]] = {}
+        for checkpoint in window:
+            adapter = self._staged(checkpoint)
+            if adapter is None:
+                continue
+            twin = self._labels.get(adapter.digest)
+            if twin is not None and twin != checkpoint.label:
+                if not is_latest(checkpoint):
+                    self._observer.note(f"{checkpoint.label} has the weights of {twin}: one checkpoint, evaluated once")
+                continue
+            self._labels[adapter.digest] = checkpoint.label
+            adapters[adapter.digest] = checkpoint, adapter
+        work = [(c, a) for c, a in adapters.values() if self._has_work(a)]
+        if len(work) > 1:
+            await self._announce([a for _, a in work])
+        for checkpoint, adapter in adapters.values():
+            self._journal_seen(checkpoint, adapter.digest)
+            if (checkpoint, adapter) in work:
+                await self._checkpoint(checkpoint, adapter)
+        self._observer.skip(self._samples() * (len(window) - len(work)))
+        for _, adapter in adapters.values():
+            shutil.rmtree(adapter.weights.parent, ignore_errors=True)
+
+    def _has_work(self, adapter: Adapter) -> bool:
+        proof = self._ledger.proof(self._job.run, adapter.digest, self._identity)
+        return proof is None or bool(self._open_suites(adapter.digest))
+
+    async def _announce(self, adapters: Sequence[Adapter]) -> None:
+        try:
+            await self._base.expect(adapters)
+        except CheckpointError:  # one of them doesn't fit: attaching them one by one finds out which
+            return
+
+    def _staged(self, checkpoint: Checkpoint) -> Adapter | None:
+        try:
+            adapter = stage(checkpoint, self._stage)
+            if self._shapes:
+                check_against(adapter, self._shapes)
+            return adapter
+        except CheckpointError as error:
+            self._set_aside(checkpoint, str(error), getattr(error, "differences", ()))
+            return None
+
+    def _set_aside(self, checkpoint: Checkpoint, reason: str, differences: Sequence[str] = ()) -> None:
+        full = "\n  ".join([reason, *differences]) if len(differences) > 1 else reason
+        self._observer.note(f"{checkpoint.label} cannot be used: {full}")
+        self._outcome.unusable.append((checkpoint.label, reason))
+        self._journal_seen(checkpoint, "", full)
+
+    def _journal_seen(self, checkpoint: Checkpoint, digest: str, reason: str = "") -> None:
+        record = CheckpointSeen(
+            run=self._job.run,
+            checkpoint=checkpoint.label,
+            iteration=checkpoint.iteration,
+            path=str(checkpoint.weights.absolute()),
+            size=checkpoint.size,
+            modified_ns=checkpoint.modified_ns,
+            digest=digest,
+            reason=reason,
+        )
+        if not self._ledger.has_seen(record):
+            self._ledger.append(record)
+
+    async def _checkpoint(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
+        try:
+            attached = await again_if_dead(lambda: self._base.attach(adapter))
+            try:
+                await self._prove_and_evaluate(checkpoint, adapter, attached)
+            finally:
+                await attached.aclose()
+        except (CheckpointError, GenerationError) as error:
+            self._set_aside(checkpoint, str(error), getattr(error, "differences", ()))
+            return
+        self._outcome.evaluated += 1
+
+    async def _prove_and_evaluate(self, checkpoint: Checkpoint, adapter: Adapter, attached: TextModel) -> None:
+        subject = Subject(self._job.run, checkpoint.label, checkpoint.iteration, adapter.digest)
+        if self._baseline is None:
+            self._baseline = await again_if_dead(lambda: baseline(self._base))
+        suites = self._open_suites(adapter.digest) or list(self._job.suites)
+        trial = Trial(
+            self._ledger, subject, attached, self._baseline, self._others(adapter), lambda: self._base.restarts
+        )
+        verdict, evaluations = await trial.run(
+            lambda batch: self._suites(attached, subject, batch, suites), self._observer.note
+        )
+        if verdict.verdict == "live":
+            self._prints[adapter.digest] = trial.before
+        else:
+            self._observer.note(f"{checkpoint.label} is unproven: {verdict.reason}")
+        self._finish(subject, evaluations)
+
+    def _others(self, adapter: Adapter) -> dict[str, Fingerprint]:
+        return {self._labels.get(d, f"adapter {d[:12]}"): p for d, p in self._prints.items() if d != adapter.digest}
+
+    async def _suites(
+        self, model: TextModel, subject: Subject, batch: Callable[[], str], suites: Sequence[Suite]
+    ) -> list[tuple[Suite, Evaluation]]:
+        done: list[tuple[Suite, Evaluation]] = []
+        for suite in suites:
+            self._observer.subject(subject.checkpoint, suite.name)
+            evaluation = await evaluate(
+                model,
+                suite,
+                ledger=self._ledger,
+                subject=subject,
+                batch=batch,
+                limit=self._job.limit,
+                on_result=self._observer.answered,
+            )
+            done.append((suite, evaluation))
+        return done
+
+    def _finish(self, subject: Subject, evaluations: Sequence[tuple[Suite, Evaluation]]) -> None:
+        for suite, evaluation in evaluations:
+            self._outcome.failed_samples += evaluation.failed
+            limit = self._job.limit
+            self._ledger.append(
+                Finished(
+                    run=subject.run,
+                    checkpoint=subject.checkpoint,
+                    iteration=subject.iteration,
+                    digest=subject.digest,
+                    identity=self._identity,
+                    suite=suite.name,
+                    suite_version=suite.version,
+                    suite_digest=suite.digest,
+                    limit=limit if limit is not None and limit < len(suite.samples) else 0,
+                    asked=evaluation.asked,
+                    scored=evaluation.scored,
+                    failed=evaluation.failed,
+                    truncated=evaluation.truncated,
+                    seconds=round(evaluation.seconds, 6),
+                )
+            )
+        self._ledger.journal.sync()
