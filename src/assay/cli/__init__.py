@@ -1,0 +1,40 @@
+"""The command line: one thin file a verb, imported when the verb is used."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from cyclopts import App
+
+from assay import __version__
+from assay.errors import AssayError
+
+app = App(
+    name="assay",
+    help="Which LoRA checkpoint to ship, and what each one broke.",
+    version=__version__,
+    help_format="plaintext",
+)
+app.command(
+    "assay.cli.watch:watch",
+    name="watch",
+    help="Evaluate a folder's checkpoints as training writes them, and show what each gained and broke.",
+)
+app.command("assay.cli.report:report", name="report", help="Show the table again, from the journal.")
+app.command("assay.cli.query:query", name="query", help="Ask the journal in SQL.")
+
+
+def main() -> NoReturn:
+    """Run `assay`; a user's mistake is one sentence on standard error and an exit code, never a traceback."""
+    try:
+        code = app(sys.argv[1:], result_action="return_value")
+    except AssayError as error:
+        print(f"assay: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # `assay report | head`
+        sys.stderr.close()
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,80 @@
+"""Tables on standard output, from the journal alone: what `watch` ends with and `report` prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from assay.errors import BadInput
+from assay.plugins import nearest
+from assay.report.decision import decide
+from assay.report.rows import broke, rows
+from assay.results.lens import Lens, RunSuite
+
+
+def show(workspace: Path, *, run: str | None = None, suite: str | None = None, as_json: bool = False) -> None:
+    """Print every (run, suite) that fits, as tables or as one JSON list of rows.
+
+    Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
+    """
+    with Lens(workspace) as lens:
+        known = lens.run_suites()
+        _check("run", run, {r.run for r in known}, workspace)
+        _check("suite", suite, {r.suite for r in known}, workspace)
+        chosen = [r for r in known if (run is None or r.run == run) and (suite is None or r.suite == suite)]
+        if as_json:
+            print(json.dumps([row for r in chosen for row in _rows(lens, r)], ensure_ascii=False, indent=2))
+            return
+        for number, each in enumerate(chosen):
+            if number:
+                print()
+            if len(chosen) > 1:
+                print(f"run {each.run}, suite {each.suite}")
+            _table(lens, each)
+
+
+def next_steps(workspace: Path, run: str) -> None:
+    """Say where the results lie and what to run next."""
+    shown = _relative(workspace)
+    flag = "" if shown == "assay-results" else f" --workspace {shlex.quote(shown)}"
+    sql = "select checkpoint, sample, response from probe_results where value = 0 order by iteration"
+    print()
+    print(f"results: {shown}/journal")
+    print(f"again:   assay report --run {shlex.quote(run)}{flag}")
+    print(f'look:    assay query "{sql}"{flag}')
+
+
+def _check(kind: str, name: str | None, known: set[str], workspace: Path) -> None:
+    if name is not None and name not in known:
+        raise BadInput(f"there is no {kind} {name!r} in {_relative(workspace)}; {nearest(name, known)}")
+
+
+def _rows(lens: Lens, each: RunSuite) -> list[dict[str, object]]:
+    cells = lens.cells(each.run, each.suite)
+    return [asdict(row) for row in rows(cells, lens.proofs(each.run, each.identity), each.groups)]
+
+
+def _table(lens: Lens, each: RunSuite) -> None:
+    from rich.console import Console
+
+    from assay.report.table import print_table
+
+    cells = lens.cells(each.run, each.suite)
+    unusable = lens.unusable(each.run)
+    if not cells and not unusable:
+        print(f"run {each.run}, suite {each.suite}: nothing has been scored yet")
+        return
+    proofs = lens.proofs(each.run, each.identity)
+    decision = decide(cells, proofs, each.goal, each.groups) if cells else None
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    print_table(console, rows(cells, proofs, each.groups), decision, broke(cells), unusable)
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

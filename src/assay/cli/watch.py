@@ -1,0 +1,149 @@
+"""`assay watch`: evaluate checkpoints as training writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.checkpoints.discover import run_name
+from assay.cli.progress import Reporter
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.errors import ConfigError
+from assay.results.index import Ledger
+from assay.suites.suite import load_suite
+from assay.watch import Job
+from assay.watch import watch as run_watch
+
+Flag = Parameter(negative="")
+
+# What shells report for a program that Ctrl-C ended.
+INTERRUPTED = 130
+
+
+def watch(
+    folder: Path,
+    /,
+    *,
+    base: str | None = None,
+    suite: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    once: Annotated[bool, Flag] = False,
+    run: str | None = None,
+    limit: int | None = None,
+    every: int | None = None,
+    poll: float | None = None,
+    json: Json = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+) -> int:
+    """Evaluate a folder's checkpoints as training writes them, and show what each gained and broke.
+
+    Every answer is kept as it comes: interrupt it, kill it, run it again, and it goes on where it was.
+
+    Parameters
+    ----------
+    folder
+        Where the trainer writes its checkpoints.
+    base
+        The base model: a folder, a .gguf file, or ENGINE:PATH.
+    suite
+        A suite file; give it again for more.
+    once
+        Evaluate what is there and end, instead of waiting for more.
+    run
+        The run's name [from the folder].
+    limit
+        Ask only so many samples of each suite, spread over its groups.
+    every
+        Only checkpoints at multiples of so many iterations.
+    poll
+        Seconds between two looks at the folder [10].
+    json
+        Print the table's rows as JSON.
+    workspace
+        The folder for the results [assay-results].
+    config
+        The assay.toml to use.
+    """
+    from assay.cli.show import next_steps, show
+    from assay.results.journal import hold, segments
+
+    found = settings(config, workspace)
+    job = _job(found, folder, base, suite or [], once, run, limit, every, poll)
+    with hold(found.workspace):
+        code = asyncio.run(_watch(job))
+        if code != INTERRUPTED or segments(found.workspace):
+            show(found.workspace, run=job.run, as_json=json)
+    if not json:
+        next_steps(found.workspace, job.run)
+    return code
+
+
+def _job(
+    found: Config,
+    folder: Path,
+    base: str | None,
+    suites: list[str],
+    once: bool,
+    run: str | None,
+    limit: int | None,
+    every: int | None,
+    poll: float | None,
+) -> Job:
+    chosen = base or found.watch.base
+    if chosen is None:
+        raise ConfigError("no base model: name one with --base, or in assay.toml under [watch]")
+    sources = suites or list(found.watch.suites)
+    if not sources:
+        raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
+    limit = found.watch.limit if limit is None else limit
+    every = found.watch.every if every is None else every
+    seconds = found.watch.poll_seconds if poll is None else poll
+    for flag, value in (("--limit", limit), ("--every", every)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{flag} {value}: give a whole number of at least 1")
+    if seconds <= 0:
+        raise ConfigError(f"--poll {seconds:g}: give a number of seconds above 0")
+    model = found.model(chosen)
+    loaded = tuple(load_suite(source) for source in sources)
+    names = [suite.name for suite in loaded]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two of the suites are called {name!r}; give each its own name")
+    return Job(
+        folder=folder,
+        base=model.spec,
+        suites=loaded,
+        run=run or run_name(folder),
+        workspace=found.workspace,
+        once=once,
+        every=every,
+        limit=limit,
+        poll_seconds=seconds,
+        settings=model.settings,
+    )
+
+
+async def _watch(job: Job) -> int:
+    """The exit code. Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    ledger = Ledger(job.workspace)
+    try:
+        with Reporter() as reporter:
+            if ledger.damage.lines:
+                reporter.note(f"{ledger.damage.lines} damaged lines in the journal were skipped (a crash leaves one)")
+            outcome = await run_watch(job, ledger, reporter)
+    except asyncio.CancelledError:
+        print("assay: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        ledger.close()
+    return outcome.exit_code
