@@ -1,0 +1,335 @@
+"""`assay.toml`, the environment and flags, as one frozen and typed `Config`.
+
+A flag goes before an environment variable (`ASSAY_CONFIG`, `ASSAY_WORKSPACE`), which goes before the file, which goes
+before the default. Keys and `ASSAY_` variables that nobody knows are errors. Paths in the file are relative to it, those
+of flags and variables to the current directory. All errors are `ConfigError`s, those of the file with its line.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NoReturn, SupportsIndex
+
+from assay.errors import ConfigError, at
+from assay.plugins import nearest
+from assay.types import EngineSettings
+
+FILE_NAME = "assay.toml"
+DEFAULT_WORKSPACE = "assay-results"
+VARIABLES = ("ASSAY_CONFIG", "ASSAY_WORKSPACE")
+
+
+class Secret:
+    """A text that is never shown by accident: not by `repr`, `str` or `format`, and neither pickle nor JSON takes it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself; for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    # Copying goes through pickle's protocol, which is closed below; an immutable thing is its own copy.
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a secret can't be pickled; hand it over in the open, with reveal(), where it must go")
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self.__getstate__()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A model by its spec, and what its engine may use."""
+
+    spec: str
+    settings: EngineSettings = field(default_factory=EngineSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConfig:
+    """Defaults of `assay watch`.
+
+    base: a model's name or spec. suites: built-in names, or paths made absolute. every: one iteration in so many.
+    limit: samples of each suite at most. poll_seconds: between two looks for new checkpoints.
+    """
+
+    base: str | None = None
+    suites: tuple[str, ...] = ()
+    every: int | None = None
+    limit: int | None = None
+    poll_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. workspace: absolute. file: the assay.toml in use, if any. engine: defaults of every model."""
+
+    workspace: Path
+    file: Path | None = None
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+
+    def model(self, name: str) -> ModelConfig:
+        """The model of that name; any other text is a spec, and gets the engine's defaults."""
+        return self.models.get(name) or ModelConfig(name, self.engine)
+
+
+def load_config(
+    *,
+    config: str | Path | None = None,
+    workspace: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Config:
+    """Read the settings. `config` and `workspace` are the flags of those names. Raises `ConfigError`.
+
+    environ, cwd: the process's own unless given. Without a flag or `ASSAY_CONFIG`, the nearest assay.toml counts, from
+    the current directory up to the home directory, or to the root outside of it. An empty variable counts as unset.
+    """
+    environ = os.environ if environ is None else environ
+    cwd = Path.cwd() if cwd is None else cwd.absolute()
+    for name in environ:
+        if name.startswith("ASSAY_") and name not in VARIABLES:
+            raise ConfigError(f"unknown environment variable {name}; {nearest(name, VARIABLES)}")
+    named, source = (config, "--config") if config is not None else (environ.get("ASSAY_CONFIG"), "ASSAY_CONFIG")
+    file = (cwd / _path(named)) if named else _find(cwd, environ.get("HOME"))
+    if file is not None and not file.is_file():
+        raise ConfigError(f"{file}: there is no such file, which {source} names")
+    tables = _File(file) if file is not None else None
+    chosen = workspace if workspace is not None else environ.get("ASSAY_WORKSPACE")
+    if chosen:
+        place = cwd / _path(chosen)
+    elif tables is not None:
+        place = tables.workspace()
+    else:
+        place = cwd / DEFAULT_WORKSPACE
+    place = Path(os.path.normpath(place))
+    return tables.config(place) if tables is not None else Config(workspace=place)
+
+
+def _path(text: str | Path) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{text}: there is no such home directory") from None
+
+
+def _find(cwd: Path, home: str | None) -> Path | None:
+    for folder in (cwd, *cwd.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+        if home and folder == Path(home):
+            return None
+    return None
+
+
+class _File:
+    """One assay.toml, parsed; its methods read one table each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.parent
+        try:
+            self.text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(at(path, line, "not UTF-8 text; save the file as UTF-8")) from None
+        try:
+            root = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(self._syntax(str(error))) from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        self.root = _Table(self, root, ("workspace", "watch", "models", "engine"))
+
+    def _syntax(self, message: str) -> str:
+        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
+        if found is None:
+            return at(self.path, None, f"not valid TOML: {message}")
+        line = int(found[2]) if found[2] else self.text.rstrip("\n").count("\n") + 1
+        return at(self.path, line, f"not valid TOML: {found[1][:1].lower()}{found[1][1:]}")
+
+    def line(self, keys: Sequence[str]) -> int | None:
+        return line_of(self.text, keys)
+
+    def workspace(self) -> Path:
+        return self.folder / _path(self.root.text("workspace") or DEFAULT_WORKSPACE)
+
+    def config(self, workspace: Path) -> Config:
+        settings = ("memory_limit", "cache_limit", "context_length")
+        engine = _settings(self.root.table("engine", settings), EngineSettings())
+        models = {}
+        named = self.root.table("models", None)
+        for name in named.values:
+            if not name.strip() or ":" in name or "/" in name:
+                named.refuse(name, f"a model's name can't be empty or hold ':' or '/', as specs do: {name!r}")
+            table = named.table(name, ("spec", *settings))
+            spec = table.text("spec")
+            if spec is None:
+                named.refuse(name, f"the model {name!r} needs a spec, such as spec = 'mlx:PATH'")
+            models[name] = ModelConfig(self._spec(spec), _settings(table, engine))
+        watch = self._watch()
+        return Config(workspace=workspace, file=self.path, watch=watch, engine=engine, models=models)
+
+    def _watch(self) -> WatchConfig:
+        table = self.root.table("watch", ("base", "suites", "every", "limit", "poll_seconds"))
+        base = table.text("base")
+        models = self.root.values.get("models", {})
+        suites = table.texts("suites")
+        return WatchConfig(
+            base=base if base is None or base in models else self._spec(base),
+            suites=tuple(self._suite(suite) for suite in suites),
+            every=table.whole("every"),
+            limit=table.whole("limit"),
+            poll_seconds=table.seconds("poll_seconds", WatchConfig().poll_seconds),
+        )
+
+    def _suite(self, suite: str) -> str:
+        """A path made absolute; a bare name, which may be a built-in suite's, as it is."""
+        if "/" in suite or suite.endswith((".yaml", ".yml")):
+            return os.path.normpath(self.folder / _path(suite))
+        return suite
+
+    def _spec(self, spec: str) -> str:
+        """The spec with a path of this folder made absolute. What may be a hub's id is one, unless the path is there."""
+        found = re.fullmatch(r"(?:([A-Za-z_]\w*):)?(.+)", spec, re.DOTALL)
+        if found is None or "://" in spec:
+            return spec
+        prefix = f"{found[1]}:" if found[1] else ""
+        path = self.folder / _path(found[2])
+        explicit = found[2].startswith(("./", "../", "~")) or found[1] in ("llama", "scripted")
+        return f"{prefix}{os.path.normpath(path)}" if explicit or path.exists() else spec
+
+
+class _Table:
+    """A table that says, with its line, what is wrong with a value. A key that is not there gives None."""
+
+    def __init__(self, file: _File, values: Any, known: Sequence[str] | None, path: tuple[str, ...] = ()) -> None:
+        self.file, self.path = file, path
+        if not isinstance(values, dict):
+            raise ConfigError(at(file.path, file.line(path), f"{'.'.join(path)} must be a table, not {values!r}"))
+        self.values: dict[str, Any] = values
+        where = f"[{'.'.join(path)}]" if path else "the top level"
+        for key in values:
+            if known is not None and key not in known:
+                self.refuse(key, f"unknown key {key!r} in {where}; {nearest(key, known)}")
+
+    def refuse(self, key: str, message: str) -> NoReturn:
+        raise ConfigError(at(self.file.path, self.file.line((*self.path, key)), message))
+
+    def wrong(self, key: str, wanted: str) -> NoReturn:
+        self.refuse(key, f"{'.'.join((*self.path, key))} must be {wanted}, not {self.values[key]!r}")
+
+    def table(self, key: str, known: Sequence[str] | None) -> _Table:
+        return _Table(self.file, self.values.get(key, {}), known, (*self.path, key))
+
+    def text(self, key: str) -> str | None:
+        value = self.values.get(key)
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            self.wrong(key, "text that is not empty")
+        return value
+
+    def texts(self, key: str) -> Sequence[str]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            self.wrong(key, 'a list of texts, such as ["lab.yaml"]')
+        return value
+
+    def whole(self, key: str) -> int | None:
+        value = self.values.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            self.wrong(key, "a whole number of at least 1")
+        return value
+
+    def seconds(self, key: str, default: float) -> float:
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            self.wrong(key, "a number of seconds above 0")
+        return float(value)
+
+    def size(self, key: str, least: int) -> int | None:
+        value = self.values.get(key)
+        if value is None:
+            return None
+        size = parse_size(value) if isinstance(value, str) else value
+        if isinstance(size, bool) or not isinstance(size, int) or size < least:
+            self.wrong(key, f"a size of at least {least} bytes, such as 8000000000, '8GB' or '512MiB'")
+        return size
+
+
+def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
+    memory, cache = table.size("memory_limit", 1), table.size("cache_limit", 0)
+    context = table.whole("context_length")
+    return EngineSettings(
+        memory_limit=default.memory_limit if memory is None else memory,
+        cache_limit=default.cache_limit if cache is None else cache,
+        context_length=default.context_length if context is None else context,
+    )
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a size such as "4GB" (10⁹) or "512MiB" (2²⁰), in any letter case; None if it is no whole number of them."""
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?(?:([kmgt])(i?))?b?", text.strip(), re.IGNORECASE | re.ASCII)
+    if found is None:
+        return None
+    power = "kmgt".index(found[2].lower()) + 1 if found[2] else 0
+    size = Decimal(found[1]) * (1024 if found[3] else 1000) ** power
+    return int(size) if size == int(size) else None
+
+
+def line_of(text: str, keys: Sequence[str]) -> int | None:
+    """The line, from 1, where valid TOML first names `keys`, a path of keys; None if it never does.
+
+    The parser keeps no positions, so it is asked: the key stands where the last part of the file begins without which
+    the key isn't there. A prefix that ends within a value doesn't parse and is passed over. Quadratic, and only run for
+    an error.
+    """
+    lines = [line + "\n" for line in text.split("\n")]
+    begin = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            found: Any = tomllib.loads("".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is not None:
+            return begin + 1
+        begin = end
+    return None

@@ -1,0 +1,138 @@
+"""What a scorer is, and the two functions by which the rest of assay uses one.
+
+`check_suite` runs before any model is loaded, `score_answer` once per answer. What holds for every scorer is decided
+here: an answer that was cut off too early, or a scorer that failed, gives a failure record and never a score.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, cast, runtime_checkable
+
+from assay.errors import SuiteError
+from assay.plugins import SCORERS, nearest
+from assay.suites.readers import Place
+from assay.suites.suite import ScorerSpec, Suite
+from assay.types import Completion, FailureClass, Json, Sample, Score, ScoreFailure
+
+_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Turns a sample and its answer into scores.
+
+    name, version: stamped on every score; the version grows whenever the same answer could be scored differently.
+    parameters: all of them, with the defaults filled in. metrics: what `score` yields, once each and no others.
+    needs_whole_answer: an answer cut off at `max_tokens` is "truncated" and is not shown to the scorer.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def needs_whole_answer(self) -> bool: ...
+    @property
+    def parameters(self) -> Mapping[str, Json]: ...
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def check(self, sample: Sample) -> None:
+        """Raise `ValueError`, one sentence without a place, if the sample lacks what is compared with."""
+
+    async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
+        """The answer's scores. `completion.text` is the final answer: reasoning was cut away from its front."""
+
+
+def build_scorer(spec: ScorerSpec) -> Scorer:
+    """The scorer that `spec` names, given its parameters by keyword. Raises `SuiteError` with the spec's place."""
+    place = spec.place
+    factory = SCORERS.get(spec.name)
+    accepted = inspect.signature(factory).parameters.values()
+    names = [p.name for p in accepted if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted):
+        for key in spec.parameters:
+            if key not in names:
+                raise _error(place, f"the scorer {spec.name!r} has no parameter {key!r}; {nearest(key, names)}")
+    for p in accepted:
+        if p.name in names and p.default is p.empty and p.name not in spec.parameters:
+            raise _error(place, f"the scorer {spec.name!r} needs the parameter {p.name!r}")
+    try:
+        return cast(Scorer, factory(**spec.parameters))
+    except ValueError as error:
+        raise _error(place, f"the scorer {spec.name!r}: {error}") from None
+
+
+def check_suite(suite: Suite) -> dict[str, Scorer]:
+    """A scorer for each sample id, once every sample was found fit for its own. Samples alike share one.
+
+    Raises `SuiteError` with file and line.
+    """
+    built: dict[str, Scorer] = {}
+    found: dict[str, Scorer] = {}
+    for sample in suite.samples:
+        spec = suite.scorers[sample.id]
+        key = json.dumps([spec.name, spec.parameters], sort_keys=True)
+        scorer = built.get(key) or built.setdefault(key, build_scorer(spec))
+        try:
+            scorer.check(sample)
+        except ValueError as error:
+            raise _error(suite.places.get(sample.id), f"the sample {sample.id!r}: {error}") from None
+        found[sample.id] = scorer
+    return found
+
+
+async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -> tuple[Score | ScoreFailure, ...]:
+    """One score or failure for each of the scorer's metrics, in their order. Raises nothing but cancellation.
+
+    "truncated": the answer was cut off within its reasoning, or anywhere if the scorer needs it whole. "permanent": the
+    scorer raised, or gave no value, or one outside its own bounds.
+    """
+    cut = completion.finish_reason == "length"
+    answer = final_answer(completion.text)
+    if cut and (answer is None or scorer.needs_whole_answer):
+        where = "within its reasoning" if answer is None else "before its end"
+        reason = f"the answer was cut off {where}, at {completion.usage.completion_tokens} tokens"
+        return _failures(scorer, "truncated", reason)
+    try:
+        results = await scorer.score(sample, replace(completion, text=answer or ""))
+        return tuple(_sound(metric, results) for metric in scorer.metrics)
+    except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
+        return _failures(scorer, "permanent", f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}")
+
+
+def final_answer(text: str) -> str | None:
+    """What follows the reasoning block at the text's front; all of it if there is none; None within an open block.
+
+    Some chat templates open the block in the prompt, so that only its end shows.
+    """
+    ends = list(_THOUGHT.finditer(text))
+    if ends:
+        return text[ends[-1].end() :]
+    return None if _THINKING.match(text) else text
+
+
+def _sound(metric: str, results: Sequence[Score | ScoreFailure]) -> Score | ScoreFailure:
+    matching = [result for result in results if result.metric == metric]
+    if len(matching) != 1:
+        return ScoreFailure(metric, "permanent", f"the scorer gave {len(matching)} values for the metric {metric!r}")
+    result = matching[0]
+    if isinstance(result, Score) and not (math.isfinite(result.value) and result.low <= result.value <= result.high):
+        reason = f"the scorer gave {result.value}, which is not from {result.low} to {result.high}"
+        return ScoreFailure(metric, "permanent", reason)
+    return result
+
+
+def _failures(scorer: Scorer, error_class: FailureClass, reason: str) -> tuple[ScoreFailure, ...]:
+    return tuple(ScoreFailure(metric, error_class, reason) for metric in scorer.metrics)
+
+
+def _error(place: Place | None, message: str) -> SuiteError:
+    return place.error(message) if place is not None else SuiteError(message)
