@@ -1,0 +1,190 @@
+"""The table on standard output: what each checkpoint scored, what it broke, and which one is best.
+
+Nothing is told by colour alone, so the same text serves a terminal, a pipe and a log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Column, Table
+from rich.text import Text
+
+from assay.report.decision import Decision
+from assay.report.rows import Broke, Row, RowKey, called, in_order, shorten
+
+_Head: TypeAlias = tuple[str, str]  # group, metric
+_Place: TypeAlias = tuple[str, str]  # checkpoint, digest
+_Cells: TypeAlias = Mapping[_Place, Text]
+_PADDING = 2
+_GAP = _PADDING + 1  # characters between columns: rich adds a divider
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A rich renderable of one run and suite; it fits itself to the console's width.
+
+    Where the groups do not fit side by side, they go below one another, each part with the checkpoints' names.
+    """
+
+    rows: tuple[Row, ...]
+    decision: Decision | None
+    broke: Mapping[RowKey, Broke]
+    unusable: tuple[tuple[str, str], ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = called(_place(row) for row in self.rows)
+        heads = list(in_order((row.group, row.metric) for row in self.rows))
+        columns = [_column(head, self.rows, self.broke) for head in heads]
+        indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
+        taken = indent + len("unproven") + 2 * _GAP
+        parts = [] if not heads else _split([_width(column) + _GAP for column in columns], options.max_width - taken)
+        for number, part in enumerate(parts):
+            if number:
+                yield Text()
+            yield self._part([heads[at] for at in part], [columns[at] for at in part], names)
+        yield from self._foot(indent)
+
+    def _part(self, heads: Sequence[_Head], columns: Sequence[_Cells], names: Mapping[_Place, str]) -> Table:
+        metrics = len({metric for _, metric in in_order((row.group, row.metric) for row in self.rows)})
+        groups = [group for group, _ in heads]
+        several = metrics > 1 or len(groups) > len(set(groups))
+        table = Table(
+            Column("  checkpoint", no_wrap=True),
+            *(
+                Column(Text(f"{group} {metric}" if several else group), overflow="fold", min_width=_width(column))
+                for (group, metric), column in zip(heads, columns, strict=True)
+            ),
+            Column("adapter", no_wrap=True),
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, _PADDING, 0, 0),
+        )
+        for place, name in names.items():
+            row = next(row for row in self.rows if _place(row) == place)
+            best = self.decision is not None and place == (self.decision.checkpoint, self.decision.digest)
+            label = Text(f"★ {name}" if best else f"  {name}", style="bold" if best else "")
+            proof = Text(row.proof or "–", style="bold" if row.proof == "unproven" else "")
+            table.add_row(label, *(column.get(place, Text("not asked", "dim")) for column in columns), proof)
+        return table
+
+    def _foot(self, indent: int) -> Iterable[Text | Table]:
+        if self.unusable:
+            yield _hanging((f"  {label}".ljust(indent), f"unusable: {reason}") for label, reason in self.unusable)
+        if self.decision is not None:
+            yield Text()
+            yield _hanging(_labelled(line) for line in self.decision.lines())
+
+
+def render_table(
+    rows: Sequence[Row],
+    decision: Decision | None,
+    broke: Mapping[RowKey, Broke],
+    unusable: Sequence[tuple[str, str]] = (),
+) -> ReportTable:
+    """The table of one run and suite: `console.print` it. `unusable` holds (label, reason) of what was not evaluated.
+
+    A cell reads `6/10 [31–83%]`: right of scored, with the 95 % interval; samples without a score are not in the
+    denominator and stand below as `1 truncated, 2 failed`. `▼ broke:` names samples that the base got right and this
+    checkpoint got wrong; `▽ lacks:` those that the base got right and this one has no score for.
+    Raises ValueError for rows of several runs or suites.
+    """
+    if len({(row.run, row.suite) for row in rows}) > 1:
+        raise ValueError("a table is about the rows of one run and one suite")
+    return ReportTable(tuple(rows), decision, broke, tuple(unusable))
+
+
+def print_table(
+    console: Console,
+    rows: Sequence[Row],
+    decision: Decision | None,
+    broke: Mapping[RowKey, Broke],
+    unusable: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Print the table on `console`, without the trailing blanks that rich pads lines with."""
+    with console.capture() as capture:
+        console.print(render_table(rows, decision, broke, unusable))
+    for line in Text.from_ansi(capture.get()).split("\n"):
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _place(row: Row) -> _Place:
+    return row.checkpoint, row.digest
+
+
+def _column(head: _Head, rows: Sequence[Row], broke: Mapping[RowKey, Broke]) -> dict[_Place, Text]:
+    """The cells of one group and metric, their parts padded so that fractions and intervals line up."""
+    mine = [row for row in rows if (row.group, row.metric) == head]
+    digits = _digits(mine)
+    figures = [_figure(row, digits) for row in mine]
+    values = max(len(value) for value, _ in figures)
+    intervals = max(len(interval) for _, interval in figures)
+    cells = {}
+    for row, (value, interval) in zip(mine, figures, strict=True):
+        cell = Text(f"{value:>{values}} {interval:<{intervals}}".rstrip())
+        counts = ((row.truncated, "truncated"), (row.failed, "failed"))
+        cell.append("".join(f"\n{count} {word}" for count, word in counts if count))
+        lost = broke.get(row.key, Broke())
+        if lost.wrong:
+            cell.append(f"\n▼ broke: {shorten(lost.wrong)}", style="bold")
+        if lost.unfinished:
+            cell.append(f"\n▽ lacks: {shorten(lost.unfinished)}")
+        cells[_place(row)] = cell
+    return cells
+
+
+def _figure(row: Row, digits: int) -> tuple[str, str]:
+    """The value and its interval: `6/10` and `[31–83%]`, or `7.31` and `[6.9–7.7]`."""
+    if row.mean is None or row.low is None or row.high is None:
+        return "–", ""
+    if row.correct is not None:
+        return f"{row.correct}/{row.scored}", f"[{row.low * 100:2.0f}–{row.high * 100:.0f}%]"
+    return f"{row.mean:.{digits + 1}f}", f"[{row.low:.{digits}f}–{row.high:.{digits}f}]"
+
+
+def _digits(rows: Sequence[Row]) -> int:
+    """Decimals that show the narrowest interval of a column with about two significant figures, at most 4."""
+    widths = [row.high - row.low for row in rows if row.low is not None and row.high is not None and row.high > row.low]
+    return min(4, max(0, -math.floor(math.log10(min(widths))))) if widths else 1
+
+
+def _width(column: _Cells) -> int:
+    """What a column needs at least: the figures must not wrap, the lists below them may."""
+    return max(len(cell.plain.split("\n")[0]) for cell in column.values())
+
+
+def _split(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Fill parts of `room` characters with columns, in order; a part has at least one."""
+    parts: list[list[int]] = []
+    used = 0
+    for at, width in enumerate(widths):
+        if not parts or used + width > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(at)
+        used += width
+    return parts
+
+
+def _labelled(line: str) -> tuple[str, str]:
+    """Splits `label: words`, and the blanks in a label's place, off a line of the decision."""
+    if line.startswith(" "):
+        words = line.lstrip()
+        return "", words
+    label, _, words = line.partition(": ")
+    return f"{label}:", words
+
+
+def _hanging(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Labels at the left, words beside them that wrap under themselves."""
+    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, _PADDING, 0, 0))
+    for label, words in pairs:
+        grid.add_row(Text(label, style="bold" if label == "best:" else ""), Text(words))
+    return grid
