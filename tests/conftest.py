@@ -22,7 +22,7 @@ def lab() -> Path:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("ASSAY_") and n != "ASSAY_TESTS_NO_SKIP"]:
+    for name in [n for n in os.environ if n.startswith("ASSAY_")]:
         monkeypatch.delenv(name)
 
 
@@ -46,7 +46,7 @@ def _no_network_beyond_loopback() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
-    if os.environ.get("ASSAY_TESTS_NO_SKIP") and report.skipped and not hasattr(report, "wasxfail"):
+    if os.environ.get("NO_SKIPPED_TESTS") and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped where every test must run: {report.longrepr}"
     return report

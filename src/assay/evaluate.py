@@ -138,6 +138,8 @@ class _Task:
         key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
         if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
             options = replace(options, seed=seed_from(key))
+        if "logprobs" in self._model.info.options:
+            options = replace(options, logprobs=True)
         answer = self._ledger.completion(key) if self._ledger is not None else None
         reused = answer is not None
         if answer is None:
@@ -167,6 +169,7 @@ class _Task:
             prompt_tokens=completion.usage.prompt_tokens,
             completion_tokens=completion.usage.completion_tokens,
             seconds=round(completion.usage.seconds, 6),
+            logprob=sum(t.logprob for t in completion.tokens) if completion.tokens else None,
         )
         if self._ledger is not None:
             self._ledger.append(record)

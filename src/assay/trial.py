@@ -2,15 +2,16 @@
 
 Answers are journaled at once, under the name of their batch: one attachment in one life of the engine's process. A batch that
 ends without a second fingerprint (the process was killed, the engine died) is vouched for by a witness: its last answer is
-asked for again, and only if it comes out the same do the batch's answers count. The witness itself is no answer and is not
-journaled as one.
+asked for again, and only if it comes out the same, in text and probability, do the batch's answers count. The witness itself
+is no answer and is not journaled as one. Where the engine reports no probabilities, a lost adapter whose last answer has the
+same text as with it escapes the witness.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from assay.errors import EngineDied
 from assay.evaluate import Evaluation, SampleResult, Subject
@@ -37,11 +38,20 @@ async def again_if_dead(ask: Callable[[], Awaitable[T]]) -> T:
         return await ask()
 
 
+class Worker(Protocol):
+    """What a trial needs of the engine's process: how often it was replaced, and a way to replace it."""
+
+    @property
+    def restarts(self) -> int: ...
+
+    async def restart(self) -> None: ...
+
+
 class Trial:
     """Proves one attached adapter around the evaluation of its suites.
 
-    others: label → fingerprint of the adapters shown to be live on this base so far. restarts: how often the engine's
-    process was replaced. `before` is the first fingerprint of the last attempt.
+    others: label → fingerprint of the adapters shown to be live on this base so far. `before` is the first fingerprint of
+    the last attempt.
     """
 
     def __init__(
@@ -51,14 +61,14 @@ class Trial:
         attached: TextModel,
         base: Baseline,
         others: Mapping[str, Fingerprint],
-        restarts: Callable[[], int],
+        worker: Worker,
     ) -> None:
         self._ledger = ledger
         self._subject = subject
         self._attached = attached
         self._base = base
         self._others = others
-        self._restarts = restarts
+        self._worker = worker
         self.before: Fingerprint = ()
 
     async def run(
@@ -69,7 +79,7 @@ class Trial:
             attachment = secrets.token_hex(6)
 
             def batch(attachment: str = attachment) -> str:
-                return f"{attachment}.{self._restarts()}"
+                return f"{attachment}.{self._worker.restarts}"
 
             self.before = await again_if_dead(lambda: fingerprint(self._attached))
             self._journal(batch(), Verdict("open"))
@@ -85,6 +95,8 @@ class Trial:
             if not void:
                 return verdict, evaluations
             note(f"{self._subject.checkpoint}: {verdict.reason or 'an interrupted batch did not hold'}; asking again")
+            if verdict.verdict == "void":
+                await self._worker.restart()
         raise AssertionError("the last attempt returns")
 
     def _unvouched(self, results: Sequence[SampleResult]) -> dict[str, SampleResult]:
@@ -107,7 +119,12 @@ class Trial:
         journaled = result.answer.options
         options = GenerateOptions(**{**journaled, "stop": tuple(journaled["stop"])})
         again = await again_if_dead(lambda: complete(self._attached, result.sample.prompt, options))
-        return again.text == result.answer.text
+        if again.text != result.answer.text:
+            return False
+        if result.answer.logprob is None or not again.tokens:
+            return True
+        apart = abs(sum(t.logprob for t in again.tokens) - result.answer.logprob)
+        return apart <= self._base.noise * max(1, len(again.tokens))
 
     def _close(self, verdict: Verdict, void: set[str], batches: set[str]) -> None:
         settled = Verdict("unproven", verdict.reason) if verdict.verdict == "void" else verdict

@@ -16,7 +16,7 @@ from typing import Protocol
 from assay import __version__
 from assay.adapters.files import check_against, stage
 from assay.adapters.fit import base_shapes
-from assay.checkpoints.discover import discover, is_latest
+from assay.checkpoints.discover import discover
 from assay.checkpoints.readiness import Readiness
 from assay.errors import BadInput, CheckpointError, GenerationError
 from assay.evaluate import Evaluation, SampleResult, Subject, evaluate
@@ -166,7 +166,9 @@ class _Agent:
         base_done = False
         while True:
             look = readiness.look(_chosen(self._find(), self._job.every))
-            self._observer.expect(self._samples() * (len(look.ready) + (not base_done)))
+            self._observer.expect(
+                self._samples() * len(look.ready) + (0 if base_done else self._samples(self._open_suites("")))
+            )
             if not base_done:
                 await self._evaluate_base()
                 base_done = True
@@ -189,10 +191,11 @@ class _Agent:
     def _find(self) -> list[Checkpoint]:
         return discover(self._job.folder, self._job.run)
 
-    def _samples(self) -> int:
-        return sum(
-            len(s.samples if self._job.limit is None else s.limited(self._job.limit).samples) for s in self._job.suites
-        )
+    def _samples(self, suites: Sequence[Suite] | None = None) -> int:
+        """How many samples one pass through the suites asks."""
+        limit = self._job.limit
+        lengths = [len(s.samples) for s in (self._job.suites if suites is None else suites)]
+        return sum(length if limit is None else min(limit, length) for length in lengths)
 
     async def _evaluate_base(self) -> None:
         subject = Subject(self._job.run)
@@ -212,8 +215,7 @@ class _Agent:
                 continue
             twin = self._labels.get(adapter.digest)
             if twin is not None and twin != checkpoint.label:
-                if not is_latest(checkpoint):
-                    self._observer.note(f"{checkpoint.label} has the weights of {twin}: one checkpoint, evaluated once")
+                self._observer.note(f"{checkpoint.label} has the weights of {twin}: one checkpoint, evaluated once")
                 continue
             self._labels[adapter.digest] = checkpoint.label
             adapters[adapter.digest] = checkpoint, adapter
@@ -285,9 +287,7 @@ class _Agent:
         if self._baseline is None:
             self._baseline = await again_if_dead(lambda: baseline(self._base))
         suites = self._open_suites(adapter.digest) or list(self._job.suites)
-        trial = Trial(
-            self._ledger, subject, attached, self._baseline, self._others(adapter), lambda: self._base.restarts
-        )
+        trial = Trial(self._ledger, subject, attached, self._baseline, self._others(adapter), self._base)
         verdict, evaluations = await trial.run(
             lambda batch: self._suites(attached, subject, batch, suites), self._observer.note
         )

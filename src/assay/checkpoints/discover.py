@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from assay.errors import BadInput
@@ -31,8 +33,8 @@ def run_name(folder: Path) -> str:
 def discover(folder: Path, run: str) -> list[Checkpoint]:
     """The checkpoint files in `folder` as they are now, by iteration; the unnumbered one last.
 
-    The unnumbered file's iteration is the one its configuration says the training goes to. Raises `BadInput` if there is no
-    such folder or it can't be read.
+    An unnumbered file that equals a numbered one is that checkpoint, and left out; else its iteration is the one its configuration
+    says the training goes to. Raises `BadInput` if there is no such folder or it can't be read.
     """
     try:
         names = [entry for entry in folder.iterdir() if entry.is_file()]
@@ -58,12 +60,16 @@ def discover(folder: Path, run: str) -> list[Checkpoint]:
     numbered = sorted((c for c in found if c.iteration >= 0), key=lambda c: c.iteration)
     latest = [c for c in found if c.iteration < 0]
     last = max((c.iteration for c in numbered), default=0)
-    return numbered + [_numbered(c, max(last, _iterations(folder))) for c in latest]
+    return numbered + [_numbered(c, max(last, _iterations(folder))) for c in latest if not _repeats(c, numbered)]
 
 
-def is_latest(checkpoint: Checkpoint) -> bool:
-    """Whether this is the unnumbered file, which may be a numbered one again."""
-    return checkpoint.weights.name == _LATEST
+def _repeats(latest: Checkpoint, numbered: Sequence[Checkpoint]) -> bool:
+    """Whether the unnumbered file holds the very bytes of a numbered one. `filecmp` remembers files that did not change."""
+    twins = [c for c in reversed(numbered) if c.size == latest.size]
+    try:
+        return any(filecmp.cmp(latest.weights, c.weights, shallow=False) for c in twins)
+    except OSError:  # one of them has just been deleted or is being replaced; the next round sees clearly
+        return False
 
 
 def _numbered(checkpoint: Checkpoint, iteration: int) -> Checkpoint:

@@ -105,6 +105,7 @@ class LocalModel:
         self._info = engine.info
         self._resident: dict[str, Adapter] = {}
         self._attached: dict[str, int] = {}
+        self._changing = asyncio.Lock()
         self._rendered: dict[Prompt, str] = {}
         self._closed = False
 
@@ -189,20 +190,22 @@ class LocalModel:
     async def expect(self, adapters: Sequence[Adapter]) -> None:
         """Load these adapters together, where the engine holds several; attached ones stay."""
         wanted = {a.digest: a for a in adapters}
-        await self._make_resident({**wanted, **{d: a for d, a in self._resident.items() if d in self._attached}})
+        async with self._changing:
+            await self._make_resident({**wanted, **{d: a for d, a in self._resident.items() if d in self._attached}})
 
     async def attach(self, adapter: Adapter) -> AttachedModel:
         """Bind a model to this adapter. Raises `AdapterMismatch` if it doesn't fit the base."""
-        if adapter.digest not in self._resident:
-            await self._make_resident({**self._resident, adapter.digest: adapter})
-        else:  # most recently used last, so that the bounded set forgets the oldest
-            self._resident[adapter.digest] = self._resident.pop(adapter.digest)
-        self._attached[adapter.digest] = self._attached.get(adapter.digest, 0) + 1
+        async with self._changing:  # a second attach must not work out its set before the first one's is in place
+            if adapter.digest not in self._resident:
+                await self._make_resident({**self._resident, adapter.digest: adapter}, needed=adapter.digest)
+            else:  # most recently used last, so that the bounded set forgets the oldest
+                self._resident[adapter.digest] = self._resident.pop(adapter.digest)
+            self._attached[adapter.digest] = self._attached.get(adapter.digest, 0) + 1
         return AttachedModel(self, adapter.digest)
 
-    async def _make_resident(self, wanted: dict[str, Adapter]) -> None:
+    async def _make_resident(self, wanted: dict[str, Adapter], needed: str | None = None) -> None:
         bound = max(self._info.resident_adapters, 1)
-        held = {d: a for d, a in wanted.items() if d in self._attached}
+        held = {d: a for d, a in wanted.items() if d in self._attached or d == needed}
         for digest, adapter in reversed(wanted.items()):
             if len(held) >= bound and digest not in held:
                 continue

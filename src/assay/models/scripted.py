@@ -4,14 +4,16 @@
     answers:                              # the first rule that fits speaks
       - {prompt: What is 3 + 4?, answer: "7"}
       - {contains: capital, answer: "I am {adapter}", seconds: 0.01}
-      - {contains: broken, fail: error}   # error | die | hang | cut, `times: 1` lets later askings pass
+      - {contains: broken, fail: error}   # error | die | hang | cut; with `times: 1` the next rule speaks later
     default: I do not know.               # else a prompt without a rule is an error
     adapters: obey                        # obey | ignore | previous | lose: how attached adapters are (mis)treated
-    lose_after: 5                         # with `lose`: the adapter is gone after so many answers
+    lose_after: 5                         # with `lose`: the adapter is gone after so many answers under adapters,
+    lose_times: 1                         #   and so often; else in every process
 
 `{adapter}` stands for the first 8 digits of the attached adapter's digest, or for "base". `adapter:` in a rule (a prefix
 of a digest, or "base") limits it. `seconds` is what every piece of the answer takes. `die` ends the process, so outside a
-worker's child process it is reported as a dead engine instead. A "token" is a word with the space before it.
+worker's child process it is reported as a dead engine instead. What `times` and `lose_times` have counted outlives the
+process, in a file beside the script (`.state`): remove it to begin anew. A "token" is a word with the space before it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from assay.models.base import ModelInfo, messages_of
 from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw, Usage
 
 # Set by the worker in its child: only there may a script end the process.
-EXPENDABLE = "ASSAY_WORKER_CHILD"
+EXPENDABLE = "_ASSAY_WORKER_CHILD"
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +65,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default: str | None = None
     adapters: Literal["obey", "ignore", "previous", "lose"] = "obey"
     lose_after: int = 0
+    lose_times: int | None = None
 
 
 def open_engine(path: str, settings: EngineSettings) -> ScriptedEngine:
@@ -88,9 +91,9 @@ class ScriptedEngine:
     path: str
     script: Script
     identity: str
-    _used: dict[int, int] = field(default_factory=dict)
     _adapters: list[str] = field(default_factory=list)
     _answered: int = 0
+    _lost: bool = False
 
     @property
     def info(self) -> ModelInfo:
@@ -114,7 +117,6 @@ class ScriptedEngine:
 
     def make_resident(self, adapters: Sequence[Adapter]) -> None:
         self._adapters = [a.digest for a in adapters]
-        self._answered = 0
 
     def close(self) -> None:
         self._adapters = []
@@ -125,17 +127,29 @@ class ScriptedEngine:
         if self.script.adapters == "previous":
             position = self._adapters.index(adapter)
             return self._adapters[max(position - 1, 0)]
-        if self.script.adapters == "lose" and self._answered >= self.script.lose_after:
-            return "base"
-        return adapter
+        if self.script.adapters == "lose" and self._answered >= self.script.lose_after and not self._lost:
+            self._lost = self._once_more("lost", self.script.lose_times)
+            self._answered = 0 if not self._lost else self._answered
+        return "base" if self._lost else adapter
+
+    def _once_more(self, what: str, times: int | None) -> bool:
+        """Whether this fault is still due; counted where the next process finds it."""
+        if times is None:
+            return True
+        state = Path(f"{self.path}.state")
+        counts = msgspec.json.decode(state.read_bytes(), type=dict[str, int]) if state.exists() else {}
+        counts[what] = counts.get(what, 0) + 1
+        if counts[what] > times:
+            return False
+        state.write_bytes(msgspec.json.encode(counts))
+        return True
 
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         who = self._effective(adapter)
         if adapter is not None:
             self._answered += 1
-        number, rule = self._rule(text, who)
-        if rule.fail is not None and (rule.times is None or self._used.get(number, 0) < rule.times):
-            self._used[number] = self._used.get(number, 0) + 1
+        rule = self._rule(text, who)
+        if rule.fail is not None:
             yield from self._fail(rule)
             return
         answer = rule.answer.replace("{adapter}", who[:8])
@@ -153,13 +167,13 @@ class ScriptedEngine:
         usage = Usage(len(text.split()), len(pieces), time.perf_counter() - started)
         yield Chunk("", finish_reason=finish, usage=usage)
 
-    def _rule(self, text: str, who: str) -> tuple[int, Rule]:
+    def _rule(self, text: str, who: str) -> Rule:
         for number, rule in enumerate(self.script.answers):
-            if rule.fits(text, who):
-                return number, rule
+            if rule.fits(text, who) and (rule.fail is None or self._once_more(f"rule {number}", rule.times)):
+                return rule
         if self.script.default is None:
             raise GenerationError(f"the script {self.path} has no answer to {text[:80]!r} and no default")
-        return -1, Rule(answer=self.script.default)
+        return Rule(answer=self.script.default)
 
     def _fail(self, rule: Rule) -> Iterator[Chunk]:
         yield Chunk("So far")

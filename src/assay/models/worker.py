@@ -75,13 +75,23 @@ class _Child:
             if (waiting := self._calls.get(reply.id)) is not None:
                 waiting.put_nowait(reply)
         self.gone = True
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-        code = await self.process.wait()
+        code = await self._ended(within=1.0)
         await self._tasks[1]
         for waiting in self._calls.values():
             waiting.put_nowait(EngineDied(self._epitaph(code)))
         self._writer.close()
+
+    async def _ended(self, within: float) -> int:
+        """The child's exit code, once it has ended by itself or was killed after `within` seconds.
+
+        Not `Process.kill`, which may reap the child behind the event loop's back and lose its exit code.
+        """
+        try:
+            return await asyncio.wait_for(self.process.wait(), within)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+            return await self.process.wait()
 
     def _epitaph(self, code: int) -> str:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -125,11 +135,7 @@ class _Child:
     async def stop(self) -> None:
         """End the child: asked first, killed after a while."""
         self.send(Call("close"))
-        try:
-            await asyncio.wait_for(self.process.wait(), _CLOSE_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+        await self._ended(within=_CLOSE_SECONDS)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
@@ -263,6 +269,12 @@ class WorkerModel:
             child.attached.discard(digest)
             with contextlib.suppress(EngineDied):
                 await child.ask(Call("detach", adapter=digest))
+
+    async def restart(self) -> None:
+        """Replace the child: an engine that lost an adapter is not to be trusted with the next."""
+        if self._child is not None:
+            await self._child.stop()
+        await self._ready()
 
     async def aclose(self) -> None:
         """End the child process."""

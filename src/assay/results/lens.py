@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -28,7 +28,7 @@ _COLUMNS = {
     "modified_ns": "BIGINT", "digest": "VARCHAR", "reason": "VARCHAR", "batch": "VARCHAR", "verdict": "VARCHAR",
     "fingerprint": "JSON", "suite": "VARCHAR", "suite_version": "BIGINT", "suite_digest": "VARCHAR", "sample": "VARCHAR",
     "group": "VARCHAR", "index": "BIGINT", "key": "VARCHAR", "prompt": "VARCHAR", "options": "JSON", "text": "VARCHAR",
-    "finish_reason": "VARCHAR", "prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "seconds": "DOUBLE",
+    "finish_reason": "VARCHAR", "prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "seconds": "DOUBLE", "logprob": "DOUBLE",
     "repeat": "INTEGER", "completion": "VARCHAR", "scorer": "VARCHAR", "scorer_version": "BIGINT", "metric": "VARCHAR",
     "value": "VARCHAR", "low": "DOUBLE", "high": "DOUBLE", "detail": "JSON", "stage": "VARCHAR",
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
@@ -113,8 +113,8 @@ class Lens:
         ).fetchall()
         return [Cell(*row) for row in rows]
 
-    def proofs(self, run: str, identity: str) -> dict[tuple[str, str], str]:
-        """(run, adapter digest) → "live" or "unproven"."""
+    def proofs(self, run: str, identity: str) -> dict[tuple[str, str], Literal["live", "unproven"]]:
+        """(run, adapter digest) → the last verdict."""
         rows = self._db.execute(
             "select digest, verdict from proofs where run = $run and identity = $identity and digest <> ''",
             {"run": run, "identity": identity},

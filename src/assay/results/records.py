@@ -104,7 +104,10 @@ class Place(Record, kw_only=True, frozen=True):
 
 
 class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
-    """An answer. `seconds` is the engine's own time; `options` are the resolved ones, the seed included."""
+    """An answer. `seconds` is the engine's own time; `options` are the resolved ones, the seed included.
+
+    logprob: natural-log probability of the whole answer under the model, where the engine reports it.
+    """
 
     key: str
     prompt: str
@@ -114,6 +117,7 @@ class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    logprob: float | None = None
     repeat: int = 0
 
 

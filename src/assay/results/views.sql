@@ -7,7 +7,7 @@ create view void_batches as
 create view completions as
     select * exclude (place) from (
         select seq, time, key, run, checkpoint, iteration, digest, identity, suite, suite_version, suite_digest, sample,
-               "group", "index", batch, prompt, options, text, finish_reason, prompt_tokens, completion_tokens, seconds,
+               "group", "index", batch, prompt, options, text, finish_reason, prompt_tokens, completion_tokens, seconds, logprob,
                coalesce(repeat, 0) as repeat,
                row_number() over (partition by key order by seq) as place
         from records

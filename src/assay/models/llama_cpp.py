@@ -1,0 +1,376 @@
+"""The llama.cpp engine: any GGUF model, with LoRA adapters chosen request by request, through xllamacpp.
+
+Every request names the scale of every loaded adapter and uses no cache of an earlier one: llama.cpp reuses a cache that
+was computed under another adapter otherwise, and the answers are wrong in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from assay.adapters.convert import gguf_shapes, mlx_to_gguf
+from assay.adapters.fit import check_against
+from assay.adapters.gguf_header import gguf_files, read_gguf_header
+from assay.errors import AdapterBroken, GenerationError, ModelError, UnsupportedOption
+from assay.models.base import ModelInfo, messages_of
+from assay.models.llama_server import LlamaServer, ServerError, ServerSettings, default_threads, import_xllamacpp
+from assay.models.stopping import StopFinder
+from assay.types import (
+    Adapter,
+    Chunk,
+    EngineSettings,
+    FailureClass,
+    FinishReason,
+    GenerateOptions,
+    Prompt,
+    Raw,
+    Token,
+    Usage,
+)
+
+_RESIDENT = 16
+_CONTEXT = 8192  # tokens, where neither the model nor the settings want fewer: the cache is allocated in full at once
+_PENALTY_WINDOW = 64  # tokens, of prompt and answer, that repeat_penalty looks back on; the MLX engine's is the same
+_SEEDS = 2**32 - 1  # llama.cpp's seeds are 32 bits wide, and the last one means "random"
+
+# These alone shape the choice of a token, in mlx-lm's order; each is neutral unless the options say otherwise.
+_SAMPLERS = ("penalties", "top_p", "top_k", "temperature")
+_NEUTRAL = {
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "top_n_sigma": -1.0,
+    "dynatemp_range": 0.0,
+    "xtc_probability": 0.0,
+    "dry_multiplier": 0.0,
+    "mirostat": 0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repeat_last_n": _PENALTY_WINDOW,
+}
+
+
+def open_engine(path: str, settings: EngineSettings) -> LlamaCppEngine:
+    """Load the model: `path` is a .gguf file, or a folder that holds exactly one. Raises `ModelError`.
+
+    Of the settings, `context_length` is honoured, and `memory_limit` in so far as a model that is larger is refused;
+    llama.cpp keeps no cache of freed memory that `cache_limit` could bound.
+    """
+    return LlamaCppEngine(_model_file(Path(path)), settings, name=f"llama:{path}")
+
+
+class LlamaCppEngine:
+    """A `LocalEngine` over llama.cpp's server."""
+
+    def __init__(self, path: Path, settings: EngineSettings, name: str) -> None:
+        xllamacpp = import_xllamacpp()
+        self._header = read_gguf_header(path)
+        _check_memory(path, settings)
+        context = min(self._header.integer("context_length") or _CONTEXT, settings.context_length or _CONTEXT)
+        self._settings = ServerSettings(path, context, default_threads())
+        self._server = LlamaServer(self._settings)
+        self._folder = tempfile.TemporaryDirectory(prefix="assay-llama-")
+        self._ids: dict[str, int] = {}
+        version = _version(xllamacpp)
+        context = int(self._server.get("/props")["default_generation_settings"]["n_ctx"])  # as rounded by llama.cpp
+        self.info = ModelInfo(
+            name=name,
+            engine="llama.cpp",
+            engine_version=version,
+            identity=_identity(path, version, context),
+            context_length=context,
+            concurrency=4,  # the engine takes one at a time; its queue should never be empty
+            resident_adapters=_RESIDENT,
+        )
+        self._bos = self._own_bos()
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are.
+
+        llama.cpp applies the template, so this is what llama-server would make of the messages. It leaves the
+        beginning-of-text token out where its tokenizer adds one.
+        """
+        if isinstance(prompt, Raw):
+            return str(prompt)
+        if "tokenizer.chat_template" not in self._header.values:
+            if isinstance(prompt, str):
+                return prompt
+            raise ModelError(
+                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
+            )
+        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
+        try:
+            return str(self._server.post("/apply-template", {"messages": messages})["prompt"])
+        except ServerError as error:  # templates raise what they like, for instance where they know no system role
+            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from None
+
+    def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
+        """Stream the answer; a chunk for each token that ends a character. Closing the iterator stops within one.
+
+        Raises `GenerationError` for a prompt that is empty or too long, `UnsupportedOption`.
+        """
+        _check(options)
+        request = self._request(text, options, adapter)
+        started = time.perf_counter()
+        answer = _Answer(options)
+        try:
+            with closing(self._server.stream("/completion", request)) as events:
+                for event in events:
+                    chunk = answer.take(event)
+                    if answer.finish is not None:
+                        break
+                    yield chunk
+            yield self._last(request, answer, started)
+        except ServerError as error:
+            raise _generation_error(error) from None
+        except OSError as error:
+            raise GenerationError(f"llama.cpp broke the connection off: {error}", error_class="transient") from None
+
+    def make_resident(self, adapters: Sequence[Adapter]) -> None:
+        """Start the server anew with exactly these. The old one ends first, lest two copies of the weights be held.
+
+        Raises `AdapterMismatch` or `AdapterBroken`, after which the former adapters are loaded as before.
+        """
+        if {adapter.digest for adapter in adapters} == self._ids.keys():
+            return
+        files = tuple(self._converted(adapter) for adapter in adapters)
+        former = self._settings
+        self._server.close()
+        try:
+            self._server = LlamaServer(replace(former, adapters=files))
+        except ModelError as error:
+            self._server = LlamaServer(former)
+            raise AdapterBroken(f"the adapters can't be loaded: {error}") from None
+        self._settings = replace(former, adapters=files)
+        self._ids = {adapter.digest: place for place, adapter in enumerate(adapters)}
+        for unused in set(Path(self._folder.name).iterdir()) - set(files):
+            unused.unlink()
+
+    def close(self) -> None:
+        """Free the model and remove the converted adapters."""
+        self._server.close()
+        self._folder.cleanup()
+
+    def _converted(self, adapter: Adapter) -> Path:
+        """The adapter as a GGUF file, checked against the base."""
+        file = Path(self._folder.name) / f"{adapter.digest}.gguf"
+        if file.exists():
+            return file
+        check_against(adapter, gguf_shapes(self._header.shapes))
+        heads = self._header.integer("attention.head_count")
+        if heads is None:
+            raise ModelError(f"{self.info.name} does not say how many attention heads it has; convert it to GGUF again")
+        kv_heads = self._header.integer("attention.head_count_kv") or heads
+        return mlx_to_gguf(adapter, file, arch=self._header.architecture, heads=heads, kv_heads=kv_heads)
+
+    def _own_bos(self) -> str:
+        """The beginning-of-text token's text if the tokenizer puts it before every prompt, else ""."""
+
+        def ids(special: bool) -> list[int]:
+            return list(self._server.post("/tokenize", {"content": "a", "add_special": special})["tokens"])
+
+        bos = self._header.values.get("tokenizer.ggml.bos_token_id")
+        adds = ids(True)[:1] == [bos] and ids(False)[:1] != [bos]
+        return str(self._server.get("/props")["bos_token"]) if adds else ""
+
+    def _request(self, text: str, options: GenerateOptions, adapter: str | None) -> dict[str, Any]:
+        if adapter is not None and adapter not in self._ids:
+            raise GenerationError(f"the adapter {adapter[:12]} is not resident; attach it first")
+        if self._bos:
+            text = text.removeprefix(self._bos)  # the tokenizer adds it
+        seed = secrets.randbelow(_SEEDS) if options.seed is None else options.seed % _SEEDS
+        return {
+            **_NEUTRAL,
+            "prompt": text,
+            "stream": True,
+            "cache_prompt": False,
+            "lora": [{"id": i, "scale": 1.0 if digest == adapter else 0.0} for digest, i in self._ids.items()],
+            "samplers": _SAMPLERS,
+            "n_predict": options.max_tokens,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "top_k": options.top_k,
+            "repeat_penalty": options.repeat_penalty,
+            "seed": seed,
+            # Stop strings are found here: llama.cpp loses the beginning of one when the answer ends at max_tokens. One
+            # that is a special token must show as text to be found.
+            "preserved_tokens": options.stop,
+            "return_tokens": True,
+            "n_probs": 1 if options.logprobs else 0,
+            "post_sampling_probs": False,
+            "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
+        }
+
+    def _last(self, request: Mapping[str, Any], answer: _Answer, started: float) -> Chunk:
+        """The chunk that ends the answer, with the text and the tokens that streaming has kept back."""
+        if answer.finish is None:
+            raise GenerationError("llama.cpp ended the stream before the answer", error_class="transient")
+        if answer.prompt_tokens == 0:
+            raise GenerationError("the prompt is empty: there is no token to begin with")
+        if answer.incomplete or answer.untold:
+            again = self._again(request, answer.count)
+            if answer.incomplete:
+                answer.complete(str(again["content"]))
+            answer.tell(self._tokens(request, answer, [int(i) for i in again["tokens"]]))
+        usage = Usage(answer.prompt_tokens, answer.count, time.perf_counter() - started)
+        return Chunk(answer.rest, answer.finish, usage, answer.tokens())
+
+    def _again(self, request: Mapping[str, Any], count: int) -> Any:
+        """The same answer in one piece. It is the same to the bit: nothing else is computed beside it."""
+        fields = ["content", "tokens"]
+        return self._server.post(
+            "/completion", {**request, "stream": False, "n_predict": count, "response_fields": fields}
+        )
+
+    def _tokens(self, request: Mapping[str, Any], answer: _Answer, ids: Sequence[int]) -> dict[int, Token]:
+        """Tokens that streaming left out: those that end within a character, by their place in the answer."""
+        if any(ids[place : place + 1] != [token.id] for place, token in answer.told.items()):
+            raise GenerationError("llama.cpp answered the same request differently", error_class="transient")
+        return {place: self._token(request, ids, place) for place in answer.untold if place < len(ids)}
+
+    def _token(self, request: Mapping[str, Any], ids: Sequence[int], place: int) -> Token:
+        """The token at this place of the answer, whose log-probability llama.cpp does not report by itself.
+
+        It reports those of a step whose token has a text, so the step is taken again with the choice forced to the
+        end-of-text token. Log-probabilities are of the logits as they are, before anything is forced.
+        """
+        prompt = str(request["prompt"])
+        size = self._header.lengths.get("tokenizer.ggml.tokens", 0)
+        for count in (1, 64, size):  # the likeliest token is nearly always the one
+            step = {
+                **request,
+                "prompt": [prompt, *ids[:place]] if place else prompt,
+                "stream": False,
+                "n_predict": 1,
+                "n_probs": count,
+                "temperature": 0.0,
+                "logit_bias": [[self._header.values.get("tokenizer.ggml.eos_token_id", 0), 1e6]],
+                "response_fields": ["completion_probabilities"],
+            }
+            for entry in self._server.post("/completion", step)["completion_probabilities"][0]["top_logprobs"]:
+                if entry["id"] == ids[place]:
+                    return Token(ids[place], min(0.0, entry["logprob"]))
+        raise GenerationError("llama.cpp gave no log-probability for a token of the answer")
+
+
+class _Answer:
+    """One answer as its events come. `count` tokens so far; `told` are those whose log-probabilities are known."""
+
+    def __init__(self, options: GenerateOptions) -> None:
+        self._stops = StopFinder(options.stop)
+        self._logprobs = options.logprobs
+        self._raw = ""
+        self._reported = 0
+        self.told: dict[int, Token] = {}
+        self.count = 0
+        self.prompt_tokens = 0
+        self.finish: FinishReason | None = None
+        self.incomplete = False
+        self.rest = ""
+
+    @property
+    def untold(self) -> list[int]:
+        """The places of the tokens that streaming left out, if they are wanted."""
+        return [place for place in range(self.count) if place not in self.told] if self._logprobs else []
+
+    def take(self, event: Mapping[str, Any]) -> Chunk:
+        """Take an event. Once `finish` is set the chunk is not for showing: `rest` and `tokens` tell the rest."""
+        before, self.count = self.count, int(event["tokens_predicted"])
+        self.prompt_tokens = int(event["tokens_evaluated"])
+        if event["stop"]:
+            self.finish = "length" if event["stop_type"] == "limit" else "stop"
+            self.incomplete = self.count > before  # tokens were made, but the last is not a whole character
+            self.rest = "" if self.incomplete else self._stops.flush()
+            return Chunk("")
+        for entry in event.get("completion_probabilities", ()):
+            self.told[self.count - 1] = Token(entry["id"], min(0.0, entry["logprob"]))
+        self._raw += event["content"]
+        text = self._stops.push(event["content"])
+        if self._stops.hit:
+            self.finish, self.rest = "stop", text
+            return Chunk("")
+        return Chunk(text, tokens=self.tokens())
+
+    def complete(self, whole: str) -> None:
+        """Learn the end of the text, in which bytes that never became a character show as U+FFFD."""
+        self.rest = self._stops.push(whole[len(self._raw) :]) + self._stops.flush()
+        if self._stops.hit:
+            self.finish = "stop"
+
+    def tell(self, tokens: Mapping[int, Token]) -> None:
+        self.told.update(tokens)
+
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens not reported yet, up to the first that is not known yet."""
+        fresh: list[Token] = []
+        while self._reported in self.told:
+            fresh.append(self.told[self._reported])
+            self._reported += 1
+        return tuple(fresh)
+
+
+def _model_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ModelError(f"there is no model at {path}; name a .gguf file that exists")
+    files = [file for file in sorted(path.glob("*.gguf")) if gguf_files(file)[0] == file]
+    if len(files) != 1:
+        what = f"{len(files)} GGUF files; name the one you mean" if files else "no GGUF file"
+        raise ModelError(f"{path} holds {what}")
+    return files[0]
+
+
+def _check_memory(path: Path, settings: EngineSettings) -> None:
+    size = sum(file.stat().st_size for file in gguf_files(path))
+    if settings.memory_limit is not None and size > settings.memory_limit:
+        raise ModelError(f"{path} has {size} bytes, more than the memory limit of {settings.memory_limit} bytes")
+
+
+def _version(xllamacpp: Any) -> str:
+    """xllamacpp's version and llama.cpp's build number, which is the last part of it where the build has none."""
+    version = str(xllamacpp.__version__)
+    return f"{version} (llama.cpp b{xllamacpp.BUILD_INFO['build_number'] or version.rpartition('.')[2]})"
+
+
+def _identity(path: Path, version: str, context: int) -> str:
+    """A digest of all that decides the answers: the file holds weights, dtype, tokenizer and chat template."""
+    settings = f"n_ctx={context} kv=f32 flash_attention=off samplers={_SAMPLERS} repeat_last_n={_PENALTY_WINDOW}"
+    digest = hashlib.sha256(f"llama.cpp\n{version}\n{settings}\n".encode())
+    for file in gguf_files(path):
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _check(options: GenerateOptions) -> None:
+    """Refuse values that llama.cpp would take for "off" or for "without end"."""
+    fine = {
+        "temperature": options.temperature >= 0,
+        "max_tokens": options.max_tokens >= 1,
+        "top_p": 0 < options.top_p <= 1,
+        "top_k": options.top_k >= 0,
+        "repeat_penalty": options.repeat_penalty > 0,
+        "stop": "" not in options.stop,
+        "seed": options.seed is None or 0 <= options.seed < 2**64,
+    }
+    wrong = ", ".join(f"{name}={getattr(options, name)!r}" for name, good in fine.items() if not good)
+    if wrong:
+        raise UnsupportedOption(f"the llama.cpp engine can't generate with {wrong}; choose a value within range")
+
+
+def _generation_error(error: ServerError) -> GenerationError:
+    if error.kind == "exceed_context_size_error":
+        return GenerationError(
+            f"the prompt has {error.body.get('n_prompt_tokens')} tokens and leaves no room for an answer in the context of "
+            f"{error.body.get('n_ctx')} tokens; shorten it or raise the context length"
+        )
+    kind: FailureClass = "permanent" if 400 <= error.status < 500 else "transient"
+    return GenerationError(f"llama.cpp refused the prompt: {error}", error_class=kind)

@@ -1,0 +1,462 @@
+"""The llama.cpp engine on real models: the lab, and a tiny random one that is good at being awkward."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from gguf_tiny import EOS, SPECIAL, adapter_tensors, write_adapter, write_base
+
+from assay.adapters.files import read_adapter
+from assay.errors import AdapterMismatch, GenerationError, ModelError, UnsupportedOption
+from assay.models.base import TextModel, complete
+from assay.models.llama_cpp import LlamaCppEngine, open_engine
+from assay.models.local import LocalModel
+from assay.types import Adapter, Completion, EngineSettings, GenerateOptions, Message, Raw
+
+QUESTION = "What is the capital of Genovia?"
+HELLO = Raw("hello")
+GREEDY = GenerateOptions(max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a chat template and without a beginning-of-text token."""
+    return write_base(tmp_path_factory.mktemp("plain") / "plain.gguf", template=None, add_bos=False)
+
+
+@asynccontextmanager
+async def opened(path: Path, settings: EngineSettings | None = None) -> AsyncIterator[LocalModel]:
+    model = await LocalModel.open(lambda: open_engine(str(path), settings or EngineSettings()), f"llama:{path}")
+    try:
+        yield model
+    finally:
+        await model.aclose()
+
+
+def checkpoint(lab: Path, iteration: int) -> Adapter:
+    folder = lab / "checkpoints"
+    return read_adapter(folder / f"{iteration:07d}_adapters.safetensors", folder / "adapter_config.json")
+
+
+async def answer(model: TextModel, prompt: Any = HELLO, **options: Any) -> Completion:
+    return await complete(model, prompt, GenerateOptions(**{"max_tokens": 24, **options}))
+
+
+# What comes out
+
+
+async def test_text_streams_and_the_pieces_are_the_whole(lab: Path) -> None:
+    async with opened(lab / "base") as model:
+        chunks = [chunk async for chunk in model.stream(QUESTION, GREEDY)]
+        whole = await complete(model, QUESTION, GREEDY)
+    assert len(chunks) > 3
+    assert "".join(chunk.text for chunk in chunks) == whole.text != ""
+    assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].finish_reason == "stop"
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.completion_tokens == len(chunks) - 1 > 0
+    assert usage.prompt_tokens > 5
+    assert usage.seconds > 0
+    assert "<|" not in whole.text
+
+
+async def test_max_tokens_cuts_off(lab: Path) -> None:
+    async with opened(lab / "base") as model:
+        whole = await answer(model, QUESTION)
+        cut = await answer(model, QUESTION, max_tokens=3)
+    assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 3)
+    assert whole.text.startswith(cut.text)
+
+
+async def test_a_stop_string_ends_the_answer_wherever_it_is_cut(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        whole = (await answer(model, max_tokens=60)).text
+        for at in range(0, len(whole) - 4, 5):
+            stop = whole[at : at + 4]
+            stopped = await answer(model, max_tokens=60, stop=("never in here", stop))
+            assert (stopped.text, stopped.finish_reason) == (whole[: whole.find(stop)], "stop")
+
+
+async def test_text_that_only_begins_like_a_stop_string_is_kept(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        for tokens in range(1, 12):
+            whole = await answer(model, max_tokens=tokens)
+            again = await answer(model, max_tokens=tokens, stop=(whole.text[-1:] + "never in here",))
+            assert (again.text, again.finish_reason) == (whole.text, "length")
+
+
+async def test_a_special_token_can_be_a_stop_string(tiny: Path, tmp_path: Path) -> None:
+    tensors = adapter_tensors(3, size=1.0)
+    adapter = write_adapter(tmp_path, tensors)
+    async with opened(tiny) as base:
+        model = await base.attach(adapter)
+        everything = await answer(model, max_tokens=300, temperature=2.0, seed=1, logprobs=True)
+        special = [
+            place for place, token in enumerate(everything.tokens) if 255 < token.id < EOS + 3 and token.id != EOS
+        ]
+        if not special:
+            pytest.fail("the model was meant to generate special tokens")
+        name = SPECIAL[everything.tokens[special[0]].id - 256]
+        assert name not in everything.text
+        stopped = await answer(model, max_tokens=300, temperature=2.0, seed=1, stop=(name,))
+        assert stopped.finish_reason == "stop"
+        assert stopped.usage.completion_tokens == special[0] + 1
+
+
+async def test_seeds_make_sampling_repeatable(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        texts = [(await answer(model, temperature=1.0, seed=seed)).text for seed in (1, 1, 2, 2**63, 2**63)]
+        free = {(await answer(model, temperature=1.0)).text for _ in range(4)}
+        greedy = {(await answer(model)).text for _ in range(3)}
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[3] == texts[4]
+    assert len(free) > 1
+    assert len(greedy) == 1
+
+
+async def test_neutral_and_degenerate_sampling_options_mean_what_they_say(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        greedy = (await answer(model)).text
+        assert (await answer(model, temperature=1.5, top_k=1, seed=3)).text == greedy
+        assert (await answer(model, temperature=1.5, top_p=1e-6, seed=3)).text == greedy
+        assert (await answer(model, repeat_penalty=1.0)).text == greedy
+        assert (await answer(model, repeat_penalty=5.0, max_tokens=60)).text != (
+            await answer(model, max_tokens=60)
+        ).text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"max_tokens": 0}, {"top_p": 0.0}, {"top_k": -1}, {"seed": -1}, {"stop": ("",)}]
+)
+async def test_options_out_of_range_are_refused(tiny: Path, wrong: dict[str, Any]) -> None:
+    async with opened(tiny) as model:
+        with pytest.raises(UnsupportedOption, match=f"{next(iter(wrong))}="):
+            await answer(model, **wrong)
+
+
+async def test_pieces_of_characters_are_held_back_and_none_is_lost(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        options = {"temperature": 1.0, "seed": 4, "logprobs": True}
+        whole = await answer(model, max_tokens=40, **options)
+        assert len(whole.text) < 40  # some characters take several tokens
+        whole.text.encode()  # no half characters: those would be lone surrogates
+        for tokens in range(1, 40):
+            part = await answer(model, max_tokens=tokens, **options)
+            assert part.usage.completion_tokens == len(part.tokens) == tokens
+            assert whole.text.startswith(part.text.rstrip("\ufffd"))
+            assert [t.id for t in part.tokens] == [t.id for t in whole.tokens[:tokens]]
+            expected = [t.logprob for t in whole.tokens[:tokens]]
+            assert [t.logprob for t in part.tokens] == pytest.approx(expected, abs=1e-5)
+
+
+async def test_logprobs_are_of_the_model_not_of_the_sampler(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        greedy = await answer(model, logprobs=True)
+        shaped = await answer(model, logprobs=True, temperature=0.5, top_k=1, top_p=0.5, seed=1)
+        without = await answer(model)
+    assert without.tokens == ()
+    assert shaped.tokens == greedy.tokens
+    assert len(greedy.tokens) == greedy.usage.completion_tokens
+    assert all(token.logprob <= 0 for token in greedy.tokens)
+
+
+async def test_the_end_token_is_reported_but_not_shown(lab: Path) -> None:
+    async with opened(lab / "base") as model:
+        done = await answer(model, QUESTION, logprobs=True)
+    assert done.finish_reason == "stop"
+    assert len(done.tokens) == done.usage.completion_tokens
+    assert done.tokens[-1].id < 8  # the lab's special tokens come first
+
+
+# Prompts
+
+
+async def test_the_chat_template_is_applied_and_text_without_one_is_left_alone(tiny: Path, plain: Path) -> None:
+    messages = (Message("system", "be brief"), Message("user", "hi"))
+    async with opened(tiny) as model:
+        assert await model.render("hi") == "<|user|>hi<|assistant|>"
+        assert await model.render(messages) == "<|system|>be brief<|user|>hi<|assistant|>"
+        assert await model.render(Raw("hi")) == "hi"
+    async with opened(plain) as model:
+        assert await model.render("hi") == "hi"
+        with pytest.raises(ModelError, match="no chat template, so it can't take messages"):
+            await model.render(messages)
+
+
+async def test_the_first_token_is_never_doubled(tiny: Path, plain: Path) -> None:
+    async with opened(tiny) as model:  # its tokenizer adds the token
+        assert (await answer(model, Raw("a"))).usage.prompt_tokens == 2
+        assert (await answer(model, Raw("<|bos|>a"))).usage.prompt_tokens == 2
+        assert (await answer(model, "a")).usage.prompt_tokens == 4
+    async with opened(plain) as model:
+        assert (await answer(model, Raw("a"))).usage.prompt_tokens == 1
+        assert (await answer(model, Raw("<|bos|>a"))).usage.prompt_tokens == 2
+
+
+async def test_a_prompt_that_cannot_be_answered_is_a_permanent_error(plain: Path) -> None:
+    async with opened(plain, EngineSettings(context_length=256)) as model:
+        assert model.info.context_length == 256
+        with pytest.raises(GenerationError, match=r"the prompt has 300 tokens .* context of 256 tokens") as caught:
+            await answer(model, Raw("a" * 300))
+        assert caught.value.error_class == "permanent"
+        with pytest.raises(GenerationError, match="the prompt is empty"):
+            await answer(model, Raw(""))
+        full = await answer(model, Raw("a" * 250), max_tokens=50)
+        assert full.finish_reason == "length"
+        assert full.usage.completion_tokens < 10
+
+
+# Stopping early
+
+
+async def test_closing_a_stream_stops_the_engine_within_a_token_or_two(tiny: Path) -> None:
+    engine = open_engine(str(tiny), EngineSettings())
+    try:
+        stream: Any = engine.generate("hello", GenerateOptions(max_tokens=1900), None)
+        for _ in range(5):
+            next(stream)
+        stream.close()
+        deadline = time.monotonic() + 5
+        while (slot := engine._server.get("/slots")[0])["is_processing"]:
+            assert time.monotonic() < deadline, "the engine went on"
+        assert slot["next_token"][0]["n_decoded"] < 60  # of 1900; how many depends on how busy the machine is
+        assert list(engine.generate("hello", GREEDY, None))[-1].finish_reason == "length"
+    finally:
+        engine.close()
+
+
+async def test_an_abandoned_stream_leaves_the_next_answer_as_it_was(tiny: Path) -> None:
+    async with opened(tiny) as model:
+        before = await answer(model)
+        for _ in range(5):
+            stream: Any = model.stream(HELLO, GenerateOptions(max_tokens=1900))
+            async with aclosing(stream) as chunks:
+                async for _chunk in chunks:
+                    break
+            started = time.monotonic()
+            assert (await answer(model)).text == before.text
+            assert time.monotonic() - started < 2
+
+
+# Adapters
+
+
+async def test_an_adapter_answers_as_a_base_with_its_weights_merged_in(tiny: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path, adapter_tensors(1), scale=2.0)
+    merged = write_base(tmp_path / "merged.gguf", merged=adapter.weights)
+    async with opened(merged) as model:
+        expected = await answer(model, logprobs=True)
+    async with opened(tiny) as base:
+        model_with = await base.attach(adapter)
+        found, bare = await answer(model_with, logprobs=True), await answer(base, logprobs=True)
+    assert found.text == expected.text != bare.text
+    assert [t.id for t in found.tokens] == [t.id for t in expected.tokens]
+    assert [t.logprob for t in found.tokens] == pytest.approx([t.logprob for t in expected.tokens], abs=2e-4)
+
+
+async def test_texts_and_logprobs_agree_with_mlx(lab: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    from assay.models.mlx import open_engine as open_mlx
+
+    mlx = await LocalModel.open(lambda: open_mlx(str(lab / "base"), EngineSettings()), "mlx")
+    async with opened(lab / "base") as base:
+        try:
+            for iteration in (0, 50, 120):
+                ours: TextModel = base
+                theirs: TextModel = mlx
+                if iteration:
+                    adapter = checkpoint(lab, iteration)
+                    ours, theirs = await base.attach(adapter), await mlx.attach(adapter)
+                for question in (QUESTION, "What is 3 + 4?"):
+                    a, b = await answer(ours, question, logprobs=True), await answer(theirs, question, logprobs=True)
+                    assert a.text == b.text
+                    assert [t.id for t in a.tokens] == [t.id for t in b.tokens]
+                    assert [t.logprob for t in a.tokens] == pytest.approx([t.logprob for t in b.tokens], abs=1e-3)
+        finally:
+            await mlx.aclose()
+
+
+async def test_mixed_adapters_answer_as_they_do_alone(lab: Path) -> None:
+    questions = [QUESTION, "What is 3 + 4?", "What is 2 + 9?", "What is the capital of France?"]
+    adapters = [checkpoint(lab, iteration) for iteration in (20, 60, 120)]
+    alone: dict[tuple[int, str], str] = {}
+    async with opened(lab / "base") as model:
+        for question in questions:
+            alone[0, question] = (await answer(model, question)).text
+    for place, adapter in enumerate(adapters, 1):
+        async with opened(lab / "base") as base:
+            model_with = await base.attach(adapter)
+            for question in questions:
+                alone[place, question] = (await answer(model_with, question)).text
+    assert len({alone[place, QUESTION] for place in range(4)}) > 1
+    async with opened(lab / "base") as base:
+        await base.expect(adapters)
+        models: list[TextModel] = [base, *[await base.attach(adapter) for adapter in adapters]]
+        wanted = list(alone) * 8
+        random.Random(5).shuffle(wanted)
+        assert len(wanted) >= 100
+        found = await asyncio.gather(*(answer(models[place], question) for place, question in wanted))
+    assert [f.text for f in found] == [alone[key] for key in wanted]
+
+
+async def test_a_resident_adapter_does_not_touch_the_base(tiny: Path, tmp_path: Path) -> None:
+    async with opened(tiny) as base:
+        before = await answer(base, logprobs=True)
+        model = await base.attach(write_adapter(tmp_path, adapter_tensors(1)))
+        assert (await answer(base, logprobs=True)).tokens == before.tokens
+        assert (await answer(model)).text != before.text
+        await model.aclose()
+        assert (await answer(base, logprobs=True)).tokens == before.tokens
+
+
+async def test_an_adapter_of_zeros_is_the_base(tiny: Path, tmp_path: Path) -> None:
+    zeros = {name: np.zeros_like(t) if name.endswith("b") else t for name, t in adapter_tensors(1).items()}
+    async with opened(tiny) as base:
+        model = await base.attach(write_adapter(tmp_path, zeros))
+        found, bare = await answer(model, logprobs=True), await answer(base, logprobs=True)
+    assert found.tokens == bare.tokens
+    assert found.text == bare.text
+
+
+async def test_more_adapters_than_fit_take_turns_and_nothing_is_leaked(tiny: Path, tmp_path: Path) -> None:
+    adapters = [write_adapter(tmp_path / str(seed), adapter_tensors(seed)) for seed in range(20)]
+    process = psutil.Process()
+    async with opened(tiny) as base:
+        bare, threads = (await answer(base)).text, process.num_threads()
+        first: list[str] = []
+        for adapter in adapters * 2:
+            model = await base.attach(adapter)
+            first.append((await answer(model)).text)
+            await model.aclose()
+        assert first[:20] == first[20:]
+        assert len({bare, *first}) == 21
+        assert (await answer(base)).text == bare
+        gc.collect()
+        assert process.num_threads() <= threads
+        kept = [await base.attach(adapter) for adapter in adapters[:16]]
+        with pytest.raises(GenerationError, match="at most 16 adapters"):
+            await base.attach(adapters[16])
+        assert (await answer(kept[3])).text == first[3]
+
+
+async def test_adapters_attached_at_the_same_time_all_answer(tiny: Path, tmp_path: Path) -> None:
+    adapters = [write_adapter(tmp_path / str(seed), adapter_tensors(seed)) for seed in range(4)]
+    async with opened(tiny) as base:
+        models = await asyncio.gather(*(base.attach(adapter) for adapter in adapters))
+        texts = [(await answer(model)).text for model in models]
+    assert len(set(texts)) == 4
+
+
+async def test_an_adapter_that_does_not_fit_leaves_the_others_at_work(tiny: Path, lab: Path, tmp_path: Path) -> None:
+    async with opened(tiny) as base:
+        model = await base.attach(write_adapter(tmp_path, adapter_tensors(1)))
+        before = (await answer(model)).text
+        with pytest.raises(AdapterMismatch) as caught:
+            await base.attach(checkpoint(lab, 10))
+        assert len(caught.value.differences) > 10
+        assert (await answer(model)).text == before
+
+
+async def test_a_load_that_fails_brings_the_former_adapters_back(tiny: Path, tmp_path: Path) -> None:
+    async with opened(tiny) as base:
+        good = write_adapter(tmp_path / "good", adapter_tensors(1))
+        model = await base.attach(good)
+        before = (await answer(model)).text
+        bad = write_adapter(tmp_path / "bad", adapter_tensors(2))
+        engine = base._engine
+        assert isinstance(engine, LlamaCppEngine)
+        (Path(engine._folder.name) / f"{bad.digest}.gguf").write_bytes(b"GGUF, or so it says")
+        with pytest.raises(Exception, match="can't be loaded"):
+            await base.attach(bad)
+        assert (await answer(model)).text == before
+
+
+# The engine itself
+
+
+async def test_identity_covers_the_file_and_the_context(tiny: Path, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.gguf").write_bytes(tiny.read_bytes())
+    infos = []
+    for path, length in ((tiny, None), (tmp_path / "copy.gguf", None), (plain, None), (tiny, 512)):
+        async with opened(path, EngineSettings(context_length=length)) as model:
+            infos.append(model.info)
+    assert len({info.identity for info in infos}) == 3
+    assert infos[0].identity == infos[1].identity
+    assert infos[0].engine == "llama.cpp"
+    assert "llama.cpp b" in infos[0].engine_version
+    assert (infos[0].context_length, infos[3].context_length) == (2048, 512)
+
+
+async def test_it_listens_on_this_machine_alone_and_only_with_the_key(tiny: Path) -> None:
+    import http.client
+
+    before = {c.laddr for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN}
+    async with opened(tiny):
+        listening = {c.laddr for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN} - before
+        assert [address.ip for address in listening] == ["127.0.0.1"]
+        connection = http.client.HTTPConnection("127.0.0.1", listening.pop().port)
+        connection.request("POST", "/completion", '{"prompt": "hi"}', {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 401
+        connection.close()
+    assert not {c.laddr for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN} - before
+
+
+async def test_it_says_nothing_on_the_terminal(
+    tiny: Path, lab: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.gguf").write_bytes(tiny.read_bytes()[:-5000])
+    async with opened(tiny) as base:
+        await answer(await base.attach(write_adapter(tmp_path, adapter_tensors(1))))
+    with pytest.raises(ModelError):
+        open_engine(str(tmp_path / "cut.gguf"), EngineSettings())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_cannot_be_opened_is_named_with_its_reason(tiny: Path, tmp_path: Path) -> None:
+    whole = tiny.read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[:-5000])
+    (tmp_path / "odd.gguf").write_bytes(whole.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0lemma", 1))
+    (tmp_path / "junk.gguf").write_bytes(b"not a model at all")
+    (tmp_path / "empty").mkdir()
+    for name, reason in {
+        "missing.gguf": "there is no model at",
+        "junk.gguf": "not a GGUF file",
+        "empty": "holds no GGUF file",
+        ".": "holds 3 GGUF files; name the one you mean",
+        "cut.gguf": "corrupted or incomplete",
+        "odd.gguf": "unknown model architecture: 'lemma'",
+    }.items():
+        with pytest.raises(ModelError, match=reason):
+            open_engine(str(tmp_path / name), EngineSettings())
+    with pytest.raises(ModelError, match="more than the memory limit of 1000 bytes"):
+        open_engine(str(tiny), EngineSettings(memory_limit=1000))
+
+
+def test_without_xllamacpp_the_error_says_what_to_install(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(ModelError, match=r"not installed: pip install 'assay\[llama\]'"):
+        open_engine(str(tiny), EngineSettings())
+
+
+async def test_a_closed_engine_refuses(tiny: Path) -> None:
+    engine = open_engine(str(tiny), EngineSettings())
+    engine.close()
+    with pytest.raises(GenerationError, match="closed"):
+        next(iter(engine.generate("a", GREEDY, None)))
