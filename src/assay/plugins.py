@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from assay.errors import UnknownName
@@ -41,6 +40,8 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, str]:
         if self._targets is None:
+            from importlib.metadata import entry_points  # slow to import, and needed only for outside parts
+
             targets = dict(self._builtin)
             for point in entry_points(group=self.group):
                 if targets.get(point.name, point.value) != point.value:

@@ -21,7 +21,7 @@ from assay.checkpoints.readiness import Readiness
 from assay.errors import BadInput, CheckpointError, GenerationError
 from assay.evaluate import Evaluation, SampleResult, Subject, evaluate
 from assay.models.base import TextModel
-from assay.models.open import folder_of, resolve
+from assay.models.open import Resolved, folder_of, resolve
 from assay.models.worker import WorkerModel
 from assay.proof import Baseline, Fingerprint, baseline
 from assay.results.index import Ledger
@@ -83,10 +83,7 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
 
     Raises `BadInput` for what is wrong with the job itself; faults of one checkpoint are in the outcome.
     """
-    for suite in job.suites:
-        check_suite(suite)
-    resolved = resolve(job.base)
-    _check_folder(job)
+    resolved = check_job(job)
     shapes = base_shapes(folder_of(resolved)) if resolved.engine != "scripted" else {}
     if resolved.why:
         observer.note(f"engine: {resolved.engine} ({resolved.why})")
@@ -97,10 +94,18 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
         await base.aclose()
 
 
-def _check_folder(job: Job) -> None:
+def check_job(job: Job) -> Resolved:
+    """Which engine will open the base. Raises `BadInput` for all that can be seen without loading anything."""
+    for suite in job.suites:
+        check_suite(suite)
+    resolved = resolve(job.base)
     found = discover(job.folder, job.run)
-    if not job.once:
-        return
+    if job.once:
+        _check_found(job, found)
+    return resolved
+
+
+def _check_found(job: Job, found: Sequence[Checkpoint]) -> None:
     if not found:
         raise BadInput(
             f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors and the like); "

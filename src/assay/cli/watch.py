@@ -16,7 +16,7 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
 from assay.errors import ConfigError
 from assay.results.index import Ledger
 from assay.suites.suite import load_suite
-from assay.watch import Job
+from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
 
 Flag = Parameter(negative="")
@@ -74,6 +74,7 @@ def watch(
 
     found = settings(config, workspace)
     job = _job(found, folder, base, suite or [], once, run, limit, every, poll)
+    check_job(job)  # before anything is created
     with hold(found.workspace):
         code = asyncio.run(_watch(job))
         if code != INTERRUPTED or segments(found.workspace):
