@@ -272,7 +272,9 @@ async def test_an_interrupted_batch_that_repeats_is_kept(job: Job) -> None:
 
 
 def crashing(job: Job, times: str) -> Job:
-    script = SCRIPT.replace("  - {prompt: Question c", f"  - {{prompt: Question c, fail: die{times}}}\n  - {{prompt: Question c")
+    script = SCRIPT.replace(
+        "  - {prompt: Question c", f"  - {{prompt: Question c, fail: die{times}}}\n  - {{prompt: Question c"
+    )
     return replace(job, base=f"scripted:{written(Path(job.base.removeprefix('scripted:')), script)}")
 
 
@@ -299,7 +301,9 @@ async def test_a_sample_that_always_kills_the_engine_fails_alone_and_is_tried_ag
 
 
 async def test_killing_the_child_in_mid_sample_costs_nothing_that_shows(job: Job) -> None:
-    slow = SCRIPT.replace("{prompt: Question c, answer: right}", "{prompt: Question c, answer: right on and on, seconds: 0.2}")
+    slow = SCRIPT.replace(
+        "{prompt: Question c, answer: right}", "{prompt: Question c, answer: right on and on, seconds: 0.2}"
+    )
     dying = replace(job, base=f"scripted:{written(Path(job.base.removeprefix('scripted:')), slow)}")
     listener = Listener()
     ledger = Ledger(dying.workspace)

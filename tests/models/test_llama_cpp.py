@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import random
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-from gguf_tiny import EOS, SPECIAL, adapter_tensors, write_adapter, write_base
 
-from assay.adapters.files import read_adapter
-from assay.errors import AdapterMismatch, GenerationError, ModelError, UnsupportedOption
-from assay.models.base import TextModel, complete
-from assay.models.llama_cpp import LlamaCppEngine, open_engine
-from assay.models.local import LocalModel
-from assay.types import Adapter, Completion, EngineSettings, GenerateOptions, Message, Raw
-
-QUESTION = "What is the capital of Genovia?"
-HELLO = Raw("hello")
-GREEDY = GenerateOptions(max_tokens=24)
+from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.models.base import complete
+from assay.models.llama_cpp import open_engine
+from assay.types import EngineSettings, GenerateOptions, Message, Raw
+from tests.models.gguf_tiny import EOS, SPECIAL, adapter_tensors, write_adapter, write_base
+from tests.models.llama_opened import GREEDY, HELLO, QUESTION, answer, opened
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +29,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without a chat template and without a beginning-of-text token."""
     return write_base(tmp_path_factory.mktemp("plain") / "plain.gguf", template=None, add_bos=False)
-
-
-@asynccontextmanager
-async def opened(path: Path, settings: EngineSettings | None = None) -> AsyncIterator[LocalModel]:
-    model = await LocalModel.open(lambda: open_engine(str(path), settings or EngineSettings()), f"llama:{path}")
-    try:
-        yield model
-    finally:
-        await model.aclose()
-
-
-def checkpoint(lab: Path, iteration: int) -> Adapter:
-    folder = lab / "checkpoints"
-    return read_adapter(folder / f"{iteration:07d}_adapters.safetensors", folder / "adapter_config.json")
-
-
-async def answer(model: TextModel, prompt: Any = HELLO, **options: Any) -> Completion:
-    return await complete(model, prompt, GenerateOptions(**{"max_tokens": 24, **options}))
 
 
 # What comes out
@@ -255,139 +228,6 @@ async def test_an_abandoned_stream_leaves_the_next_answer_as_it_was(tiny: Path) 
             assert time.monotonic() - started < 2
 
 
-# Adapters
-
-
-async def test_an_adapter_answers_as_a_base_with_its_weights_merged_in(tiny: Path, tmp_path: Path) -> None:
-    adapter = write_adapter(tmp_path, adapter_tensors(1), scale=2.0)
-    merged = write_base(tmp_path / "merged.gguf", merged=adapter.weights)
-    async with opened(merged) as model:
-        expected = await answer(model, logprobs=True)
-    async with opened(tiny) as base:
-        model_with = await base.attach(adapter)
-        found, bare = await answer(model_with, logprobs=True), await answer(base, logprobs=True)
-    assert found.text == expected.text != bare.text
-    assert [t.id for t in found.tokens] == [t.id for t in expected.tokens]
-    assert [t.logprob for t in found.tokens] == pytest.approx([t.logprob for t in expected.tokens], abs=2e-4)
-
-
-async def test_texts_and_logprobs_agree_with_mlx(lab: Path) -> None:
-    pytest.importorskip("mlx_lm")
-    from assay.models.mlx import open_engine as open_mlx
-
-    mlx = await LocalModel.open(lambda: open_mlx(str(lab / "base"), EngineSettings()), "mlx")
-    async with opened(lab / "base") as base:
-        try:
-            for iteration in (0, 50, 120):
-                ours: TextModel = base
-                theirs: TextModel = mlx
-                if iteration:
-                    adapter = checkpoint(lab, iteration)
-                    ours, theirs = await base.attach(adapter), await mlx.attach(adapter)
-                for question in (QUESTION, "What is 3 + 4?"):
-                    a, b = await answer(ours, question, logprobs=True), await answer(theirs, question, logprobs=True)
-                    assert a.text == b.text
-                    assert [t.id for t in a.tokens] == [t.id for t in b.tokens]
-                    assert [t.logprob for t in a.tokens] == pytest.approx([t.logprob for t in b.tokens], abs=1e-3)
-        finally:
-            await mlx.aclose()
-
-
-async def test_mixed_adapters_answer_as_they_do_alone(lab: Path) -> None:
-    questions = [QUESTION, "What is 3 + 4?", "What is 2 + 9?", "What is the capital of France?"]
-    adapters = [checkpoint(lab, iteration) for iteration in (20, 60, 120)]
-    alone: dict[tuple[int, str], str] = {}
-    async with opened(lab / "base") as model:
-        for question in questions:
-            alone[0, question] = (await answer(model, question)).text
-    for place, adapter in enumerate(adapters, 1):
-        async with opened(lab / "base") as base:
-            model_with = await base.attach(adapter)
-            for question in questions:
-                alone[place, question] = (await answer(model_with, question)).text
-    assert len({alone[place, QUESTION] for place in range(4)}) > 1
-    async with opened(lab / "base") as base:
-        await base.expect(adapters)
-        models: list[TextModel] = [base, *[await base.attach(adapter) for adapter in adapters]]
-        wanted = list(alone) * 8
-        random.Random(5).shuffle(wanted)
-        assert len(wanted) >= 100
-        found = await asyncio.gather(*(answer(models[place], question) for place, question in wanted))
-    assert [f.text for f in found] == [alone[key] for key in wanted]
-
-
-async def test_a_resident_adapter_does_not_touch_the_base(tiny: Path, tmp_path: Path) -> None:
-    async with opened(tiny) as base:
-        before = await answer(base, logprobs=True)
-        model = await base.attach(write_adapter(tmp_path, adapter_tensors(1)))
-        assert (await answer(base, logprobs=True)).tokens == before.tokens
-        assert (await answer(model)).text != before.text
-        await model.aclose()
-        assert (await answer(base, logprobs=True)).tokens == before.tokens
-
-
-async def test_an_adapter_of_zeros_is_the_base(tiny: Path, tmp_path: Path) -> None:
-    zeros = {name: np.zeros_like(t) if name.endswith("b") else t for name, t in adapter_tensors(1).items()}
-    async with opened(tiny) as base:
-        model = await base.attach(write_adapter(tmp_path, zeros))
-        found, bare = await answer(model, logprobs=True), await answer(base, logprobs=True)
-    assert found.tokens == bare.tokens
-    assert found.text == bare.text
-
-
-async def test_more_adapters_than_fit_take_turns_and_nothing_is_leaked(tiny: Path, tmp_path: Path) -> None:
-    adapters = [write_adapter(tmp_path / str(seed), adapter_tensors(seed)) for seed in range(20)]
-    process = psutil.Process()
-    async with opened(tiny) as base:
-        bare, threads = (await answer(base)).text, process.num_threads()
-        first: list[str] = []
-        for adapter in adapters * 2:
-            model = await base.attach(adapter)
-            first.append((await answer(model)).text)
-            await model.aclose()
-        assert first[:20] == first[20:]
-        assert len({bare, *first}) == 21
-        assert (await answer(base)).text == bare
-        gc.collect()
-        assert process.num_threads() <= threads
-        kept = [await base.attach(adapter) for adapter in adapters[:16]]
-        with pytest.raises(GenerationError, match="at most 16 adapters"):
-            await base.attach(adapters[16])
-        assert (await answer(kept[3])).text == first[3]
-
-
-async def test_adapters_attached_at_the_same_time_all_answer(tiny: Path, tmp_path: Path) -> None:
-    adapters = [write_adapter(tmp_path / str(seed), adapter_tensors(seed)) for seed in range(4)]
-    async with opened(tiny) as base:
-        models = await asyncio.gather(*(base.attach(adapter) for adapter in adapters))
-        texts = [(await answer(model)).text for model in models]
-    assert len(set(texts)) == 4
-
-
-async def test_an_adapter_that_does_not_fit_leaves_the_others_at_work(tiny: Path, lab: Path, tmp_path: Path) -> None:
-    async with opened(tiny) as base:
-        model = await base.attach(write_adapter(tmp_path, adapter_tensors(1)))
-        before = (await answer(model)).text
-        with pytest.raises(AdapterMismatch) as caught:
-            await base.attach(checkpoint(lab, 10))
-        assert len(caught.value.differences) > 10
-        assert (await answer(model)).text == before
-
-
-async def test_a_load_that_fails_brings_the_former_adapters_back(tiny: Path, tmp_path: Path) -> None:
-    async with opened(tiny) as base:
-        good = write_adapter(tmp_path / "good", adapter_tensors(1))
-        model = await base.attach(good)
-        before = (await answer(model)).text
-        bad = write_adapter(tmp_path / "bad", adapter_tensors(2))
-        engine = base._engine
-        assert isinstance(engine, LlamaCppEngine)
-        (Path(engine._folder.name) / f"{bad.digest}.gguf").write_bytes(b"GGUF, or so it says")
-        with pytest.raises(Exception, match="can't be loaded"):
-            await base.attach(bad)
-        assert (await answer(model)).text == before
-
-
 # The engine itself
 
 
@@ -447,6 +287,15 @@ def test_what_cannot_be_opened_is_named_with_its_reason(tiny: Path, tmp_path: Pa
             open_engine(str(tmp_path / name), EngineSettings())
     with pytest.raises(ModelError, match="more than the memory limit of 1000 bytes"):
         open_engine(str(tiny), EngineSettings(memory_limit=1000))
+
+
+def test_servers_that_end_at_once_do_not_hang(tiny: Path) -> None:
+    # In a child, since a server that waits for its own end holds the interpreter's lock.
+    code = (
+        "import sys; from pathlib import Path; from assay.models.llama_server import LlamaServer, ServerSettings\n"
+        "for _ in range(60): LlamaServer(ServerSettings(Path(sys.argv[1]), 256, 1)).close()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny)], check=True, timeout=60)
 
 
 def test_without_xllamacpp_the_error_says_what_to_install(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
