@@ -66,7 +66,7 @@ def kill_after(workspace: Path, seconds: float) -> bool:
         children = psutil.Process(job.pid).children(recursive=True)
         os.kill(job.pid, signal.SIGKILL)
         job.wait()
-        gone, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "the engine's process outlived the watch"
         return True
     return False

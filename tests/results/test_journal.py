@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,7 +224,7 @@ def test_a_void_batch_is_not_known(tmp_path: Path) -> None:
 
 
 def test_a_failure_satisfies_no_key_and_a_truncation_stands(tmp_path: Path) -> None:
-    common = dict(
+    common: Any = dict(  # noqa: C408
         run="r", checkpoint="c", iteration=1, digest="d", identity="i", suite="s", suite_version=1, suite_digest="sd",
         sample="a", group="g", index=0, metric="correct", reason="why",
     )  # fmt: skip
@@ -261,7 +262,7 @@ def test_finished_means_that_no_work_is_left(
             failed=failed,
             truncated=0,
             seconds=1.0,
-        )  # fmt: skip
+        )
     )
     assert (ledger.finished("r", "d", "sd", "i", wanted) is not None) is done
     assert ledger.finished("r", "d", "another suite", "i", wanted) is None

@@ -12,21 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.adapters.fit import raise_differences
+from assay.adapters.gguf_names import BLOCK
 from assay.adapters.header import Layout, read_layout
 from assay.errors import AdapterBroken, AdapterMismatch, ModelError
 from assay.types import Adapter
 
 Matrix = npt.NDArray[np.float32]
 
-_BLOCK = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 _KEY = re.compile(r"(?:language_model\.)?(?:model\.layers\.(\d+)\.(.+)|(lm_head))\.(lora_[ab])")
 
 # Rotary embeddings turn pairs of rows. Hugging Face and MLX pair a row with the one half a head further on, llama.cpp's
@@ -65,19 +57,6 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
     return destination
 
 
-def gguf_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The layers of a GGUF base that an adapter can name, under the names that MLX gives them, with (out, in) shapes."""
-    hf_names = {gguf: hf for hf, gguf in _BLOCK.items()}
-    found: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-        if block is not None and block[2] in hf_names:
-            found[f"model.layers.{block[1]}.{hf_names[block[2]]}.weight"] = shape
-        elif name == "output.weight":
-            found["lm_head.weight"] = shape
-    return found | {f"language_model.{name}": shape for name, shape in found.items()}
-
-
 def _gguf_names(adapter: Adapter) -> dict[str, str]:
     """The GGUF name of each tensor, in the file's order. Raises `AdapterMismatch` with all that have none."""
     names: dict[str, str] = {}
@@ -86,8 +65,8 @@ def _gguf_names(adapter: Adapter) -> dict[str, str]:
         match = _KEY.fullmatch(key) if len(adapter.tensors[key].shape) == 2 else None
         if match is not None and match[3]:
             names[key] = f"output.weight.{match[4]}"
-        elif match is not None and match[2] in _BLOCK:
-            names[key] = f"blk.{match[1]}.{_BLOCK[match[2]]}.weight.{match[4]}"
+        elif match is not None and match[2] in BLOCK:
+            names[key] = f"blk.{match[1]}.{BLOCK[match[2]]}.weight.{match[4]}"
         else:
             unknown.append(f"{key}: llama.cpp has no layer for it")
     raise_differences(unknown, len(adapter.tensors), all_strange=False)

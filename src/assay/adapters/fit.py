@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from assay.adapters.gguf_header import read_gguf_header
+from assay.adapters.gguf_names import gguf_shapes
 from assay.adapters.header import read_header
 from assay.errors import AdapterMismatch, CheckpointError, ModelError
 from assay.types import Adapter, TensorSpec
 
 # An embedding is looked up, not multiplied: its LoRA pair is (rows, rank) and (rank, width), not (in, …) and (…, out).
 _EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
-_GGUF_BLOCK = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_GGUF_TOP = {"token_embd.weight": "model.embed_tokens.weight", "output.weight": "lm_head.weight"}
 
 
 def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
@@ -76,14 +67,14 @@ def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     Llama family's layer names, or a folder that holds one. Raises `ModelError`.
     """
     if folder.suffix == ".gguf" and folder.is_file():
-        return _gguf_shapes(folder)
+        return gguf_shapes(read_gguf_header(folder).shapes)
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; give the folder of the base model")
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     if not files:
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
-            return _gguf_shapes(ggufs[0])
+            return gguf_shapes(read_gguf_header(ggufs[0]).shapes)
         what = "several GGUF files; name one of them" if ggufs else "neither safetensors nor GGUF files"
         raise ModelError(f"{folder}: holds {what}")
     _check_shards(folder, files)
@@ -132,27 +123,4 @@ def _logical(tensors: Mapping[str, TensorSpec], quantization: Mapping[str, Any])
                 raise ModelError(f"{name} is quantised, but config.json does not say to how many bits; fetch it again")
             shape = (*shape[:-1], shape[-1] * 32 // bits)
         shapes[name] = shape
-    return shapes
-
-
-def _gguf_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise ModelError(f"{path}: reading GGUF needs the gguf package: pip install 'assay[llama]'") from None
-    try:
-        tensors = GGUFReader(path).tensors
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ModelError(f"{path}: not a whole GGUF file ({error}); fetch or convert it again") from None
-    shapes: dict[str, tuple[int, ...]] = {}
-    for tensor in tensors:
-        name = str(tensor.name)
-        block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-        if block and block[2] in _GGUF_BLOCK:
-            name = f"model.layers.{block[1]}.{_GGUF_BLOCK[block[2]]}.weight"
-        elif name in _GGUF_TOP:
-            name = _GGUF_TOP[name]
-        else:
-            continue
-        shapes[name] = tuple(int(n) for n in reversed(tensor.shape))  # GGUF writes the fastest dimension first
     return shapes

@@ -33,8 +33,8 @@ def run_name(folder: Path) -> str:
 def discover(folder: Path, run: str) -> list[Checkpoint]:
     """The checkpoint files in `folder` as they are now, by iteration; the unnumbered one last.
 
-    An unnumbered file that equals a numbered one is that checkpoint, and left out; else its iteration is the one its configuration
-    says the training goes to. Raises `BadInput` if there is no such folder or it can't be read.
+    An unnumbered file that equals a numbered one is that checkpoint, and left out; else its iteration is the one
+    that its configuration says the training goes to. Raises `BadInput` if there is no such folder or it can't be read.
     """
     try:
         names = [entry for entry in folder.iterdir() if entry.is_file()]

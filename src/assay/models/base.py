@@ -25,7 +25,8 @@ class ModelInfo:
     what a remote side says. adapter: the attached adapter's digest, None for the base. context_length: tokens of
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
     resident_adapters: how many adapters can be attached at once without loading the base again. options: the sampling
-    options, of `GenerateOptions`, that it honours.
+    options, of `GenerateOptions`, that it honours. free_logprobs: reporting log-probabilities costs next to nothing, so
+    they are kept with every answer.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelInfo:
     context_length: int | None = None
     concurrency: int = 1
     resident_adapters: int = 0
+    free_logprobs: bool = False
     options: frozenset[str] = frozenset(f.name for f in fields(GenerateOptions))
 
 

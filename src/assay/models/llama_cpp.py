@@ -16,9 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assay.adapters.convert import gguf_shapes, mlx_to_gguf
+from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.fit import check_against
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
+from assay.adapters.gguf_names import gguf_shapes
 from assay.errors import AdapterBroken, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import ModelInfo, messages_of
 from assay.models.llama_server import LlamaServer, ServerError, ServerSettings, default_threads, import_xllamacpp

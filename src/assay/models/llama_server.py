@@ -89,6 +89,9 @@ class LlamaServer:
         if address.hostname != "127.0.0.1" or address.port is None:
             raise ModelError(f"llama.cpp listens on {address.netloc!r} instead of a port of 127.0.0.1")
         self._port = address.port
+        # Answered by the server's main loop, so it runs by now. One that is told to end before its loop has begun
+        # forgets it and never ends, and waiting for it would hold the interpreter's lock for ever.
+        self.get("/slots")
 
     def close(self) -> None:
         self._server = None

@@ -44,6 +44,7 @@ class MlxEngine:
             context_length=min(lengths, default=None),
             concurrency=4,  # the engine takes one at a time; its queue should never be empty
             resident_adapters=_RESIDENT,
+            free_logprobs=True,
         )
         bos = self._tokenizer.bos_token_id
         self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None

@@ -1,0 +1,98 @@
+"""Which files are checkpoints, what a run is called, and which of them can be read now."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from assay.checkpoints.discover import discover, run_name
+from assay.checkpoints.readiness import Readiness
+from assay.errors import BadInput
+from tests.making import adapter_file, checkpoints
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("lab/checkpoints", "lab"),
+        ("runs/vi-12b", "vi-12b"),
+        ("adapters-vi-12b", "vi-12b"),
+        ("my run/adapters", "my run"),
+        ("a/output/checkpoints", "a"),
+        ("adapters-", "adapters-"),
+    ],
+)
+def test_run_names(tmp_path: Path, folder: str, name: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    assert run_name(tmp_path / folder) == name
+
+
+def test_a_relative_folder_is_named_as_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "lab" / "checkpoints")
+    assert run_name(Path()) == "lab"
+
+
+def test_only_checkpoint_files_count_and_they_are_in_order(tmp_path: Path) -> None:
+    checkpoints(tmp_path, (100, 20, 3))
+    for name in ("x_adapters.safetensors", "0000010_adapters.safetensors.tmp", "optimizer.safetensors", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "0000999_adapters.safetensors").mkdir()
+    found = discover(tmp_path, "r")
+    assert [c.iteration for c in found] == [3, 20, 100]
+    assert [c.label for c in found] == ["r @3", "r @20", "r @100"]
+    assert found[0].size == found[0].weights.stat().st_size
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no folder"):
+        discover(tmp_path / "gone", "r")
+
+
+def labels(pairs: list[tuple[object, str]]) -> list[str]:
+    return [getattr(c, "label", "") for c, _ in pairs]
+
+
+def test_polling_offers_a_file_once_it_is_unchanged_for_a_round(tmp_path: Path) -> None:
+    path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
+    readiness = Readiness(once=False)
+    assert not readiness.look(discover(tmp_path, "r")).ready
+    [ready] = readiness.look(discover(tmp_path, "r")).ready
+    readiness.settle(ready)
+    assert not readiness.look(discover(tmp_path, "r")).ready, "it is dealt with"
+    adapter_file(path, 2)
+    os.utime(path, ns=(1, 1))
+    assert labels(readiness.look(discover(tmp_path, "r")).waiting) == ["r @10"], "overwritten in place: a new one"
+    assert readiness.look(discover(tmp_path, "r")).ready
+
+
+def test_a_short_file_waits_until_a_later_one_is_whole(tmp_path: Path) -> None:
+    path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    readiness = Readiness(once=False)
+    for _ in range(3):
+        look = readiness.look(discover(tmp_path, "r"))
+        assert labels(look.waiting) == ["r @10"]
+        assert not look.ready
+        assert not look.broken
+    adapter_file(tmp_path / "0000020_adapters.safetensors", 2)
+    readiness.look(discover(tmp_path, "r"))
+    look = readiness.look(discover(tmp_path, "r"))
+    assert labels(look.broken) == ["r @10"]
+    assert [c.label for c in look.ready] == ["r @20"]
+
+
+def test_a_single_look_waits_for_nothing(tmp_path: Path) -> None:
+    path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
+    adapter_file(tmp_path / "0000020_adapters.safetensors", 2)
+    os.truncate(path, 100)
+    look = Readiness(once=True).look(discover(tmp_path, "r"))
+    assert labels(look.broken) == ["r @10"]
+    assert [c.label for c in look.ready] == ["r @20"]
+    (tmp_path / "adapter_config.json").unlink()
+    look = Readiness(once=True).look(discover(tmp_path, "r"))
+    assert labels(look.broken) == ["r @10", "r @20"]
+    assert "adapter_config.json is missing" in look.broken[1][1]

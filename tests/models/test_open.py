@@ -1,0 +1,74 @@
+"""From a spec to an engine: what is picked, why, and what is refused."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from assay.errors import ModelError
+from assay.models.open import resolve
+from tests.conftest import LAB
+
+MAC = platform.system() == "Darwin"
+
+
+def test_a_spec_names_its_engine() -> None:
+    assert resolve("mlx:some/folder").spec == "mlx:some/folder"
+    assert resolve("mlx:some/folder").why == ""
+    assert resolve("scripted:C:odd.yaml").path == "C:odd.yaml"
+
+
+def test_a_bare_path_picks_the_engine_that_fits_and_says_why() -> None:
+    chosen = resolve(str(LAB / "base"))
+    assert chosen.engine == ("mlx" if MAC else "llama")
+    assert chosen.why
+    assert resolve(str(LAB / "base" / "lab-f32.gguf")).engine == "llama"
+
+
+def folder(path: Path, *names: str, size: int = 1) -> Path:
+    path.mkdir()
+    for name in names:
+        with (path / name).open("wb") as file:
+            file.truncate(size)
+    return path
+
+
+def test_small_safetensors_alone_are_mlxs(tmp_path: Path) -> None:
+    chosen = resolve(str(folder(tmp_path / "m", "config.json", "model.safetensors")))
+    assert chosen.engine == "mlx"
+    assert chosen.why
+
+
+@pytest.mark.skipif(MAC, reason="a Mac runs MLX on its GPU, at any size")
+def test_mlx_on_a_linux_cpu_is_never_picked_in_silence_for_a_large_model(tmp_path: Path) -> None:
+    large = folder(tmp_path / "m", "config.json", "model.safetensors", size=3_000_000_000)
+    with pytest.raises(ModelError, match=r"3\.0 GB .* very slowly"):
+        resolve(str(large))
+    assert resolve(f"mlx:{large}").engine == "mlx", "unless it is asked for"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "holds no model"),
+        (("a.gguf", "b.gguf"), r"2 GGUF files \(a\.gguf, b\.gguf\)"),
+        (("x.bin",), "holds no model"),
+    ],
+)
+def test_folders_that_say_too_little(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        resolve(str(folder(tmp_path / "m", *names)))
+
+
+def test_specs_that_are_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model at"):
+        resolve(str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"unknown engine 'lama'.*did you mean 'llama'"):
+        resolve("lama:x.gguf")
+    (tmp_path / "weights.pt").write_bytes(b"x")
+    with pytest.raises(ModelError, match="is not a model assay knows"):
+        resolve(str(tmp_path / "weights.pt"))
+    with pytest.raises(ModelError, match="behind a URL"):
+        resolve("http://127.0.0.1:1/v1#m")
