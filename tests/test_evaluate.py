@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import UnsupportedOption
-from assay.evaluate import SampleResult, Subject, evaluate
+from assay.evaluation import SampleResult, Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_model
 from assay.results.index import Ledger

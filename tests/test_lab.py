@@ -13,7 +13,7 @@ import pytest
 from assay.adapters.files import check_against, stage
 from assay.adapters.fit import base_shapes
 from assay.checkpoints.discover import discover, run_name
-from assay.evaluate import Subject, evaluate
+from assay.evaluation import Subject, evaluate
 from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.suites.suite import load_suite

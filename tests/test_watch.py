@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from assay.errors import BadInput
-from assay.evaluate import SampleResult
+from assay.evaluation import SampleResult
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens

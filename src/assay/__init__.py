@@ -1,3 +1,116 @@
-"""Which LoRA checkpoint to ship, and what each one broke."""
+"""Which LoRA checkpoint to ship, and what each one broke.
+
+The public API, imported as it is used: `import assay` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.errors import (
+        AdapterBroken,
+        AdapterMismatch,
+        AssayError,
+        BadInput,
+        CheckpointError,
+        EngineDied,
+        GenerationError,
+        Unreachable,
+        UnsupportedOption,
+    )
+    from assay.evaluation import Evaluation, SampleResult, evaluate
+    from assay.models.base import AdapterModel, ModelInfo, TextModel, complete
+    from assay.models.open import open_model
+    from assay.models.sync import complete_sync, run_sync, stream_sync
+    from assay.models.worker import WorkerModel
+    from assay.results.lens import Lens
+    from assay.suites.suite import Suite, load_suite
+    from assay.types import (
+        Adapter,
+        Checkpoint,
+        Chunk,
+        Completion,
+        EngineSettings,
+        GenerateOptions,
+        Goal,
+        Message,
+        Prompt,
+        Raw,
+        Sample,
+        Score,
+        ScoreFailure,
+        Token,
+        Usage,
+    )
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "assay.errors": (
+        "AdapterBroken AdapterMismatch AssayError BadInput CheckpointError EngineDied GenerationError Unreachable "
+        "UnsupportedOption"
+    ),
+    "assay.evaluation": "Evaluation SampleResult evaluate",
+    "assay.models.base": "AdapterModel ModelInfo TextModel complete",
+    "assay.models.open": "open_model",
+    "assay.models.sync": "complete_sync run_sync stream_sync",
+    "assay.models.worker": "WorkerModel",
+    "assay.results.lens": "Lens",
+    "assay.suites.suite": "Suite load_suite",
+    "assay.types": (
+        "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal Message Prompt Raw Sample Score "
+        "ScoreFailure Token Usage"
+    ),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "Adapter",
+    "AdapterBroken",
+    "AdapterMismatch",
+    "AdapterModel",
+    "AssayError",
+    "BadInput",
+    "Checkpoint",
+    "CheckpointError",
+    "Chunk",
+    "Completion",
+    "EngineDied",
+    "EngineSettings",
+    "Evaluation",
+    "GenerateOptions",
+    "GenerationError",
+    "Goal",
+    "Lens",
+    "Message",
+    "ModelInfo",
+    "Prompt",
+    "Raw",
+    "Sample",
+    "SampleResult",
+    "Score",
+    "ScoreFailure",
+    "Suite",
+    "TextModel",
+    "Token",
+    "Unreachable",
+    "UnsupportedOption",
+    "Usage",
+    "WorkerModel",
+    "__version__",
+    "complete",
+    "complete_sync",
+    "evaluate",
+    "load_suite",
+    "open_model",
+    "run_sync",
+    "stream_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'assay' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

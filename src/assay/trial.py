@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from assay.errors import EngineDied
-from assay.evaluate import Evaluation, SampleResult, Subject
+from assay.evaluation import Evaluation, SampleResult, Subject
 from assay.models.base import TextModel, complete
 from assay.proof import Baseline, Fingerprint, Verdict, fingerprint, judge
 from assay.results.index import Ledger

@@ -19,7 +19,7 @@ from assay.adapters.fit import base_shapes
 from assay.checkpoints.discover import discover
 from assay.checkpoints.readiness import Readiness
 from assay.errors import BadInput, CheckpointError, GenerationError
-from assay.evaluate import Evaluation, SampleResult, Subject, evaluate
+from assay.evaluation import Evaluation, SampleResult, Subject, evaluate
 from assay.models.base import TextModel
 from assay.models.open import Resolved, folder_of, resolve
 from assay.models.worker import WorkerModel

@@ -1,0 +1,61 @@
+"""Plain calls for code that is not asynchronous: a script, a notebook (where a loop already runs), a debugger.
+
+All of them run on one event loop in one background thread, so that a model opened by one call serves the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from assay.models.base import TextModel, complete
+from assay.types import Chunk, Completion, GenerateOptions, Prompt
+
+T = TypeVar("T")
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="assay sync", daemon=True).start()
+    return loop
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of assay's to its end and return its value, also where an event loop runs already.
+
+    An interrupt (Ctrl-C) cancels the work before it is raised.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def complete_sync(
+    model: TextModel,
+    prompt: Prompt,
+    options: GenerateOptions | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> Completion:
+    """`complete` for plain code. `on_chunk` is called on the background thread."""
+    return run_sync(complete(model, prompt, options, on_chunk))
+
+
+def stream_sync(model: TextModel, prompt: Prompt, options: GenerateOptions | None = None) -> Iterator[Chunk]:
+    """`TextModel.stream` for plain code: chunks as they come. Leaving the loop early stops the engine."""
+    stream = cast("AsyncGenerator[Chunk, None]", model.stream(prompt, options or GenerateOptions()))
+    try:
+        while (chunk := run_sync(_next(stream))) is not None:
+            yield chunk
+    finally:
+        run_sync(stream.aclose())
+
+
+async def _next(stream: AsyncGenerator[Chunk, None]) -> Chunk | None:
+    return await anext(stream, None)
