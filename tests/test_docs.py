@@ -7,7 +7,8 @@ What a fenced block is, its first word says, and what is done with it:
   `watch` without `--once` goes on for ever: it is interrupted once it waits, as a reader would, and must end with 130.
 - `python`: run by a fresh interpreter in that folder.
 - `text` and `json`: what the block before it prints on standard output, or on standard error where it prints nothing
-  there. A line `…` stands for any number of lines.
+  there. A line `…` stands for any number of lines, and `/home/you/project` for the folder. After a benchmark, which isn't
+  run here, they show what was measured.
 - `yaml`, `toml`, `jsonl`: written to `file=NAME` and read: a suite by `load_suite` (which must fail where it says `wrong`), a
   script by the scripted engine, an `assay.toml` by `load_config`.
 """
@@ -145,11 +146,19 @@ def _named_by_make(match: re.Match[str]) -> None:
     assert match[1] in MAKEFILE
 
 
+def _benchmark(match: re.Match[str]) -> None:
+    source = (ROOT / match[1]).read_text(encoding="utf-8")
+    for flag in re.findall(r"--[a-z][a-z-]*", match[2]):
+        assert f'"{flag}"' in source, f"{match[1]} has no flag {flag}"
+
+
 UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"make (\w+)": _target,  # installs packages; what `make demo` runs then, `demo_of` runs
     r"pip install '(?:assay|\.)\[(\w+)\]'": _extra,  # installs packages
     r"\. (\.venv)/bin/activate": _environment_of_make,  # there is no such folder here; PATH is set instead
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
+    r"(?:\S+/)?python3? (bench/\w+\.py)(.*)": _benchmark,  # takes minutes, and prints times
+    r"python3 -m venv \S+|\S+/pip install .*": lambda match: None,  # installs what benchmarks compare with
     r"git clone \S+ assay|cd assay": lambda match: None,  # the reader's own address; the tests run in a clone
 }
 
@@ -167,12 +176,12 @@ def runnable(block: Block) -> str:
     return "\n".join(kept).strip()
 
 
-def run_shell(block: Block, folder: Path, demo: Demo) -> str:
-    """The block's output."""
+def run_shell(block: Block, folder: Path, demo: Demo) -> str | None:
+    """The block's output; None where it did not run."""
     script = runnable(block)
     if not script:
-        return demo.output if "make demo" in block.text else ""
-    if "assay watch" in script and "--once" not in script:
+        return demo.output if "make demo" in block.text else None
+    if "assay watch" in script and not {"--once", "--help"} & set(script.split()):
         interrupted(script, folder)
         return ""
     done = shell(script, folder)
@@ -250,17 +259,20 @@ def write(block: Block, folder: Path) -> None:
 
 def play(page: Path, folder: Path, demo: Demo) -> Iterator[tuple[Block, str]]:
     """Do all that the page's blocks say; yield each block that shows an output, with the real one."""
+    ran: Block | None = None
     output: str | None = None
     for block in blocks(page):
         match block.language:
             case "sh":
-                output = run_shell(block, folder, demo)
+                ran, output = block, run_shell(block, folder, demo)
             case "python":
-                output = run_python(block, folder)
+                ran, output = block, run_python(block, folder)
             case "text" | "json":
-                assert output is not None, f"{block}: no command stands before this output"
-                yield block, output
-                output = None
+                assert ran is not None, f"{block}: no command stands before this output"
+                assert output is not None or "bench/" in ran.text, f"{block}: the command before it does not run"
+                if output is not None:
+                    yield block, output.replace(str(folder.resolve()), "/home/you/project")
+                ran = None
             case "yaml" | "toml" | "jsonl":
                 write(block, folder)
             case unknown:
@@ -321,7 +333,9 @@ def flags() -> frozenset[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_targets_exist(page: Path) -> None:
-    spoken = [prose(page), *(block.text for block in blocks(page) if block.language == "sh")]
+    # The page of measurements speaks of other tools' flags, too; its commands' flags were checked as they were not run.
+    spoken = [] if page.name == "performance.md" else [prose(page)]
+    spoken += [runnable(block) for block in blocks(page) if block.language == "sh"]
     named = {flag for text in spoken for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)}
     assert named <= flags()
     for target in re.findall(r"`make (\w+)`", prose(page)):

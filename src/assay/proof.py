@@ -22,9 +22,11 @@ from typing import TypeAlias
 from assay.models.base import TextModel, complete
 from assay.types import Completion, GenerateOptions
 
-CANARIES = ("Who are you, and what do you know?", "Name a city, a number and a colour.", "Once upon a time")
+CANARIES = ("Name a city, a number and a colour.", "Once upon a time", "Who are you, and what do you know?")
 
-# With log-probabilities a single token tells adapters apart to seven digits; without them it takes text.
+# With log-probabilities a few tokens tell adapters apart to seven digits (consecutive checkpoints of the lab differ by 1e-3
+# nats and more); without them it takes text.
+_CANARIES_WITH_LOGPROBS = 2
 _TOKENS_WITH_LOGPROBS = 2
 _TOKENS_OF_TEXT = 24
 
@@ -47,7 +49,8 @@ async def fingerprint(model: TextModel) -> Fingerprint:
     """Ask the canaries, greedily. Raises `GenerationError` if the model fails."""
     logprobs = "logprobs" in model.info.options
     options = GenerateOptions(max_tokens=_TOKENS_WITH_LOGPROBS if logprobs else _TOKENS_OF_TEXT, logprobs=logprobs)
-    answers = await asyncio.gather(*(complete(model, canary, options) for canary in CANARIES))
+    canaries = CANARIES[:_CANARIES_WITH_LOGPROBS] if logprobs else CANARIES
+    answers = await asyncio.gather(*(complete(model, canary, options) for canary in canaries))
     return tuple(_canary(answer) for answer in answers)
 
 

@@ -17,11 +17,11 @@ from assay import __version__
 from assay.adapters.files import check_against, stage
 from assay.adapters.fit import base_shapes
 from assay.checkpoints.discover import discover
-from assay.checkpoints.readiness import Readiness
+from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, GenerationError
 from assay.evaluation import Evaluation, SampleResult, Subject, evaluate
 from assay.models.base import TextModel
-from assay.models.open import Resolved, folder_of, resolve
+from assay.models.open import Resolved, resolve
 from assay.models.worker import WorkerModel
 from assay.proof import Baseline, Fingerprint, baseline
 from assay.results.index import Ledger
@@ -31,8 +31,9 @@ from assay.suites.suite import Suite
 from assay.trial import Trial, again_if_dead
 from assay.types import Adapter, Checkpoint, EngineSettings
 
-# Checkpoints copied into the workspace at once; engines that load adapters only together load this many.
-_WINDOW = 8
+# Checkpoints copied into the workspace, and loaded by the engine, at once: so many, and so many bytes unless one is larger.
+_WINDOW = 16
+_WINDOW_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
     Raises `BadInput` for what is wrong with the job itself; faults of one checkpoint are in the outcome.
     """
     resolved = check_job(job)
-    shapes = base_shapes(folder_of(resolved)) if resolved.engine != "scripted" else {}
+    # An engine from elsewhere checks its adapters itself: what its path names is its own business.
+    shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "mlx") else {}
     if resolved.why:
         observer.note(f"engine: {resolved.engine} ({resolved.why})")
     base = await WorkerModel.open(resolved.spec, job.settings)
@@ -117,6 +119,22 @@ def _check_found(job: Job, found: Sequence[Checkpoint]) -> None:
 
 def _chosen(found: Sequence[Checkpoint], every: int | None) -> list[Checkpoint]:
     return [c for c in found if every is None or c.iteration % every == 0]
+
+
+def _windows(checkpoints: Sequence[Checkpoint]) -> list[list[Checkpoint]]:
+    windows: list[list[Checkpoint]] = []
+    for checkpoint in checkpoints:
+        last = windows[-1] if windows else []
+        if not last or len(last) == _WINDOW or sum(c.size for c in last) + checkpoint.size > _WINDOW_BYTES:
+            windows.append([])
+        windows[-1].append(checkpoint)
+    return windows
+
+
+def _waiting(look: Look) -> str:
+    """What is waited for: nothing is said of files that merely have to be seen unchanged once more."""
+    written = [f"{checkpoint.label} ({reason})" for checkpoint, reason in look.waiting if reason != UNSETTLED]
+    return "; ".join(written) or "the next checkpoint"
 
 
 class _Agent:
@@ -180,14 +198,13 @@ class _Agent:
             for checkpoint, reason in look.broken:
                 self._set_aside(checkpoint, reason)
                 readiness.settle(checkpoint)
-            for start in range(0, len(look.ready), _WINDOW):
-                window = look.ready[start : start + _WINDOW]
+            for window in _windows(look.ready):
                 await self._window(window)
                 for checkpoint in window:
                     readiness.settle(checkpoint)
             if self._job.once:
                 return
-            waiting = "; ".join(f"{c.label}: {reason}" for c, reason in look.waiting) or "the next checkpoint"
+            waiting = _waiting(look)
             if waiting != waited_for:
                 self._observer.note(f"waiting for {waiting}")
                 waited_for = waiting
@@ -225,7 +242,7 @@ class _Agent:
             self._labels[adapter.digest] = checkpoint.label
             adapters[adapter.digest] = checkpoint, adapter
         work = [(c, a) for c, a in adapters.values() if self._has_work(a)]
-        if len(work) > 1:
+        if work:
             await self._announce([a for _, a in work])
         for checkpoint, adapter in adapters.values():
             self._journal_seen(checkpoint, adapter.digest)
@@ -345,4 +362,4 @@ class _Agent:
                     seconds=round(evaluation.seconds, 6),
                 )
             )
-        self._ledger.journal.sync()
+        self._ledger.journal.sync_soon()

@@ -96,7 +96,7 @@ def _copy(source: Path, target: Path) -> None:
     except PermissionError:
         raise AdapterBroken(f"{source}: the file can't be read; check its permissions") from None
     if not same or state(before) != state(after):
-        raise NotReady(f"{source}: the file changed while it was copied; wait until training has written it")
+        raise NotReady(f"{source}: the file changed while it was copied; training may still be writing it")
 
 
 def _read(weights: Path, config: Path, shown_weights: Path, shown_config: Path) -> Adapter:
@@ -115,7 +115,7 @@ def _read(weights: Path, config: Path, shown_weights: Path, shown_config: Path) 
 
 
 def _missing(path: Path) -> NotReady:
-    return NotReady(f"{path}: the file is not there (yet); wait until training has written it")
+    return NotReady(f"{path}: the file is not there (yet); training may still be writing it")
 
 
 def _read_config(path: Path, shown: Path) -> tuple[int, float, int]:
@@ -150,7 +150,7 @@ def _load_config(path: Path, shown: Path) -> dict[str, Any]:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         if not text.rstrip().endswith("}"):  # its end has not been written
-            raise NotReady(f"{shown}: cut off; wait until training has written it") from None
+            raise NotReady(f"{shown}: cut off; training may still be writing it") from None
         raise AdapterBroken(f"{shown}: not JSON ({error}); repair it or train again") from None
     if not isinstance(config, dict):
         raise AdapterBroken(f"{shown}: not a JSON object; it must be mlx-lm's adapter configuration")
@@ -203,7 +203,7 @@ def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: Path)
         while start < end:
             block = file.read(min(_BLOCK, end - start))
             if not block:
-                raise NotReady(f"{path}: became shorter while it was read; wait until training has written it")
+                raise NotReady(f"{path}: became shorter while it was read; training may still be writing it")
             digest.update(block)
             start += len(block)
     digest.update(json.dumps({"rank": rank, "scale": scale}).encode())

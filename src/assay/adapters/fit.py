@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from assay.adapters.gguf_header import read_gguf_header
+from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
 from assay.adapters.header import read_header
 from assay.errors import AdapterMismatch, CheckpointError, ModelError
@@ -72,7 +72,7 @@ def base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         raise ModelError(f"{folder}: no such folder; give the folder of the base model")
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     if not files:
-        ggufs = sorted(folder.glob("*.gguf"))
+        ggufs = sorted({gguf_files(file)[0] for file in folder.glob("*.gguf")})
         if len(ggufs) == 1:
             return gguf_shapes(read_gguf_header(ggufs[0]).shapes)
         what = "several GGUF files; name one of them" if ggufs else "neither safetensors nor GGUF files"

@@ -48,7 +48,7 @@ def read_header(path: Path) -> dict[str, TensorSpec]:
         with path.open("rb") as file:
             return dict(read_layout(file, path).tensors)
     except FileNotFoundError:
-        raise NotReady(f"{path}: the file is not there (yet); wait until training has written it") from None
+        raise NotReady(f"{path}: the file is not there (yet); training may still be writing it") from None
     except OSError as error:
         raise AdapterBroken(
             f"{path}: the file can't be read ({error.strerror or error}); check its permissions"
@@ -63,19 +63,19 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
     if prefix.startswith(_ZIP) or (prefix.startswith(_PICKLE) and prefix[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         raise AdapterBroken(f"{path}: a pickled PyTorch file, not safetensors; save the adapter as safetensors")
     if len(prefix) < 8:
-        raise NotReady(f"{path}: only {size} bytes so far; wait until training has written it")
+        raise NotReady(f"{path}: only {size} bytes so far; training may still be writing it")
     length = int.from_bytes(prefix, "little")
     if not 2 <= length <= _HEADER_LIMIT:
         raise _broken(path, f"its header claims a length of {length} bytes")
     if size < 8 + length:
         raise NotReady(
-            f"{path}: cut off inside its header ({size} of at least {8 + length} bytes); wait until it is whole"
+            f"{path}: cut off inside its header ({size} of at least {8 + length} bytes); training may still be writing it"
         )
     entries = _parse(file.read(length), path)
     layout, data_size = _lay_out(entries, 8 + length, path)
     expected = 8 + length + data_size
     if size < expected:
-        raise NotReady(f"{path}: {size} of {expected} bytes so far; wait until training has written the rest")
+        raise NotReady(f"{path}: {size} of {expected} bytes so far; training may still be writing the rest")
     if size > expected:
         raise _broken(path, f"it is {size} bytes long, but its header accounts for {expected}")
     return layout

@@ -18,6 +18,8 @@ from assay.types import Checkpoint
 
 _State: TypeAlias = tuple[int, int]
 
+UNSETTLED = "it is new or has just changed"
+
 
 @dataclass(slots=True)
 class Look:
@@ -51,7 +53,7 @@ class Readiness:
             unchanged = self._seen.get(checkpoint.weights) == state
             self._seen[checkpoint.weights] = state
             if not self._once and not unchanged:
-                look.waiting.append((checkpoint, "it is new or has just changed"))
+                look.waiting.append((checkpoint, UNSETTLED))
                 continue
             fault = _fault(checkpoint)
             overtaken = any(iteration > checkpoint.iteration for iteration in complete)

@@ -49,5 +49,8 @@ def query(
     for row in table.rows:
         shown.add_row(*("–" if value is None else str(value) for value in row))
     width = None if sys.stdout.isatty() else 10_000
-    Console(width=width, markup=False, highlight=False).print(shown)
+    console = Console(width=width, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(shown)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
     return 0

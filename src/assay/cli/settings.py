@@ -11,7 +11,7 @@ from assay.config import Config, load_config
 
 Workspace = Annotated[Path | None, Parameter(name="--workspace")]
 ConfigFile = Annotated[Path | None, Parameter(name="--config")]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
 
 
 def settings(config: Path | None, workspace: Path | None) -> Config:

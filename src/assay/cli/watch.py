@@ -15,11 +15,13 @@ from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
 from assay.errors import ConfigError
 from assay.results.index import Ledger
+from assay.results.journal import read
+from assay.results.records import Run
 from assay.suites.suite import load_suite
 from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
 
-Flag = Parameter(negative="")
+Flag = Parameter(negative="", show_default=False)
 
 # What shells report for a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -70,18 +72,24 @@ def watch(
         The assay.toml to use.
     """
     from assay.cli.show import next_steps, show
-    from assay.results.journal import hold, segments
+    from assay.results.journal import hold
 
     found = settings(config, workspace)
     job = _job(found, folder, base, suite or [], once, run, limit, every, poll)
     check_job(job)  # before anything is created
     with hold(found.workspace):
         code = asyncio.run(_watch(job))
-        if code != INTERRUPTED or segments(found.workspace):
-            show(found.workspace, run=job.run, as_json=json)
+        if code == INTERRUPTED and not _begun(found.workspace, job.run):
+            return code
+        show(found.workspace, run=job.run, as_json=json)
     if not json:
         next_steps(found.workspace, job.run)
     return code
+
+
+def _begun(workspace: Path, run: str) -> bool:
+    """Whether the journal knows the run: an interrupt may come while the engine still loads."""
+    return any(isinstance(record, Run) and record.run == run for _, record in read(workspace))
 
 
 def _job(

@@ -6,6 +6,7 @@ A bare path picks the engine that fits its files and this machine, and says whic
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,10 @@ ENGINES: Registry[EngineFactory] = Registry(
 
 # MLX on a Linux CPU is a reference, not a fast engine: it is never picked in silence for more than this.
 _MLX_CPU_BYTES = 2_000_000_000
+
+
+# A GGUF that is split into several files is named by its first.
+_LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def _by_files(path: Path) -> Resolved:
 
 
 def _by_folder(path: Path) -> Resolved:
-    ggufs = sorted(path.glob("*.gguf"))
+    ggufs = [f for f in sorted(path.glob("*.gguf")) if not _LATER_SHARD.search(f.name)]
     safetensors = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"
     if safetensors and (mac or not ggufs):
@@ -97,9 +102,3 @@ async def open_model(spec: str, settings: EngineSettings | None = None) -> Local
     resolved = resolve(spec)
     factory = ENGINES.get(resolved.engine)
     return await LocalModel.open(partial(factory, resolved.path, settings or EngineSettings()), resolved.spec)
-
-
-def folder_of(resolved: Resolved) -> Path:
-    """The folder that the model's files lie in."""
-    path = Path(resolved.path)
-    return path if path.is_dir() else path.parent

@@ -94,8 +94,9 @@ class Decision:
         for label, change in zip(["vs base: ", *["         "] * len(self.changes)], self.changes, strict=False):
             lines.append(f"{label}{change.group:<{width}}  {change.fractions:>{numbers}}  {change.effect}".rstrip())
         tied = [names[rival.checkpoint, rival.digest] for rival in self.rivals if rival.tied]
+        noun = "sample" if self.compared == 1 else "samples"
         if tied:
-            lines.append(f"tied: {self.compared} paired samples cannot separate it from {listed(tied)} (p ≥ {ALPHA}).")
+            lines.append(f"tied: {self.compared} paired {noun} cannot separate it from {listed(tied)} (p ≥ {ALPHA}).")
         apart = [rival for rival in self.rivals if not rival.tied]
         if apart:
             ahead = listed([f"{names[rival.checkpoint, rival.digest]} (p = {rival.p:.2g})" for rival in apart])

@@ -3,8 +3,8 @@
 Each writing process appends JSON lines to a segment file of its own, so two writers never share a file. What is promised:
 
 - a record is handed to the operating system before `append` returns: killing the process loses nothing that was appended;
-- the disk is told once a second and at `sync`: a power cut may cost the last second, never a torn or wrong record, because
-  readers take whole lines only and count what they skip;
+- the disk is told once a second, and at once by `sync_soon` and `sync`: a power cut may cost the last second, never a torn
+  or wrong record, because readers take whole lines only and count what they skip;
 - a write that fails (disk full) leaves no half line for a later record to be glued to.
 
 Not protected: a disk that lies about having written, and other programs that edit the segments.
@@ -135,7 +135,8 @@ class Journal:
         self._file: int | None = None
         self._length = 0
         self._dirty = False
-        self._closed = threading.Event()
+        self._closed = False
+        self._wake = threading.Event()
         self.segment: Path | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -190,12 +191,23 @@ class Journal:
     def sync(self) -> None:
         """Return when everything appended so far is on the disk."""
         with self._lock:
-            if self._file is not None and self._dirty:
-                os.fsync(self._file)
-                self._dirty = False
+            file, dirty = self._file, self._dirty
+            self._dirty = False
+        if file is not None and dirty:
+            try:
+                os.fsync(file)  # outside the lock: a slow disk must not hold up the next record
+            except OSError:
+                self._dirty = True
+                raise
+
+    def sync_soon(self) -> None:
+        """Have everything appended so far put on the disk now, without waiting for it."""
+        self._wake.set()
 
     def _sync_now_and_then(self) -> None:
-        while not self._closed.wait(_SYNC_SECONDS):
+        while not self._closed:
+            self._wake.wait(_SYNC_SECONDS)
+            self._wake.clear()
             try:
                 self.sync()
             except OSError:
@@ -203,7 +215,9 @@ class Journal:
 
     def close(self) -> None:
         """Sync and close. The journal can't be appended to any more."""
-        self._closed.set()
+        self._closed = True
+        self._wake.set()
+        self._syncer.join()
         self.sync()
         with self._lock:
             if self._file is not None:

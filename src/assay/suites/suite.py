@@ -93,7 +93,8 @@ def load_suite(source: str | Path) -> Suite:
     if bare and source in builtin_suites():
         path = BUILTIN / f"{source}.yaml"
     elif bare and not path.is_file():
-        hint = nearest(str(source), builtin_suites())
+        known = builtin_suites()
+        hint = nearest(str(source), known) if known else "give the path of a suite file"
         raise SuiteError(f"there is no suite {source!r}, neither a file nor a built-in one; {hint}")
     root = _mapping(read_yaml(path), "a suite", _SUITE_KEYS, required=("name", "version", "samples"))
     name, version = _name(root["name"]), _checked(root["version"], "version", _WHOLE_FROM_1)
