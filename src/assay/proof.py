@@ -22,7 +22,7 @@ from typing import TypeAlias
 from assay.models.base import TextModel, complete
 from assay.types import Completion, GenerateOptions
 
-CANARIES = ("Name a city, a number and a colour.", "Once upon a time", "Who are you, and what do you know?")
+CANARIES = ("Name a city.", "Once upon a time", "Who are you?")
 
 # With log-probabilities a few tokens tell adapters apart to seven digits (consecutive checkpoints of the lab differ by 1e-3
 # nats and more); without them it takes text.
