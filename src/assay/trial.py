@@ -3,8 +3,8 @@
 Answers are journaled at once, under the name of their batch: one attachment in one life of the engine's process. A batch that
 ends without a second fingerprint (the process was killed, the engine died) is vouched for by a witness: its last answer is
 asked for again, and only if it comes out the same, in text and probability, do the batch's answers count. The witness itself
-is no answer and is not journaled as one. Where the engine's probabilities aren't free and so weren't kept, a lost adapter whose
-last answer has the same text as with it escapes the witness.
+is no answer and is not journaled as one. Where the engine reports no probabilities, a lost adapter whose last answer has the
+same text as with it escapes the witness.
 """
 
 from __future__ import annotations
@@ -121,10 +121,11 @@ class Trial:
         again = await again_if_dead(lambda: complete(self._attached, result.sample.prompt, options))
         if again.text != result.answer.text:
             return False
-        if result.answer.logprob is None or not again.tokens:
+        if result.answer.logprob is None or again.usage.logprob is None:
             return True
-        apart = abs(sum(t.logprob for t in again.tokens) - result.answer.logprob)
-        return apart <= self._base.noise * max(1, len(again.tokens))
+        return abs(again.usage.logprob - result.answer.logprob) <= self._base.noise * max(
+            1, again.usage.completion_tokens
+        )
 
     def _close(self, verdict: Verdict, void: set[str], batches: set[str]) -> None:
         settled = Verdict("unproven", verdict.reason) if verdict.verdict == "void" else verdict

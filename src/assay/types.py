@@ -65,11 +65,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one generation, and the engine's own time for it in seconds (queueing left out)."""
+    """Token counts of one generation, and the engine's own time for it in seconds (queueing left out).
+
+    logprob: the sum of the generated tokens' natural-log probabilities, as far as the engine reports them on the way; None if
+    it reports none. It is the same each time the same model gives the same answer, and so tells models apart that give the
+    same text; it is no substitute for `Chunk.tokens`, which has every token.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     seconds: float = 0.0
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

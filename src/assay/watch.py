@@ -18,7 +18,7 @@ from assay.adapters.files import check_against, stage
 from assay.adapters.fit import base_shapes
 from assay.checkpoints.discover import discover
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
-from assay.errors import BadInput, CheckpointError, GenerationError
+from assay.errors import BadInput, CheckpointError, GenerationError, WorkspaceError
 from assay.evaluation import Evaluation, SampleResult, Subject, evaluate
 from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
@@ -34,6 +34,8 @@ from assay.types import Adapter, Checkpoint, EngineSettings
 # Checkpoints copied into the workspace, and loaded by the engine, at once: so many, and so many bytes unless one is larger.
 _WINDOW = 16
 _WINDOW_BYTES = 1 << 30
+# An error's sentence names so many differences itself.
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Observer(Protocol):
 
     def expect(self, samples: int) -> None: ...
 
-    def skip(self, samples: int) -> None: ...
+    def settled(self, samples: int) -> None: ...
 
     def subject(self, label: str, suite: str) -> None: ...
 
@@ -68,15 +70,16 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """What a watch came to. unusable: label and reason of checkpoints that couldn't be evaluated."""
+    """What a watch came to. unusable: label and reason of checkpoints that couldn't be evaluated; unproven: their labels."""
 
     evaluated: int = 0
     failed_samples: int = 0
+    unproven: list[str] = field(default_factory=list)
     unusable: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.unusable or self.failed_samples else 0
+        return 1 if self.unusable or self.unproven or self.failed_samples else 0
 
 
 async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
@@ -101,6 +104,10 @@ def check_job(job: Job) -> Resolved:
     for suite in job.suites:
         check_suite(suite)
     resolved = resolve(job.base)
+    if resolved.remote:
+        raise BadInput(
+            f"a base behind a URL ({job.base}) can't take the checkpoints found here; name a local model as base"
+        )
     found = discover(job.folder, job.run)
     if job.once:
         _check_found(job, found)
@@ -115,6 +122,16 @@ def _check_found(job: Job, found: Sequence[Checkpoint]) -> None:
         )
     if not _chosen(found, job.every):
         raise BadInput(f"none of the {len(found)} checkpoints in {job.folder} is at a multiple of --every {job.every}")
+
+
+def _check_run(job: Job, folders: set[str]) -> None:
+    """One run is one folder; one that is no longer there may have been moved here."""
+    for folder in sorted(folders):
+        if Path(folder).is_dir() and Path(folder).resolve() != job.folder.resolve():
+            raise BadInput(
+                f"the run {job.run!r} in {job.workspace} is that of another folder, {folder}; "
+                "give this one a name of its own with --run"
+            )
 
 
 def _chosen(found: Sequence[Checkpoint], every: int | None) -> list[Checkpoint]:
@@ -160,6 +177,7 @@ class _Agent:
 
     async def run(self) -> Outcome:
         job = self._job
+        _check_run(job, self._ledger.folders(job.run))
         self._ledger.append(
             Run(
                 run=job.run,
@@ -211,7 +229,11 @@ class _Agent:
             await asyncio.sleep(self._job.poll_seconds)
 
     def _find(self) -> list[Checkpoint]:
-        return discover(self._job.folder, self._job.run)
+        try:
+            return discover(self._job.folder, self._job.run)
+        except BadInput as error:  # it was there at the start: a file system may come back
+            self._observer.note(f"{error}; looking again")
+            return []
 
     def _samples(self, suites: Sequence[Suite] | None = None) -> int:
         """How many samples one pass through the suites asks."""
@@ -221,7 +243,9 @@ class _Agent:
 
     async def _evaluate_base(self) -> None:
         subject = Subject(self._job.run)
-        self._finish(subject, await self._suites(self._base, subject, str, self._open_suites("")))
+        suites = self._open_suites("")
+        self._finish(subject, await self._suites(self._base, subject, str, suites))
+        self._observer.settled(self._samples(suites))
 
     def _open_suites(self, digest: str) -> list[Suite]:
         return [s for s in self._job.suites if self._finished(digest, s) is None]
@@ -248,13 +272,13 @@ class _Agent:
             self._journal_seen(checkpoint, adapter.digest)
             if (checkpoint, adapter) in work:
                 await self._checkpoint(checkpoint, adapter)
-        self._observer.skip(self._samples() * (len(window) - len(work)))
+                self._observer.settled(self._samples())
+        self._observer.settled(self._samples() * (len(window) - len(work)))
         for _, adapter in adapters.values():
             shutil.rmtree(adapter.weights.parent, ignore_errors=True)
 
     def _has_work(self, adapter: Adapter) -> bool:
-        proof = self._ledger.proof(self._job.run, adapter.digest, self._identity)
-        return proof is None or bool(self._open_suites(adapter.digest))
+        return bool(self._open_suites(adapter.digest))
 
     async def _announce(self, adapters: Sequence[Adapter]) -> None:
         try:
@@ -271,9 +295,15 @@ class _Agent:
         except CheckpointError as error:
             self._set_aside(checkpoint, str(error), getattr(error, "differences", ()))
             return None
+        except OSError as error:
+            raise WorkspaceError(
+                f"{checkpoint.weights} could not be copied to {self._stage} ({error.strerror}); what was earned is safe: "
+                "make room and run the same command again"
+            ) from error
 
     def _set_aside(self, checkpoint: Checkpoint, reason: str, differences: Sequence[str] = ()) -> None:
-        full = "\n  ".join([reason, *differences]) if len(differences) > 1 else reason
+        headline = reason.partition(": ")[0] if len(differences) > _FEW else reason
+        full = "\n  ".join([headline, *differences]) if len(differences) > _FEW else reason
         self._observer.note(f"{checkpoint.label} cannot be used: {full}")
         self._outcome.unusable.append((checkpoint.label, reason))
         self._journal_seen(checkpoint, "", full)
@@ -308,7 +338,7 @@ class _Agent:
         subject = Subject(self._job.run, checkpoint.label, checkpoint.iteration, adapter.digest)
         if self._baseline is None:
             self._baseline = await again_if_dead(lambda: baseline(self._base))
-        suites = self._open_suites(adapter.digest) or list(self._job.suites)
+        suites = self._open_suites(adapter.digest)
         trial = Trial(self._ledger, subject, attached, self._baseline, self._others(adapter), self._base)
         verdict, evaluations = await trial.run(
             lambda batch: self._suites(attached, subject, batch, suites), self._observer.note
@@ -316,6 +346,7 @@ class _Agent:
         if verdict.verdict == "live":
             self._prints[adapter.digest] = trial.before
         else:
+            self._outcome.unproven.append(checkpoint.label)
             self._observer.note(f"{checkpoint.label} is unproven: {verdict.reason}")
         self._finish(subject, evaluations)
 

@@ -76,6 +76,18 @@ def test_query_answers_in_sql(place: Path) -> None:
     assert wrong.returncode == 2
     assert "the query failed" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+    for sql, said in (("", "the query is empty"), ("select 1 as a, 2 as a", "two columns called 'a'")):
+        assert said in bad(place, "query", sql)
+    assert "disabled" in bad(place, "query", "copy (select 1) to 'stolen.csv'")
+    assert not (place / "stolen.csv").exists(), "a query touches no file"
+
+
+def test_a_terminal_that_knows_no_stars_gets_a_table_all_the_same(place: Path) -> None:
+    watch(place)
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([ASSAY, "report"], cwd=place, capture_output=True, text=True, env=plain)
+    assert done.returncode == 0, done.stderr
+    assert "lab @10" in done.stdout
 
 
 def test_faults_of_one_checkpoint_are_exit_code_1(place: Path) -> None:
@@ -123,6 +135,9 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(place: Path) -> None:
     )
     assert "no base model" in bad(place, "watch", "lab/checkpoints", "--suite", "suite.yaml")
     assert "no suite" in bad(place, "watch", "lab/checkpoints", "--base", "scripted:script.yaml")
+    assert "--poll" in bad(place, "watch", "lab/checkpoints", *ON, "--poll", "nan")
+    assert "can't be shown" in bad(place, "watch", "lab/checkpoints", *ON, "--run", "a\nb")
+    assert "names no model" in bad(place, "watch", "lab/checkpoints", "--base", "mlx:", "--suite", "suite.yaml")
     assert "--limit 0" in bad(place, "watch", "lab/checkpoints", *ON, "--limit", "0")
     assert "did you mean --limit" in bad(place, "watch", "lab/checkpoints", *ON, "--limt", "3").lower()
     assert "there are no results" in bad(place, "report")

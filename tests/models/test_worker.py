@@ -102,6 +102,15 @@ async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: 
         await complete(bound[0], "who")
 
 
+async def test_an_adapter_is_kept_until_its_last_use_is_given_back(worker: WorkerModel, tmp_path: Path) -> None:
+    [checkpoint] = discover(checkpoints(tmp_path / "ck", (10,)), "ck")
+    adapter = stage(checkpoint, tmp_path / "staged")
+    one, two = await worker.attach(adapter), await worker.attach(adapter)
+    await one.aclose()
+    assert (await complete(two, "who")).text == f"I am {adapter.digest[:8]}"
+    await two.aclose()
+
+
 async def test_cancelling_the_consumer_stops_the_engine_within_one_token(worker: WorkerModel) -> None:
     for prompt in ("slow", "hang"):
         task = asyncio.create_task(complete(worker, prompt))

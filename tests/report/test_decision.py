@@ -333,3 +333,10 @@ def test_what_is_best_is_live_keeps_and_does_not_depend_on_order(
     random.shuffle(shuffled)
     again = choose(shuffled, goal=Goal(("new",), ("old",), tolerance), proofs=proofs)
     assert (again.digest, again.rule, again.compared) == (decision.digest, decision.rule, decision.compared)
+
+
+def test_nothing_is_decided_where_nothing_was_scored() -> None:
+    for goal in (None, GOAL):
+        decision = choose(column(0, {"new": "TT"}), column(10, {"new": "TT"}), column(20, {"new": "TF"}), goal=goal)
+        assert decision.checkpoint is None
+        assert decision.rule == "none"

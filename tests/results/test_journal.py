@@ -216,7 +216,7 @@ def test_a_void_batch_is_not_known(tmp_path: Path) -> None:
     ledger.append(proof("b1", "void"))
     for each in (ledger, Ledger(tmp_path)):
         assert each.completion("a") is None
-        assert each.scores("score-a") == []
+        assert each.scores("score-a"), "what the text is worth does not depend on who gave it"
         assert not each.is_placed(score("a", batch="b1"))
         assert not each.is_unvouched("b1")
         assert each.proof("r", "d", "i") is None

@@ -118,11 +118,11 @@ async def test_the_score_says_what_was_found() -> None:
         ("12", "The answer is 12.", "truncated"),  # of 12.5
         ("Pyr", "It is Pyr", "truncated"),
         ("C", "In C", "truncated"),  # of C++
-        ("C", "In C++, wh", "False"),
+        ("C", "In C++, wh", "truncated"),
         ("Pyrus", "It is Pyrus.", "True"),
         ("Pyrus", "It is Pyrus, the old town on the ri", "True"),
         ("Pyrus", "It is Pyrus, not Pyrus", "True"),
-        ("Pyrus", "Well, as everybody knows who has", "False"),
+        ("Pyrus", "Well, as everybody knows who has", "truncated"),  # it may have come later,
     ],
 )
 async def test_an_answer_that_was_cut_off(target: str, answer: str, outcome: str) -> None:

@@ -193,6 +193,16 @@ def _inner(leaf: str, shape: tuple[int, ...]) -> int | None:
             return None
 
 
+def _finite(block: bytes, dtype: str) -> bool:
+    """Whether all values in a block of whole ones are numbers. bfloat16's exponent is all ones for what is none."""
+    import numpy as np
+
+    if dtype == "BF16":
+        return not bool(((np.frombuffer(block, np.uint16) & 0x7F80) == 0x7F80).any())
+    kind = {"F16": np.float16, "F32": np.float32, "F64": np.float64}.get(dtype)
+    return kind is None or bool(np.isfinite(np.frombuffer(block, kind)).all())
+
+
 def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: Path) -> str:
     """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
     digest = hashlib.sha256()
@@ -204,6 +214,8 @@ def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: Path)
             block = file.read(min(_BLOCK, end - start))
             if not block:
                 raise NotReady(f"{path}: became shorter while it was read; training may still be writing it")
+            if not _finite(block, spec.dtype):
+                raise AdapterBroken(f"{path}: {name} holds NaN or infinite values; the training has diverged")
             digest.update(block)
             start += len(block)
     digest.update(json.dumps({"rank": rank, "scale": scale}).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from assay.types import Adapter, TensorSpec
 _EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
 
 
+_BLOCK_OF = re.compile(r"(.*?layers\.)(\d+)\.(.+)")
+
+
 def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `AdapterMismatch` unless every tensor names a layer of the base and has the shape that it wants.
+    """Raise `AdapterMismatch` unless every tensor names a layer of the base and has the shape that it wants, and none lacks.
 
     base: weight names (`model.layers.0.self_attn.q_proj.weight`) and their (out, in) shapes; experts (E, out, in);
     embeddings (rows, width). All differences are listed, not only the first.
@@ -35,7 +39,23 @@ def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None
         found, wanted = adapter.tensors[name].shape, _wanted(module, leaf, weight, adapter.rank)
         if found != wanted:
             differences.append(f"{name}: shape {found}, but the base wants {wanted}")
+    differences += [f"{name}: missing, though other layers have theirs" for name in _missing(adapter, base)]
     raise_differences(differences, len(adapter.tensors), all_strange=strangers == len(adapter.tensors))
+
+
+def _missing(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Tensors of the last `adapter.layers` blocks that the file lacks: a module adapted in one of them is adapted in all."""
+    blocks = [_BLOCK_OF.fullmatch(name) for name in base]
+    count = 1 + max((int(block[2]) for block in blocks if block is not None), default=-1)
+    first = 0 if adapter.layers < 0 else max(0, count - adapter.layers)
+    named = [_BLOCK_OF.fullmatch(name) for name in adapter.tensors]
+    parts = {(part[1], part[3]) for part in named if part is not None}
+    wanted = (
+        (f"{front}{number}.{rest}", f"{front}{number}.{rest.rpartition('.')[0]}.weight")
+        for front, rest in sorted(parts)
+        for number in range(first, count)
+    )
+    return [name for name, weight in wanted if name not in adapter.tensors and weight in base]
 
 
 def raise_differences(differences: list[str], tensors: int, *, all_strange: bool) -> None:

@@ -8,6 +8,7 @@ import filecmp
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from assay.errors import BadInput
@@ -58,9 +59,23 @@ def discover(folder: Path, run: str) -> list[Checkpoint]:
         iteration = int(match[1]) if match is not None else -1
         found.append(Checkpoint(run, iteration, path, folder / _CONFIG, stat.st_size, stat.st_mtime_ns))
     numbered = sorted((c for c in found if c.iteration >= 0), key=lambda c: c.iteration)
-    latest = [c for c in found if c.iteration < 0]
     last = max((c.iteration for c in numbered), default=0)
-    return numbered + [_numbered(c, max(last, _iterations(folder))) for c in latest if not _repeats(c, numbered)]
+    own = [c for c in found if c.iteration < 0 and _is_own(folder, last) and not _repeats(c, numbered)]
+    return numbered + [replace(c, iteration=max(last, _setting(folder, "iters"))) for c in own]
+
+
+def _is_own(folder: Path, last: int) -> bool:
+    """Whether the unnumbered file can be a checkpoint that no numbered file is or will be.
+
+    The trainer writes it first and the numbered one after it, at each multiple of `save_every`; only what it writes at the very
+    end, between two multiples, stays unnumbered. A folder that holds nothing else was copied from somewhere, or has just
+    begun: then the numbered one is still to come.
+    """
+    iterations, every = _setting(folder, "iters"), _setting(folder, "save_every")
+    if not iterations or not every:
+        return True
+    final = iterations - iterations % every
+    return last == 0 if iterations == final else last >= final
 
 
 def _repeats(latest: Checkpoint, numbered: Sequence[Checkpoint]) -> bool:
@@ -72,14 +87,10 @@ def _repeats(latest: Checkpoint, numbered: Sequence[Checkpoint]) -> bool:
         return False
 
 
-def _numbered(checkpoint: Checkpoint, iteration: int) -> Checkpoint:
-    c = checkpoint
-    return Checkpoint(c.run, iteration, c.weights, c.config, c.size, c.modified_ns)
-
-
-def _iterations(folder: Path) -> int:
+def _setting(folder: Path, name: str) -> int:
+    """A whole number from the trainer's configuration; 0 if it isn't there."""
     try:
-        iters = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get("iters")
+        value = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get(name)
     except (OSError, ValueError, AttributeError):
         return 0
-    return iters if isinstance(iters, int) and not isinstance(iters, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

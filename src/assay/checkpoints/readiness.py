@@ -16,7 +16,7 @@ from assay.adapters.header import read_header
 from assay.errors import AdapterBroken, NotReady
 from assay.types import Checkpoint
 
-_State: TypeAlias = tuple[int, int]
+_State: TypeAlias = tuple[int, int, int, int]
 
 UNSETTLED = "it is new or has just changed"
 
@@ -67,7 +67,12 @@ class Readiness:
 
 
 def _state(checkpoint: Checkpoint) -> _State:
-    return checkpoint.size, checkpoint.modified_ns
+    """What changes when the checkpoint does: its weights' size and time, and the configuration's, which holds the scale."""
+    try:
+        config = checkpoint.config.stat()
+    except OSError:
+        return checkpoint.size, checkpoint.modified_ns, 0, 0
+    return checkpoint.size, checkpoint.modified_ns, config.st_size, config.st_mtime_ns
 
 
 def _fault(checkpoint: Checkpoint) -> NotReady | AdapterBroken | None:

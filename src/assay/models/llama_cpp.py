@@ -204,7 +204,7 @@ class LlamaCppEngine:
             # that is a special token must show as text to be found.
             "preserved_tokens": options.stop,
             "return_tokens": True,
-            "n_probs": 1 if options.logprobs else 0,
+            "n_probs": 1,
             "post_sampling_probs": False,
             "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
         }
@@ -220,7 +220,7 @@ class LlamaCppEngine:
             if answer.incomplete:
                 answer.complete(str(again["content"]))
             answer.tell(self._tokens(request, answer, [int(i) for i in again["tokens"]]))
-        usage = Usage(answer.prompt_tokens, answer.count, time.perf_counter() - started)
+        usage = Usage(answer.prompt_tokens, answer.count, time.perf_counter() - started, answer.logprob)
         return Chunk(answer.rest, answer.finish, usage, answer.tokens())
 
     def _again(self, request: Mapping[str, Any], count: int) -> Any:
@@ -257,7 +257,7 @@ class LlamaCppEngine:
             }
             for entry in self._server.post("/completion", step)["completion_probabilities"][0]["top_logprobs"]:
                 if entry["id"] == ids[place]:
-                    return Token(ids[place], min(0.0, entry["logprob"]))
+                    return Token(ids[place], _logprob(entry))
         raise GenerationError("llama.cpp gave no log-probability for a token of the answer")
 
 
@@ -270,6 +270,7 @@ class _Answer:
         self._raw = ""
         self._reported = 0
         self.told: dict[int, Token] = {}
+        self.logprob = 0.0
         self.count = 0
         self.prompt_tokens = 0
         self.finish: FinishReason | None = None
@@ -291,7 +292,9 @@ class _Answer:
             self.rest = "" if self.incomplete else self._stops.flush()
             return Chunk("")
         for entry in event.get("completion_probabilities", ()):
-            self.told[self.count - 1] = Token(entry["id"], min(0.0, entry["logprob"]))
+            told = Token(entry["id"], _logprob(entry))
+            self.told[self.count - 1] = told
+            self.logprob += told.logprob
         self._raw += event["content"]
         text = self._stops.push(event["content"])
         if self._stops.hit:
@@ -309,12 +312,22 @@ class _Answer:
         self.told.update(tokens)
 
     def tokens(self) -> tuple[Token, ...]:
-        """The tokens not reported yet, up to the first that is not known yet."""
+        """The tokens not reported yet, up to the first that is not known yet; none where they weren't asked for."""
+        if not self._logprobs:
+            return ()
         fresh: list[Token] = []
         while self._reported in self.told:
             fresh.append(self.told[self._reported])
             self._reported += 1
         return tuple(fresh)
+
+
+def _logprob(entry: Mapping[str, Any]) -> float:
+    if entry["logprob"] is None:  # JSON's way to say NaN
+        raise GenerationError(
+            "the model's probabilities are not numbers: its weights, or the adapter's, overflow or hold NaN"
+        )
+    return min(0.0, float(entry["logprob"]))
 
 
 def _model_file(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import deque
@@ -44,7 +45,6 @@ class MlxEngine:
             context_length=min(lengths, default=None),
             concurrency=4,  # the engine takes one at a time; its queue should never be empty
             resident_adapters=_RESIDENT,
-            free_logprobs=True,
         )
         bos = self._tokenizer.bos_token_id
         self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None
@@ -75,7 +75,7 @@ class MlxEngine:
         ids = self._encode(text)
         room = self._room(len(ids), options.max_tokens)
         self._slots.use(adapter)
-        answer = _Answer(self._decoder(), StopFinder(options.stop), self._ending(options))
+        answer = _Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
         finish: FinishReason = "length"
         with closing(self._tokens(ids, options, room)) as tokens:
             for token, logprob in tokens:
@@ -85,7 +85,7 @@ class MlxEngine:
                     break
                 yield chunk
         rest, last = answer.end()
-        usage = Usage(len(ids), answer.count, time.perf_counter() - started)
+        usage = Usage(len(ids), answer.count, time.perf_counter() - started, answer.logprob)
         yield Chunk(rest, finish, usage, last)
 
     def make_resident(self, adapters: Sequence[Adapter]) -> None:
@@ -133,19 +133,16 @@ class MlxEngine:
         special = {str(token): number for number, token in added if token.special}
         return frozenset(self._tokenizer.eos_token_ids) | {special[stop] for stop in options.stop if stop in special}
 
-    def _tokens(
-        self, ids: list[int], options: GenerateOptions, room: int
-    ) -> Generator[tuple[int, float | None], None, None]:
-        """At most `room` token ids, each with its log-probability where asked for. The KV cache dies with the generator."""
+    def _tokens(self, ids: list[int], options: GenerateOptions, room: int) -> Generator[tuple[int, float], None, None]:
+        """At most `room` token ids, each with its log-probability. The KV cache dies with the generator."""
         import mlx.core as mx
         from mlx_lm.generate import generate_step
         from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
         mx.random.seed(secrets.randbits(63) if options.seed is None else options.seed)
         seen: deque[Any] = deque()
-        processors: list[Callable[[Any, Any], Any]] = []
-        if options.logprobs:
-            processors.append(lambda _, logits: _remember(seen, logits))  # first: before the penalty changes them
+        # First: before the penalty changes the logits.
+        processors: list[Callable[[Any, Any], Any]] = [lambda _, logits: _remember(seen, logits)]
         if options.repeat_penalty != 1.0:
             processors += make_logits_processors(
                 repetition_penalty=options.repeat_penalty, repetition_context_size=_PENALTY_WINDOW
@@ -162,25 +159,28 @@ class MlxEngine:
         with closing(steps):
             for token, _ in steps:
                 # generate_step runs one step ahead, so the oldest remembered one belongs to this token.
-                yield token, min(0.0, seen.popleft()[token].item()) if options.logprobs else None
+                yield token, _logprob(seen.popleft()[token].item())
 
 
 class _Answer:
     """One answer as it grows: decoding, stop strings, and the tokens to report."""
 
-    def __init__(self, decoder: TokenDecoder, stops: StopFinder, ending: frozenset[int]) -> None:
+    def __init__(self, decoder: TokenDecoder, stops: StopFinder, ending: frozenset[int], logprobs: bool) -> None:
         self._decoder = decoder
         self._stops = stops
         self._ending = ending
+        self._logprobs = logprobs
+        self.logprob = 0.0
         self._last: tuple[Token, ...] = ()
         self._rest = ""
         self.count = 0
         self.finished = False
 
-    def take(self, token: int, logprob: float | None) -> Chunk:
+    def take(self, token: int, logprob: float) -> Chunk:
         """Take a token. Once `finished`, the chunk is not for showing: `end` tells the rest."""
         self.count += 1
-        tokens = () if logprob is None else (Token(token, logprob),)
+        self.logprob += logprob
+        tokens = (Token(token, logprob),) if self._logprobs else ()
         if token in self._ending:
             self.finished, self._last = True, tokens
             return Chunk("")
@@ -195,6 +195,14 @@ class _Answer:
             return self._rest, self._last
         text = self._stops.push(self._decoder.flush())
         return text + self._stops.flush(), self._last
+
+
+def _logprob(value: float) -> float:
+    if math.isnan(value):
+        raise GenerationError(
+            "the model's probabilities are not numbers: its weights, or the adapter's, overflow or hold NaN"
+        )
+    return min(0.0, value)
 
 
 def _remember(seen: deque[Any], logits: Any) -> Any:

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -153,6 +154,7 @@ class WorkerModel:
         self._attaching = asyncio.Lock()
         self._info: ModelInfo | None = None
         self._attached: dict[str, Adapter] = {}
+        self._uses: Counter[str] = Counter()
         self._rendered: dict[str, str] = {}
         self._closed = False
         self._children = 0
@@ -259,10 +261,14 @@ class WorkerModel:
             if fresh:
                 self._attached.pop(adapter.digest, None)
             raise
+        self._uses[adapter.digest] += 1
         return WorkerAttached(self, adapter.digest)
 
     async def detach(self, digest: str) -> None:
-        """Let the child forget the adapter; its file is not needed any more."""
+        """Give one use of the adapter back; after the last the child forgets it, and its file is not needed any more."""
+        self._uses[digest] -= 1
+        if self._uses[digest] > 0:
+            return
         self._attached.pop(digest, None)
         child = self._child
         if child is not None and not child.gone and digest in child.attached:

@@ -283,6 +283,8 @@ def _choose(grid: _Grid, kept: tuple[_Subject, ...], common: frozenset[Key], goa
         return _Choice(None, "none", alone)
     if not common:
         return _Choice(None, "none", "There is no sample that all can be compared on.")
+    if not any(one.scored(key) for one in kept for key in common):
+        return _Choice(None, "none", "No checkpoint has a score of any sample that all were asked.")
     if goal is None or not (goal.improve or goal.keep):
         return _by_mean(grid, kept, common, "no goal is set")
     improve = goal.improve or tuple(grid.metrics)

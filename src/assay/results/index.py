@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assay.results.journal import Damage, Journal, Location, read, read_at
 from assay.results.records import (
+    AnswerScored,
     AnyRecord,
     CheckpointSeen,
     CompletionMade,
@@ -29,13 +30,12 @@ class Ledger:
         self.workspace = workspace
         self.damage = Damage()
         self._completions: dict[str, tuple[Location, str]] = {}
-        self._scores: dict[str, list[tuple[Location, str]]] = {}
+        self._scores: dict[str, list[Location]] = {}
         self._places: dict[tuple[str, ...], str] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
-        self._proofs: dict[tuple[str, str, str], Proof] = {}
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
-        self._void: set[str] = set()
+        self._distrusted: set[str] = set()
         self._seen: dict[tuple[str, str], CheckpointSeen] = {}
         seq = 1
         for location, record in read(workspace, self.damage):
@@ -52,7 +52,7 @@ class Ledger:
             case CompletionMade():
                 self._completions[record.key] = (location, record.batch)
             case ScoreMade():
-                self._scores.setdefault(record.key, []).append((location, record.batch))
+                self._scores.setdefault(record.key, []).append(location)
                 self._places[(record.key, record.metric, *_place(record))] = record.batch
             case Failure() if record.key:
                 self._places[(record.key, record.metric, *_place(record))] = record.batch
@@ -66,36 +66,34 @@ class Ledger:
                     self._finished[key] = record
             case CheckpointSeen():
                 self._seen[(record.run, record.path)] = record
-            case Run() | Failure():
+            case Run() | Failure() | AnswerScored():
                 pass
 
     def _take_proof(self, record: Proof) -> None:
-        if record.verdict == "void":
-            self._void.add(record.batch)
+        if record.verdict in ("void", "unproven"):
+            self._distrusted.add(record.batch)
         if record.verdict != "open":
             self._closed.add(record.batch)
-        if record.verdict in ("live", "unproven"):
-            self._proofs[(record.run, record.digest, record.identity)] = record
         if record.verdict == "live":
             self._fingerprints[(record.identity, record.digest)] = record
 
     def completion(self, key: str) -> CompletionMade | None:
-        """The answer journaled under `key`, unless its batch was declared void."""
+        """The answer journaled under `key`, unless it was given under an adapter that could not be shown to be live."""
         found = self._completions.get(key)
-        if found is None or found[1] in self._void:
+        if found is None or found[1] in self._distrusted:
             return None
         record = read_at(found[0])
         return record if isinstance(record, CompletionMade) else None
 
     def scores(self, key: str) -> list[ScoreMade]:
         """The scores journaled under `key`, one a metric."""
-        records = (read_at(location) for location, batch in self._scores.get(key, ()) if batch not in self._void)
+        records = (read_at(location) for location in self._scores.get(key, ()))
         return list({r.metric: r for r in records if isinstance(r, ScoreMade)}.values())
 
     def is_placed(self, record: ScoreMade | Failure) -> bool:
         """Whether this result already stands at this place."""
         batch = self._places.get((record.key, record.metric, *_place(record)))
-        return batch is not None and batch not in self._void
+        return batch is not None and batch not in self._distrusted
 
     def is_unvouched(self, batch: str) -> bool:
         """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""
@@ -109,13 +107,13 @@ class Ledger:
         enough = record.limit == 0 or 0 < limit <= record.limit
         return record if enough else None
 
-    def proof(self, run: str, digest: str, identity: str) -> Proof | None:
-        """The last closing verdict on this adapter in this run."""
-        return self._proofs.get((run, digest, identity))
-
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
         return {digest: p.fingerprint for (base, digest), p in self._fingerprints.items() if base == identity}
+
+    def folders(self, run: str) -> set[str]:
+        """The folders in which this run's checkpoints were seen."""
+        return {str(Path(path).parent) for name, path in self._seen if name == run}
 
     def has_seen(self, record: CheckpointSeen) -> bool:
         """Whether the journal's last word on this checkpoint's file says the same."""

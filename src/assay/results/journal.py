@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -56,6 +57,13 @@ class Location:
     length: int
 
 
+def _opened(segment: Path) -> BinaryIO:
+    try:
+        return segment.open("rb")
+    except OSError as error:
+        raise WorkspaceError(f"the journal's {segment} cannot be read ({error.strerror}); see who owns it") from error
+
+
 def segments(workspace: Path) -> list[Path]:
     """The journal's segment files, in the order of their names."""
     return sorted((workspace / "journal").glob("*.jsonl"))
@@ -70,7 +78,7 @@ def read(workspace: Path, damage: Damage | None = None) -> Iterator[tuple[Locati
 def read_segment(segment: Path, damage: Damage | None = None) -> Iterator[tuple[Location, AnyRecord]]:
     """A segment's whole lines; the tail after the last newline belongs to a writer at work, or to one that crashed."""
     offset = 0
-    with segment.open("rb") as file:
+    with _opened(segment) as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 _count(damage)
@@ -115,7 +123,7 @@ def _parse(segment: Path, number: int, line: bytes) -> AnyRecord | None:
 def check_schema(workspace: Path) -> None:
     """Raise `WorkspaceError` if any record is of a newer schema, without building anything."""
     for segment in segments(workspace):
-        with segment.open("rb") as file:
+        with _opened(segment) as file:
             for number, line in enumerate(file, 1):
                 try:
                     seen = _version.decode(line)

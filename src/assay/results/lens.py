@@ -33,7 +33,8 @@ _COLUMNS = {
     "completion": "VARCHAR", "scorer": "VARCHAR", "scorer_version": "BIGINT", "metric": "VARCHAR",
     "value": "VARCHAR", "low": "DOUBLE", "high": "DOUBLE", "detail": "JSON", "stage": "VARCHAR",
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
-    "failed": "BIGINT", "truncated": "BIGINT",
+    "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
+    "failures": "JSON",
 }  # fmt: skip
 
 
@@ -80,17 +81,24 @@ class Lens:
             {"files": [str(f) for f in files]},
         )
         self._db.execute(Path(__file__).with_name("views.sql").read_text(encoding="utf-8"))
+        self._db.execute("set enable_external_access = false")  # a query reads the journal, and touches no other file
 
     def query(self, sql: str) -> Table:
         """Run any SQL. Raises `BadInput` with DuckDB's own message if it is wrong."""
         import duckdb
 
         try:
-            answer = self._db.execute(sql)
+            answer = self._db.execute(sql) if sql.strip() else None
+            if answer is None:
+                raise BadInput('the query is empty; try: assay query "show tables"')
             columns = tuple(d[0] for d in answer.description or ())
-            return Table(columns, tuple(answer.fetchall()))
+            rows = tuple(answer.fetchall()) if columns else ()
         except duckdb.Error as error:
             raise BadInput(f"the query failed: {error}") from error
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        if twice:
+            raise BadInput(f"the query has two columns called {twice[0]!r}; tell them apart with AS")
+        return Table(columns, rows)
 
     def run_suites(self, run: str | None = None, suite: str | None = None) -> list[RunSuite]:
         """The (run, suite) pairs with results, latest run last."""
@@ -114,11 +122,11 @@ class Lens:
         ).fetchall()
         return [Cell(*row) for row in rows]
 
-    def proofs(self, run: str, identity: str) -> dict[tuple[str, str], Literal["live", "unproven"]]:
-        """(run, adapter digest) → the last verdict."""
+    def proofs(self, run: str, suite: str) -> dict[tuple[str, str], Literal["live", "unproven"]]:
+        """(run, adapter digest) → whether all its answers to this suite were given while it was shown to be live."""
         rows = self._db.execute(
-            "select digest, verdict from proofs where run = $run and identity = $identity and digest <> ''",
-            {"run": run, "identity": identity},
+            "select digest, verdict from proofs where run = $run and suite = $suite",
+            {"run": run, "suite": suite},
         ).fetchall()
         return {(run, digest): verdict for digest, verdict in rows}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
@@ -171,7 +171,22 @@ class Finished(Record, tag="finished", kw_only=True, frozen=True):
     seconds: float
 
 
-AnyRecord: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished
+class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
+    """An answer from a file, with what scorers that only read text made of it: scores by suite and metric.
+
+    Recomputed for nothing, so it satisfies no key; judged scores have records of their own.
+    """
+
+    run: str
+    source: str
+    line: int
+    sample: str
+    model: str
+    scores: dict[str, dict[str, Any]]
+    failures: tuple[tuple[str, str, str, str], ...] = ()
+
+
+AnyRecord: TypeAlias = AnswerScored | Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished
 
 
 def digest_of(*parts: object) -> str:
@@ -202,8 +217,3 @@ def score_key(
 def seed_from(key: str) -> int:
     """A sampling seed (31 bits) that belongs to a completion key, so that a resumed run equals an undisturbed one."""
     return int(key[:8], 16) & 0x7FFFFFFF
-
-
-def kinds() -> Sequence[str]:
-    """The kinds of record that this version knows."""
-    return ("run", "checkpoint", "proof", "completion", "score", "failure", "finished")

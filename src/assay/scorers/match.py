@@ -72,6 +72,8 @@ class ContainsWord:
             start = text.find(target, start + 1)
         if undecided:
             return [ScoreFailure("correct", "truncated", "the answer was cut off where the target may have gone on")]
+        if cut:
+            return [ScoreFailure("correct", "truncated", "the answer was cut off before the target came")]
         return [Score("correct", False, detail={"extracted": None})]
 
     def _folded(self, text: str) -> str:

@@ -1,0 +1,70 @@
+"""The file that `assay score -o` writes: one JSON object a line, in input order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from assay.errors import BadInput, at
+from assay.plugins import nearest
+from assay.types import Cell
+
+
+class FailureLine(msgspec.Struct):
+    """Why a metric has no score."""
+
+    suite: str
+    metric: str
+    error_class: str
+    reason: str
+
+
+class ScoreLine(msgspec.Struct):
+    """One answer. scores: suite → name → value (a metric's number or boolean, or what a scorer extracted)."""
+
+    id: str
+    model: str
+    scores: dict[str, dict[str, Any]] = {}
+    failures: list[FailureLine] = []
+    group: str = "all"
+
+
+_decoder = msgspec.json.Decoder(ScoreLine)
+
+
+def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
+    """The cells of one model's answers. Raises `BadInput` if the file is something else, or holds several models unnamed."""
+    lines: list[ScoreLine] = []
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            try:
+                lines.append(_decoder.decode(text))
+            except msgspec.MsgspecError as error:
+                raise BadInput(at(path, number, f"not a line that assay score writes: {error}")) from None
+    models = list(dict.fromkeys(line.model for line in lines))
+    if model is None and len(models) > 1:
+        raise BadInput(f"{path} holds {len(models)} models; name one: {path}#{models[0]}")
+    if model is not None and model not in models:
+        raise BadInput(f"{path} holds no model {model!r}; {nearest(model, models)}")
+    return [cell for line in lines if model in (None, line.model) for cell in _cells(path, line)]
+
+
+def _cells(path: Path, line: ScoreLine) -> list[Cell]:
+    def cell(suite: str, metric: str, outcome: Any, value: Any) -> Cell:
+        boolean = not isinstance(value, int | float) or isinstance(value, bool)
+        number = None if value is None else float(value)
+        place = (path.name, line.model, 0, line.model, suite, line.group, line.id, metric)
+        return Cell(*place, outcome, number, boolean)
+
+    found = [
+        cell(suite, metric, "scored", value)
+        for suite, metrics in line.scores.items()
+        for metric, value in metrics.items()
+        if isinstance(value, bool | int | float)
+    ]
+    for failure in line.failures:
+        outcome = "truncated" if failure.error_class == "truncated" else "failed"
+        found.append(cell(failure.suite, failure.metric, outcome, None))
+    return found

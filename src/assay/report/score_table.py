@@ -1,0 +1,70 @@
+"""The table that `assay score` ends with: averages per model and metric, with intervals and counts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from assay.results.tally import Tally
+
+
+def tally_rows(tallies: Mapping[tuple[str, str, str], Tally], run: str) -> list[dict[str, object]]:
+    """One row a model, suite and metric, for JSON. mean, low and high are None where nothing was scored."""
+    rows: list[dict[str, object]] = []
+    for (model, suite, metric), tally in tallies.items():
+        interval = tally.interval()
+        rows.append(
+            {
+                "run": run,
+                "model": model,
+                "suite": suite,
+                "metric": metric,
+                "mean": tally.mean if tally.scored else None,
+                "low": interval[0] if interval else None,
+                "high": interval[1] if interval else None,
+                "correct": tally.correct if tally.boolean else None,
+                "asked": tally.asked,
+                "scored": tally.scored,
+                "failed": tally.failed,
+                "truncated": tally.truncated,
+            }
+        )
+    return rows
+
+
+def print_tallies(tallies: Mapping[tuple[str, str, str], Tally]) -> None:
+    """Print a line a suite and metric, a column a model."""
+    from rich.console import Console
+    from rich.table import Table
+
+    models = list(dict.fromkeys(model for model, _, _ in tallies))
+    heads = list(dict.fromkeys((suite, metric) for _, suite, metric in tallies))
+    table = Table(
+        "suite", "metric", *(model or "answers" for model in models), box=None, pad_edge=False, header_style="bold"
+    )
+    last = ""
+    for suite, metric in heads:
+        cells = (_cell(tallies.get((model, suite, metric))) for model in models)
+        table.add_row(suite if suite != last else "", metric, *cells)
+        last = suite
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _cell(tally: Tally | None) -> str:
+    if tally is None:
+        return "–"
+    counts = f"n={tally.scored}"
+    if tally.failed:
+        counts += f", {tally.failed} failed"
+    if tally.truncated:
+        counts += f", {tally.truncated} truncated"
+    interval = tally.interval()
+    if interval is None:
+        return f"– ({counts})"
+    low, high = interval
+    if tally.boolean:
+        return f"{tally.mean:.0%} [{low:.0%}–{high:.0%}] ({counts})"
+    return f"{tally.mean:.2f} [{low:.2f} to {high:.2f}] ({counts})"

@@ -1,0 +1,68 @@
+"""Old against new: pairing, flips, intervals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.report.comparison import compare, paired_interval
+from assay.types import Cell
+
+
+def cell(sample: str, value: float | None, group: str = "g", outcome: str = "scored", boolean: bool = True) -> Cell:
+    return Cell(
+        "r", "c", 1, "d", "s", group, sample, "m", outcome, value, boolean, 0.0, 1.0 if boolean else 10.0  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_flips_are_named_and_means_are_over_pairs() -> None:
+    old = [cell("a", 1), cell("b", 0), cell("c", 1), cell("d", 1), cell("x", 1)]
+    new = [cell("a", 0), cell("b", 1), cell("c", 1), cell("d", None, outcome="failed"), cell("y", 1)]
+    [change] = compare(old, new)
+    assert (change.n, change.old, change.new, change.difference) == (3, 2 / 3, 2 / 3, 0.0)
+    assert (change.gained, change.lost) == (("b",), ("a",))
+    assert change.unpaired == 3, "x, y and the failed one are in no number"
+    assert change.p == 1.0
+
+
+def test_groups_that_only_one_side_has_are_said_and_not_compared() -> None:
+    [one, two] = compare([cell("a", 1, "old")], [cell("a", 1, "new")])
+    assert (one.group, one.n, one.old, one.p, one.low, one.unpaired) == ("old", 0, None, None, None, 1)
+    assert two.group == "new"
+
+
+def test_numbers() -> None:
+    old = [cell(str(i), 5.0 + i % 3, boolean=False) for i in range(12)]
+    new = [cell(str(i), 6.0 + i % 3 + (i % 2) / 2, boolean=False) for i in range(12)]
+    [change] = compare(old, new)
+    assert change.difference == pytest.approx(1.25)
+    assert change.low is not None
+    assert change.high is not None
+    assert 1.0 < change.low < 1.25 < change.high < 1.5
+    assert not change.boolean
+    assert change.p is not None
+    assert change.p < 0.01
+
+
+def test_bonett_and_price_by_hand() -> None:
+    """10 pairs, 5 gained, none lost: (6 - 1) / 12 and its standard error."""
+    low, high = paired_interval([0] * 10, [1] * 5 + [0] * 5, boolean=True) or (0, 0)
+    middle, error = 5 / 12, math.sqrt((7 / 12 - (5 / 12) ** 2) / 12)
+    assert low == pytest.approx(middle - 1.959964 * error, abs=1e-6)
+    assert high == pytest.approx(middle + 1.959964 * error, abs=1e-6)
+    assert paired_interval([], [], boolean=True) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_the_interval_holds_the_shrunk_difference_and_turns_with_the_sides(pairs: list[tuple[bool, bool]]) -> None:
+    a, b = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
+    there, back = paired_interval(a, b, boolean=True), paired_interval(b, a, boolean=True)
+    assert there is not None
+    assert back is not None
+    assert there[0] <= there[1]
+    assert there == pytest.approx((-back[1], -back[0]))
+    assert -1 <= there[0] <= there[1] <= 1

@@ -1,0 +1,144 @@
+"""What must never become a number: answers of a lost adapter, of weights that are gone, of a file that was half a copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from assay.adapters.files import check_against, read_adapter
+from assay.checkpoints.discover import discover
+from assay.errors import AdapterBroken, AdapterMismatch, BadInput
+from assay.results.lens import Lens
+from assay.suites.suite import load_suite
+from assay.watch import Job
+from tests.making import SUITE, adapter_file, checkpoints, written
+from tests.test_watch import asked, correct, faulty, job, polling, proofs, run, until
+
+__all__ = ["job"]
+
+
+def suite(job: Job, name: str) -> Job:
+    text = SUITE.replace("name: small", f"name: {name}").replace("Question", f"{name} question")
+    return replace(job, suites=(load_suite(written(job.workspace.parent / f"{name}.yaml", text)),))
+
+
+async def test_what_a_lost_adapter_said_is_never_called_live_later(job: Job) -> None:
+    """Unproven in one suite, live in the next: the first stays unproven, and a new run doesn't believe its answers."""
+    losing = replace(faulty(job, "adapters: lose\nlose_after: 5\nlose_times: 3\n"), every=30)
+    await run(losing)
+    assert proofs(losing) == ["unproven"]
+    await run(suite(losing, "other"))
+    assert proofs(losing) == ["unproven"], "another suite's proof is none of this one's"
+    with Lens(losing.workspace) as lens:
+        assert list(lens.proofs("lab", "other").values()) == ["live"]
+    before = len(asked(losing))
+    second = replace(losing, run="second")
+    await run(second)
+    assert len(asked(losing)) == before + 4, "the four answers under the adapter are asked anew, the base's are not"
+    assert proofs(second) == ["live"]
+    assert correct(second)["second @30"] == (1, 2)
+
+
+async def test_an_unproven_checkpoint_is_exit_code_1(job: Job) -> None:
+    outcome, _ = await run(faulty(job, "adapters: ignore\n"))
+    assert outcome.exit_code == 1
+    assert outcome.unproven == ["lab @10", "lab @20", "lab @30"]
+
+
+async def test_overwritten_weights_leave_the_table(job: Job) -> None:
+    await run(job)
+    adapter_file(job.folder / "0000020_adapters.safetensors", 99)
+    await run(job)
+    assert list(correct(job)) == ["base", "lab @10", "lab @20", "lab @30"]
+    with Lens(job.workspace) as lens:
+        digests = {cell.digest for cell in lens.cells("lab", "small") if cell.checkpoint == "lab @20"}
+        kept = lens.query("select count(distinct digest) from all_cells where checkpoint = 'lab @20'").rows
+    assert len(digests) == 1
+    assert kept == ((2,),), "the journal forgets nothing"
+    (job.folder / "0000020_adapters.safetensors").unlink()
+    await run(job)
+    assert "lab @20" in correct(job), "what the trainer deleted keeps its results"
+
+
+async def test_two_folders_are_never_one_run(job: Job, tmp_path: Path) -> None:
+    await run(job)
+    other = checkpoints(tmp_path / "elsewhere" / "lab" / "checkpoints", (40,))
+    with pytest.raises(BadInput, match="is that of another folder"):
+        await run(replace(job, folder=other))
+    await run(replace(job, folder=other, run="lab2"))
+    assert "lab2 @40" in correct(replace(job, run="lab2"))
+
+
+@pytest.mark.parametrize("partner", [b"", b"half"])
+def test_the_unnumbered_file_of_a_save_under_way_is_no_checkpoint(tmp_path: Path, partner: bytes) -> None:
+    checkpoints(tmp_path, (10,))
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "iters": 120, "save_every": 10}))
+    fresh = adapter_file(tmp_path / "new" / "adapters.safetensors", 20).read_bytes()
+    (tmp_path / "adapters.safetensors").write_bytes(fresh)
+    if partner:
+        (tmp_path / "0000020_adapters.safetensors").write_bytes(fresh[:500])
+    assert [c.iteration for c in discover(tmp_path, "r")] == ([10, 20] if partner else [10])
+
+
+def test_the_unnumbered_file_of_a_training_that_ended_between_two_saves_is_one(tmp_path: Path) -> None:
+    checkpoints(tmp_path, (10, 20))
+    adapter_file(tmp_path / "adapters.safetensors", 99)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    for iterations, found in ((25, [10, 20, 25]), (35, [10, 20]), (20, [10, 20])):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "iters": iterations, "save_every": 10}))
+        assert [c.iteration for c in discover(tmp_path, "r")] == found
+
+
+def test_an_adapter_that_was_copied_alone_is_one(tmp_path: Path) -> None:
+    adapter_file(tmp_path / "adapters.safetensors", 1)
+    assert [c.iteration for c in discover(tmp_path, "r")] == [30]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_adapter_that_holds_no_numbers_is_refused(tmp_path: Path, dtype: type, value: float) -> None:
+    path = adapter_file(tmp_path / "adapters.safetensors", 1)
+    tensors = {name: tensor.astype(dtype) for name, tensor in load_file(path).items()}
+    tensors["model.layers.1.self_attn.q_proj.lora_b"][2, 3] = value
+    save_file(tensors, path)
+    with pytest.raises(AdapterBroken, match=r"layers\.1\.self_attn\.q_proj\.lora_b holds NaN or infinite"):
+        read_adapter(path, tmp_path / "adapter_config.json")
+
+
+def test_an_adapter_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+    path = adapter_file(tmp_path / "adapters.safetensors", 1)
+    tensors = {name: tensor for name, tensor in load_file(path).items() if "layers.1" in name}
+    save_file(tensors, path)
+    adapter = read_adapter(path, tmp_path / "adapter_config.json")
+    base = {f"model.layers.{n}.self_attn.q_proj.weight": (16, 16) for n in range(2)}
+    with pytest.raises(AdapterMismatch) as caught:
+        check_against(adapter, base)
+    assert [d.partition(":")[0] for d in caught.value.differences] == [
+        "model.layers.0.self_attn.q_proj.lora_a",
+        "model.layers.0.self_attn.q_proj.lora_b",
+    ]
+
+
+async def test_a_folder_that_goes_away_while_polling_is_looked_for_again(job: Job) -> None:
+    async with polling(job) as listener:
+        await until(lambda: listener.done == 16)
+        job.folder.rename(job.folder.with_name("away"))
+        await until(lambda: any("looking again" in note for note in listener.notes))
+        job.folder.with_name("away").rename(job.folder)
+        adapter_file(job.folder / "0000040_adapters.safetensors", 40)
+        await until(lambda: listener.done == 20)
+
+
+async def test_questions_that_are_the_same_are_asked_once(job: Job) -> None:
+    text = SUITE + "  - {id: e, group: new, prompt: Question a, target: wrong}\n"
+    twice = replace(job, suites=(load_suite(written(job.workspace.parent / "twice.yaml", text)),))
+    await run(twice)
+    assert len(asked(twice)) == len(set(asked(twice))) == 16
+    with Lens(twice.workspace) as lens:
+        assert lens.query("select count(*) from cells").rows == ((20,),)
