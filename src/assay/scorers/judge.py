@@ -1,0 +1,180 @@
+"""A model as a scorer: one score for each dimension of a rubric, or a failure, never a zero in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from assay.models.base import TextModel
+from assay.scorers.judge_ask import ATTEMPTS, Asked, Asker, NoVerdict
+from assay.scorers.judge_prompt import PROMPT_VERSION, inputs_of, judge_prompt
+from assay.scorers.rubric import Rubric
+from assay.types import Completion, GenerateOptions, Json, Sample, Score, ScoreFailure
+
+MAX_VOTES = 99
+
+# Several votes at temperature 0 would be one vote, several times.
+_VOTE_TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One verdict on one answer: a number for each dimension, and what it took to get it.
+
+    left_out: characters of the answer that the judge did not see.
+    """
+
+    values: Mapping[str, float]
+    reason: str | None
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    structured: bool
+    left_out: int = 0
+
+
+class Judge:
+    """Scores answers by a rubric, with any `TextModel` as the judge. A `Scorer`.
+
+    votes: verdicts per answer, 1 to 99. One is asked for at temperature 0; several at 0.7, each under a seed of its own
+    (`seed`, `seed` + 1, …), one after the other; their median is the score. seed: of the first vote; not sent to a model
+    that takes none. max_tokens: of a reply, reasoning included. max_chars: what is shown of an answer, see
+    `judge_prompt`; None shows all of it.
+
+    Raises `ValueError` for a number out of range, `UnsupportedOption` if the model lacks a temperature that is needed.
+    """
+
+    needs_whole_answer = True
+
+    def __init__(
+        self,
+        model: TextModel,
+        rubric: Rubric,
+        *,
+        votes: int = 1,
+        seed: int = 0,
+        max_tokens: int = 2048,
+        max_chars: int | None = None,
+    ) -> None:
+        if isinstance(votes, bool) or not 1 <= votes <= MAX_VOTES:
+            raise ValueError(f"votes must be a whole number from 1 to {MAX_VOTES}, not {votes!r}")
+        if max_tokens < 1 or seed < 0 or (max_chars is not None and max_chars < 100):
+            raise ValueError("max_tokens must be at least 1, seed at least 0 and max_chars at least 100")
+        self.rubric = rubric
+        self.votes = votes
+        self.max_chars = max_chars
+        temperature = 0.0 if votes == 1 else _VOTE_TEMPERATURE
+        self._asker = Asker(model, GenerateOptions(temperature=temperature, max_tokens=max_tokens, seed=seed))
+        self._fields = {dimension.name: dimension.value for dimension in rubric.dimensions}
+        self._schema = rubric.schema()
+
+    @property
+    def name(self) -> str:
+        return f"judge:{self.rubric.name}"
+
+    @property
+    def version(self) -> int:
+        return self.rubric.version
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return self.rubric.metrics
+
+    @property
+    def identity(self) -> str:
+        """Who judges, for the key of a score: `score_key(…, judge=judge.identity)`."""
+        return self._asker.identity
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Json]:
+        options = self._asker.options
+        return {
+            "rubric": self.rubric.name,
+            "rubric_version": self.rubric.version,
+            "rubric_digest": self.rubric.digest,
+            "prompt_version": PROMPT_VERSION,
+            "votes": self.votes,
+            "temperature": options.temperature,
+            "seed": options.seed if self._asker.seeded else None,
+            "max_tokens": options.max_tokens,
+            "max_chars": self.max_chars,
+            "attempts": ATTEMPTS,
+        }
+
+    def check(self, sample: Sample) -> None:
+        inputs_of(self.rubric.inputs, sample, "")
+
+    def seen(self, sample: Sample) -> Mapping[str, Json]:
+        """What the judge is shown beside the answer. It decides the score, so it belongs into the score's key."""
+        shown = inputs_of(self.rubric.inputs, sample, "")
+        return {item.name: shown[item.name] for item in self.rubric.inputs if item.source != "answer"}
+
+    async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
+        """A score for each dimension, or as many failures.
+
+        With several votes, those without a usable verdict are left out of the median and counted in its detail, as long as more
+        than half are left. A vote that failed for a passing reason (a lost connection) fails the score, so that the next
+        run asks again. Raises what says that the judge can't be used at all (`Unreachable`, `BadInput`).
+        """
+        votes: list[Vote] = []
+        failed: list[NoVerdict] = []
+        for number in range(self.votes):
+            try:
+                votes.append(await self.vote(sample, completion, number))
+            except NoVerdict as error:
+                failed.append(error)
+                if error.error_class == "transient" or len(failed) * 2 >= self.votes:
+                    return [ScoreFailure(metric, error.error_class, error.reason) for metric in self.metrics]
+        return self.combine(votes, len(failed))
+
+    async def vote(self, sample: Sample, completion: Completion, number: int = 0) -> Vote:
+        """The verdict of vote `number` (from 0) alone. Raises `NoVerdict`."""
+        prompt = judge_prompt(self.rubric, inputs_of(self.rubric.inputs, sample, completion.text), self.max_chars)
+        asked = await self._asker.ask(prompt.messages, self._fields, self._schema, number, completion.text)
+        return _vote(asked, prompt.left_out)
+
+    def combine(self, votes: Sequence[Vote], failed: int = 0) -> list[Score]:
+        """The scores that the votes come to: for each dimension their median.
+
+        detail: the judge's reason (of the vote nearest to the median), calls, tokens, whether the schema was enforced; and
+        of several votes each value, the spread (highest less lowest), and how many failed.
+        """
+        if not votes:
+            raise ValueError("no votes")
+        return [
+            Score(d.name, float(median(v.values[d.name] for v in votes)), d.low, d.high, _detail(votes, d.name, failed))
+            for d in self.rubric.dimensions
+        ]
+
+
+def _vote(asked: Asked, left_out: int) -> Vote:
+    return Vote(
+        values=asked.verdict.values,
+        reason=asked.verdict.reason,
+        calls=asked.calls,
+        prompt_tokens=asked.prompt_tokens,
+        completion_tokens=asked.completion_tokens,
+        structured=asked.structured,
+        left_out=left_out,
+    )
+
+
+def _detail(votes: Sequence[Vote], metric: str, failed: int) -> dict[str, Any]:
+    values = [vote.values[metric] for vote in votes]
+    middle = median(values)
+    nearest = min(votes, key=lambda vote: abs(vote.values[metric] - middle))
+    detail: dict[str, Any] = {
+        "reason": nearest.reason,
+        "calls": sum(vote.calls for vote in votes),
+        "prompt_tokens": sum(vote.prompt_tokens for vote in votes),
+        "completion_tokens": sum(vote.completion_tokens for vote in votes),
+        "structured": all(vote.structured for vote in votes),
+    }
+    if len(votes) + failed > 1:
+        detail |= {"votes": values, "spread": max(values) - min(values), "failed_votes": failed}
+    if votes[0].left_out:
+        detail["left_out"] = votes[0].left_out
+    return detail

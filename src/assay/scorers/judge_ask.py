@@ -1,0 +1,122 @@
+"""Asking a model for a verdict: held to the schema where it can be, asked again where the reply can't be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assay.errors import GenerationError, UnsupportedOption
+from assay.models.base import TextModel, check_options, complete
+from assay.models.structured import StructuredModel
+from assay.results.records import digest_of
+from assay.scorers.judge_prompt import defused
+from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
+from assay.types import Completion, FailureClass, GenerateOptions, Message
+
+# The first question and two more: a judge that fails three times was not stopped by chance.
+ATTEMPTS = 3
+
+# How much of an unusable reply the judge is shown again; a loop must not fill its context.
+_SHOWN_REPLY = 4000
+
+
+class NoVerdict(Exception):
+    """The judge gave no usable verdict. "transient" means that asking again later may help."""
+
+    def __init__(self, error_class: FailureClass, reason: str) -> None:
+        super().__init__(reason)
+        self.error_class: FailureClass = error_class
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A verdict and what it took: how many calls, the tokens of all of them, and whether the schema was enforced."""
+
+    verdict: Verdict
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    structured: bool
+
+
+class Asker:
+    """A model in the role of a judge. Safe to use from many tasks of one event loop at once.
+
+    identity: what the key of a score needs to know of who judged. Raises `UnsupportedOption` if the model can't honour
+    the options; a seed is left out where it can't be set.
+    """
+
+    def __init__(self, model: TextModel, options: GenerateOptions) -> None:
+        self.model = model
+        self.seeded = "seed" in model.info.options
+        self.options = options
+        check_options(model.info, self._options(0))
+        # Found out by the first call, for some servers only say no when asked.
+        self._structured = model if isinstance(model, StructuredModel) else None
+
+    @property
+    def identity(self) -> str:
+        """A digest of the judge: the engine's identity and the adapter's, if one is attached."""
+        return digest_of("judge", self.model.info.identity, self.model.info.adapter or "")
+
+    def _options(self, vote: int) -> GenerateOptions:
+        seed = (self.options.seed or 0) + vote if self.seeded else None
+        return replace(self.options, seed=seed)
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        fields: Mapping[str, Field],
+        schema: Mapping[str, Any],
+        vote: int = 0,
+        judged: str = "",
+    ) -> Asked:
+        """The verdict on `judged`, which stands in the messages.
+
+        A reply that can't be used is shown to the judge again with the reason, twice at most. Raises `NoVerdict` if no
+        reply could be used, or if the model failed in mid-answer.
+        """
+        talk = list(messages)
+        prompt_tokens = completion_tokens = 0
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                reply, structured = await self._complete(talk, schema, self._options(vote))
+            except GenerationError as error:
+                # "truncated" would say that the judged answer was cut off, which it wasn't.
+                error_class: FailureClass = "permanent" if error.error_class == "truncated" else error.error_class
+                raise NoVerdict(error_class, f"the judge failed: {error}") from error
+            prompt_tokens += reply.usage.prompt_tokens
+            completion_tokens += reply.usage.completion_tokens
+            try:
+                verdict = read_verdict(reply.text, fields, cut=reply.finish_reason == "length", judged=judged)
+            except ReplyError as error:
+                problem = str(error)
+            else:
+                return Asked(verdict, attempt, prompt_tokens, completion_tokens, structured)
+            talk += _again(reply, problem)
+        raise NoVerdict("permanent", f"the judge gave no usable verdict in {ATTEMPTS} replies; the last one: {problem}")
+
+    async def _complete(
+        self, talk: Sequence[Message], schema: Mapping[str, Any], options: GenerateOptions
+    ) -> tuple[Completion, bool]:
+        if self._structured is not None:
+            try:
+                return await self._structured.complete_structured(tuple(talk), schema, options), True
+            except UnsupportedOption:
+                self._structured = None
+        return await complete(self.model, tuple(talk), options), False
+
+
+def _again(reply: Completion, problem: str) -> list[Message]:
+    # The reply may quote what was judged, so it's made inert like that was.
+    shown = defused(reply.text.strip()[:_SHOWN_REPLY]) or "(no text)"
+    return [
+        Message("assistant", shown),
+        Message(
+            "user",
+            f"That reply can't be used: {defused(problem)}. Reply again with the complete JSON object, and nothing before "
+            "or after it.",
+        ),
+    ]

@@ -1,0 +1,138 @@
+"""Answers that already exist, from the files of several tools, in constant memory.
+
+The format is told by the content first, by the ending only where that says nothing:
+
+- JSON lines with `prompt` and `response` (`formats.responses`);
+- lm-evaluation-harness's `samples_*.jsonl` (`formats.lm_eval`);
+- inspect_ai's `.eval` and `.json` logs (`formats.inspect_log`);
+- the output of OpenAI's Batch API (`formats.openai_batch`);
+- Parquet and CSV (`formats.tables`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from assay.errors import BadInput, SuiteError
+from assay.suites.formats import inspect_log, lm_eval, openai_batch, responses, tables
+from assay.suites.formats.base import Answered, BadLine, Unfit, decoded, numbered_lines, opened
+from assay.suites.formats.seen import Seen
+from assay.suites.readers import Place
+
+__all__ = ["Answered", "BadLine", "read_answers"]
+
+_log = logging.getLogger(__name__)
+
+_FORMATS = "JSON lines, lm-eval samples, an inspect log, OpenAI Batch output, Parquet or CSV"
+# Where an answer's number is not that of a line.
+_ROWS = (tables.read_parquet, inspect_log.read_eval, inspect_log.read_json)
+_TRIED = 100  # lines looked at for one that tells the format
+
+
+def read_answers(
+    path: str | Path,
+    *,
+    on_bad: Callable[[BadLine], None] | None = None,
+    strict: bool = False,
+    requests: str | Path | None = None,
+) -> Iterator[Answered]:
+    """The answers of a file, in its order, read as they are asked for.
+
+    on_bad: told of each line that gives no answer; the others go on. Left out, they are logged as warnings. strict:
+    the first such line is raised as a `SuiteError` instead. requests: the input of an OpenAI batch, where the prompts
+    are; by default a file beside the output, see `formats.openai_batch`.
+
+    Two answers with the same id and model are a mistake: the second one is a bad line. Raises `SuiteError` at once if
+    the file is not there or is of no known format, and at the end if not one line gave an answer; `BadInput` for
+    `requests` where they don't apply.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SuiteError(f"{path}: {'a folder; name a file in it' if path.is_dir() else 'there is no such file'}")
+    read = _reader(path)
+    if requests is None:
+        found = read(path)
+    elif read is not openai_batch.read:
+        raise BadInput(f"requests belong to OpenAI Batch output, which {path} is not")
+    elif not Path(requests).is_file():
+        raise SuiteError(f"{requests}: there is no such file")
+    else:
+        found = openai_batch.read(path, Path(requests))
+    return _checked(path, found, on_bad or _warn, strict, rows=read in _ROWS)
+
+
+def _warn(bad: BadLine) -> None:
+    _log.warning("%s", bad)
+
+
+def _checked(
+    path: Path, found: Iterator[Answered | BadLine], on_bad: Callable[[BadLine], None], strict: bool, *, rows: bool
+) -> Iterator[Answered]:
+    seen = Seen()
+    good = bad = 0
+    first: BadLine | None = None
+    for item in found:
+        if isinstance(item, Answered):
+            if not seen.add(item.id, item.model):
+                good += 1
+                yield item
+                continue
+            item = _duplicate(item, Place(path, row=item.line) if rows else Place(path, item.line))
+        if strict:
+            raise item.place.error(item.reason)
+        bad += 1
+        first = first or item
+        on_bad(item)
+    if good:
+        return
+    if first is None:
+        raise SuiteError(f"{path}: there are no answers in it")
+    others = f"; none of the other {bad - 1:,} gives an answer either" if bad > 1 else ""
+    raise first.place.error(first.reason + others)
+
+
+def _duplicate(item: Answered, place: Place) -> BadLine:
+    of = f" of the model {item.model!r}" if item.model else ""
+    return BadLine(place, f"a second answer{of} under the id {item.id!r}", None, item.id, item.model)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
+    with opened(path) as file:
+        head: bytes = file.read(4096)
+    if not head:
+        raise SuiteError(f"{path}: the file is empty")
+    for magic, says in ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")):
+        if head.startswith(magic):
+            raise SuiteError(f"{path}: compressed with {says}; unpack it first")
+    if head.startswith(b"PAR1"):
+        return tables.read_parquet
+    if head.startswith(b"PK\x03\x04"):
+        return inspect_log.read_eval
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Place(path, 1).error("UTF-16 text; save the file as UTF-8")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return tables.read_csv
+    if path.suffix.lower() == ".parquet":
+        raise SuiteError(f"{path}: not a Parquet file, whatever its name says")
+    return inspect_log.read_json if inspect_log.is_log(path) else _json_lines(path)
+
+
+def _json_lines(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
+    """The reader for a file of JSON lines, by the first line that is a JSON object."""
+    first: tuple[int, str] | None = None
+    for number, line in islice(numbered_lines(path), _TRIED):
+        try:
+            record = decoded(line if line is not None else b"")
+        except Unfit as unfit:
+            a_list = line is not None and line.lstrip().startswith(b"[")
+            first = first or (number, "a JSON list; write one object a line instead" if a_list else str(unfit))
+            continue
+        if lm_eval.fits(record):
+            return lm_eval.read
+        return openai_batch.read if openai_batch.fits(record) else responses.read
+    if first is None:
+        raise SuiteError(f"{path}: the file is empty")
+    raise Place(path, first[0]).error(f"{first[1]}; answers are read from {_FORMATS}")

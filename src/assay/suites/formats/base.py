@@ -1,0 +1,317 @@
+"""What every format of answers gives, and what they share in reading one record.
+
+A format yields an `Answered` or a `BadLine` for each of its lines, rows or samples, in file order. It raises a
+`SuiteError` only where the file as a whole can't be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from mmap import mmap
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from assay.errors import SuiteError
+from assay.suites.readers import Place
+from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role, Sample
+
+# Longer lines are taken for damage (a file without line ends), so that memory stays bounded.
+MAX_LINE = 64 * 2**20
+
+# What scorers compare an answer with. Every other field of a record is metadata.
+REFERENCE = (
+    "target",
+    "choices",
+    "correct_answer",
+    "correct_answers",
+    "incorrect_answers",
+    "best_answer",
+    "risk_area",
+    "domain",
+)
+
+# First the name in assay's own format, then the few others that are understood. "answer" is not among them: in most
+# data sets it is the reference.
+RESPONSE_NAMES = ("response", "output", "completion", "generated_text")
+PROMPT_NAMES = ("prompt", "question", "instruction", "input", "messages")
+
+_FINISH: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "max_output_tokens": "length",
+}
+_ROLES: Mapping[str, Role] = {**{role: role for role in get_args(Role)}, "developer": "system", "function": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that already exists.
+
+    id: told apart by (id, model) within a file; the second answer to one question is `ID#2`, and so on. model: "" if
+    unknown. sample: the question, under its own id; an empty prompt means that it is unknown. text: the answer as
+    given. finish_reason: None if unknown. line: line of the file, row of a table or number of a sample, from 1.
+    repeat: which of several answers to one question, from 0.
+    """
+
+    id: str
+    model: str
+    sample: Sample
+    text: str
+    finish_reason: FinishReason | None
+    line: int
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that gives no answer, and why. `str()` of it is `FILE:LINE: reason`.
+
+    error_class: set where the file itself records that no answer was got (a request that failed, an answer withheld);
+    None where the line can't be understood. id, model: where they are known.
+    """
+
+    place: Place
+    reason: str
+    error_class: FailureClass | None = None
+    id: str = ""
+    model: str = ""
+
+    def __str__(self) -> str:
+        return str(self.place.error(self.reason))
+
+
+class Unfit(Exception):
+    """Raised within a format for a record that gives no answer; it becomes a `BadLine`."""
+
+    def __init__(self, reason: str, error_class: FailureClass | None = None, *, id: str = "", model: str = "") -> None:  # noqa: A002
+        super().__init__(reason)
+        self.error_class: FailureClass | None = error_class
+        self.id, self.model = id, model
+
+    def at(self, place: Place) -> BadLine:
+        return BadLine(place, str(self), self.error_class, self.id, self.model)
+
+
+def opened(path: Path) -> Any:
+    """The file, open for reading bytes. Raises `SuiteError`."""
+    try:
+        return path.open("rb", buffering=2**20)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Line numbers and lines, without a byte order mark and without blank lines; None for one beyond `MAX_LINE`."""
+    with opened(path) as file:
+        for number, line in enumerate(iter(partial(file.readline, MAX_LINE), b""), start=1):
+            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                line = line[3:] or b"\n"
+            if len(line) >= MAX_LINE - 3 and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE)
+                yield number, None
+            elif not line.isspace():
+                yield number, line
+
+
+def read_lines(path: Path, parse: Callable[[bytes, int], Iterable[Answered]]) -> Iterator[Answered | BadLine]:
+    """What `parse` makes of each line, given its number; its `Unfit` becomes a `BadLine`."""
+    for number, line in numbered_lines(path):
+        try:
+            if line is None:
+                raise Unfit(f"longer than {MAX_LINE // 2**20} MiB, which no record is")
+            yield from parse(line, number)
+        except Unfit as unfit:
+            yield unfit.at(Place(path, number))
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line."""
+    record: dict[str, Any] = loosely(line, msgspec.json.decode)
+    return record
+
+
+def loosely(line: bytes | mmap, decode: Callable[[Any], Any]) -> Any:
+    """What `decode` makes of a JSON object. `NaN` and infinities, as Python writes them, are read as null."""
+    try:
+        value = decode(line)
+    except RecursionError:
+        raise Unfit("nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise Unfit(_shape(error)) from None
+        value = decode(_repaired(bytes(line)))
+    if isinstance(value, dict | msgspec.Struct):
+        return value
+    raise Unfit(f"not a JSON object but {kind(value)}")
+
+
+def _repaired(line: bytes) -> bytes:
+    """The line as strict JSON, or `Unfit` with what is wrong with it."""
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeDecodeError:
+        raise Unfit("not UTF-8 text") from None
+    except UnicodeEncodeError:
+        raise Unfit("a text holds half of a surrogate pair, which is not a character") from None
+    except json.JSONDecodeError as error:
+        raise Unfit(f"not valid JSON: {error.msg} (column {error.colno})") from None
+    except (ValueError, RecursionError):
+        raise Unfit("not valid JSON: a number out of range, or nested too deeply") from None
+
+
+def _shape(error: msgspec.ValidationError) -> str:
+    wrong, _, where = str(error).partition(" - at ")
+    return wrong[:1].lower() + wrong[1:] + (f" in {where.strip('`').removeprefix('$.')}" if where else "")
+
+
+def answered(record: dict[str, Any], line: int) -> Answered:
+    """An answer from a record of named values, as in JSON lines and tables. Takes the record apart.
+
+    Names: id (default: the line's number), model, `PROMPT_NAMES`, `RESPONSE_NAMES`, finish_reason, group (default: the
+    domain), those of `REFERENCE`, a mapping `reference`; all else is metadata.
+    """
+    name, model = identity(record.pop("id", None), line), record.pop("model", None) or ""
+    try:
+        if not isinstance(model, str):
+            raise Unfit(f"model must be text, not {kind(model)}")
+        text = record.pop("response") if "response" in record else _other(record, RESPONSE_NAMES)
+        if not isinstance(text, str):
+            raise Unfit(f"response must be text, not {kind(text)}")
+        prompt = record.pop("prompt") if "prompt" in record else _other(record, PROMPT_NAMES)
+        if not isinstance(prompt, str):
+            prompt = as_prompt(prompt)
+    except Unfit as unfit:
+        raise Unfit(str(unfit), id=name, model=model if isinstance(model, str) else "") from None
+    finish, group = record.pop("finish_reason", None), record.pop("group", None)
+    reference = taken_reference(record)
+    if not isinstance(group, str):
+        group = reference.get("domain")
+    sample = Sample(name, prompt, group if isinstance(group, str) and group else "all", reference, record)
+    return Answered(name, model, sample, text, finished(finish), line)
+
+
+def identity(value: object, line: int) -> str:
+    """A sample's id as text; the line's number where there is none."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value == "":
+        return str(line)
+    raise Unfit(f"id must be text or a whole number, not {kind(value)}")
+
+
+def finished(value: object) -> FinishReason | None:
+    """Why an answer ended, from any of the words that engines have for it; None if that isn't known."""
+    return _FINISH.get(value) if isinstance(value, str) else None
+
+
+def taken_reference(record: dict[str, Any]) -> dict[str, Json]:
+    """Take out of `record` what scorers compare with. Numbers become their text; nulls are left out."""
+    reference: dict[str, Json] = {}
+    if isinstance(record.get("reference"), dict):
+        reference.update(record.pop("reference"))
+    for name in [name for name in REFERENCE if name in record]:
+        value = record.pop(name)
+        if value is not None:
+            reference[name] = str(value) if type(value) in (int, float) else value
+    return reference
+
+
+def repeated(name: str, repeat: int) -> str:
+    """The id of the `repeat`-th answer (from 0) to one question."""
+    return name if repeat == 0 else f"{name}#{repeat + 1}"
+
+
+def as_prompt(value: object) -> Prompt:
+    """A prompt from text, or from a list of messages; a lone user message is its text."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise Unfit(f"prompt must be text or a list of messages, not {kind(value) if value != [] else 'an empty list'}")
+    messages = tuple(_message(item) for item in value)
+    return messages[0].content if len(messages) == 1 and messages[0].role == "user" else messages
+
+
+def _message(item: object) -> Message:
+    if not isinstance(item, dict):
+        raise Unfit(f"a message must be {{role: …, content: …}}, not {kind(item)}")
+    role = _ROLES.get(item["role"]) if isinstance(item.get("role"), str) else None
+    if role is None:
+        raise Unfit(f"unknown role {item.get('role')!r} of a message; known: {', '.join(_ROLES)}")
+    return Message(role, content_text(item.get("content")))
+
+
+def content_text(content: object) -> str:
+    """A message's content as text. Of a list of parts, texts count, reasoning doesn't, and others show as `[image]`."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise Unfit(f"a message's content must be text, not {kind(content)}")
+    texts = []
+    for part in content:
+        part_kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif part_kind != "reasoning":
+            texts.append(f"[{part_kind or 'unknown'}]")
+    return "".join(texts)
+
+
+def _other(record: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The value under the one of `names` that is there; the first of them is known not to be."""
+    found = [name for name in names if record.get(name) is not None]
+    if len(found) == 1:
+        return record.pop(found[0])
+    if found:
+        raise Unfit(f"{' and '.join(found)} could each be the {names[0]}; name one of them {names[0]!r}")
+    raise Unfit(f"no {names[0]!r}; there are: {', '.join(map(str, record)) or 'no fields'}")
+
+
+def kind(value: object) -> str:
+    """A value in the words of an error message."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"the boolean {str(value).lower()}"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return f"a value of type {type(value).__name__}"
+
+
+def plain_value(value: Any) -> Any:
+    """A table's value as JSON has it: dates, decimals and bytes as text; a number that isn't finite as null."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    return str(value)

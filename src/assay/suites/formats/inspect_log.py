@@ -1,0 +1,214 @@
+"""Logs of inspect_ai: `.eval` (a zip with a JSON file for each sample) and the older `.json` (one document).
+
+Read with version 0.3.285, log schema 2. An epoch is a repeat. What was asked is the conversation as the model last saw
+it, with the solvers' prompts in place; the answer is `output`, without the reasoning that the engine set apart. An
+`.eval` is read sample by sample; a `.json` is one document, mapped into memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from assay.errors import SuiteError
+from assay.suites.formats.base import (
+    Answered,
+    BadLine,
+    Unfit,
+    as_prompt,
+    content_text,
+    finished,
+    identity,
+    loosely,
+    opened,
+    repeated,
+    taken_reference,
+)
+from assay.suites.readers import Place
+from assay.types import Sample
+
+_ZSTD = 93  # the zip format's number for it
+_ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: Any = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    stop_reason: str = ""
+
+
+class _Output(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+
+
+class _Sample(msgspec.Struct):
+    id: int | str
+    epoch: int = 1
+    input: Any = None
+    target: Any = None
+    choices: Any = None
+    messages: list[_Message] = []
+    output: _Output = msgspec.field(default_factory=_Output)
+    metadata: dict[str, Any] = {}
+    attachments: dict[str, str] = {}
+    error: _Error | None = None
+
+
+class _Spec(msgspec.Struct):
+    model: str = ""
+    task: str = ""
+
+
+class _Header(msgspec.Struct):
+    eval: _Spec
+
+
+class _Document(_Header):
+    samples: list[msgspec.Raw] | None = None
+
+
+def is_log(path: Path) -> bool:
+    """Is this a `.json` log? Only its beginning is looked at."""
+    with opened(path) as file:
+        head = file.read(4096)
+    return re.match(rb'\s*\{\s*"version":\s*\d+,\s*"status":', head) is not None
+
+
+def read_json(path: Path) -> Iterator[Answered | BadLine]:
+    """The answers of a `.json` log, in its order."""
+    with opened(path) as file:
+        # Not closed by hand: what is decoded points into it, also where a reader stops half way.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    log: _Document = _whole(path, lambda: loosely(data, msgspec.json.Decoder(_Document).decode))
+    for number, raw in enumerate(log.samples or (), start=1):
+        yield _one(bytes(raw), number, log.eval, Place(path / f"samples/{number}"))
+
+
+def read_eval(path: Path) -> Iterator[Answered | BadLine]:
+    """The answers of an `.eval` log, in the order in which they were finished. One still being written has a part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}  # of a name written twice, the last counts
+            header = members.get("header.json") or members.get("_journal/start.json")
+            if header is None:
+                raise SuiteError(f"{path}: a zip file, but not a log of inspect_ai, which holds a header.json")
+            spec: _Spec = _whole(path, lambda: _header(_data(archive, header))).eval
+            samples = [info for name, info in members.items() if re.fullmatch(r"samples/.+\.json", name)]
+            for number, info in enumerate(samples, start=1):
+                place = Place(path / info.filename)
+                try:
+                    data = _data(archive, info)
+                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                    yield BadLine(place, f"damaged: {error}")
+                else:
+                    yield _one(data, number, spec, place)
+    except zipfile.BadZipFile as error:
+        raise SuiteError(f"{path}: not a whole .eval log: {error}") from None
+
+
+def _header(data: bytes) -> _Header:
+    found: _Header = loosely(data, msgspec.json.Decoder(_Header).decode)
+    return found
+
+
+def _whole(path: Path, decode: Any) -> Any:
+    try:
+        return decode()
+    except Unfit as unfit:
+        raise SuiteError(f"{path}: not a log of inspect_ai: {unfit}") from None
+
+
+def _one(data: bytes, number: int, spec: _Spec, place: Place) -> Answered | BadLine:
+    try:
+        found: _Sample = loosely(data, msgspec.json.Decoder(_Sample).decode)
+    except Unfit as unfit:
+        return unfit.at(place)
+    repeat = max(found.epoch - 1, 0)
+    try:
+        name = identity(found.id, number)
+        return _answered(found, name, repeat, number, spec)
+    except Unfit as unfit:
+        return BadLine(place, str(unfit), unfit.error_class, repeated(str(found.id), repeat), spec.model)
+
+
+def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) -> Answered:
+    if found.error is not None:
+        raise Unfit(f"the sample failed: {found.error.message or 'no reason given'}", "permanent")
+    if not found.output.choices:
+        raise Unfit("the sample has no output")
+    choice = found.output.choices[0]
+    if choice.stop_reason == "content_filter":
+        raise Unfit("the answer was withheld by a content filter", "refused")
+    if choice.message.content is None:
+        raise Unfit("the output holds no text")
+    metadata = dict(found.metadata)
+    reference = taken_reference(metadata)
+    if found.target not in (None, "", []):
+        only = isinstance(found.target, list) and len(found.target) == 1
+        reference["target"] = found.target[0] if only else found.target
+    if found.choices:
+        reference["choices"] = found.choices
+    asked = as_prompt(_restored(_asked(found), found.attachments))
+    text = content_text(_restored(choice.message.content, found.attachments))
+    sample = Sample(name, asked, spec.task or "all", reference, metadata)
+    return Answered(
+        repeated(name, repeat), spec.model, sample, text, finished(choice.stop_reason), number, repeat=repeat
+    )
+
+
+def _asked(found: _Sample) -> Any:
+    """The conversation before the last turn of the assistant; the sample's input where none was logged."""
+    turns = [index for index, message in enumerate(found.messages) if message.role == "assistant"]
+    messages = found.messages[: turns[-1]] if turns else found.messages
+    return [msgspec.to_builtins(message) for message in messages] or found.input
+
+
+def _restored(value: Any, attachments: Mapping[str, str]) -> Any:
+    """The value with the texts in place that the log keeps apart as attachments."""
+    if isinstance(value, str):
+        return _ATTACHMENT.sub(lambda m: attachments.get(m[1], m[0]), value) if "attachment://" in value else value
+    if isinstance(value, list):
+        return [_restored(item, attachments) for item in value]
+    if isinstance(value, dict):
+        return {key: _restored(item, attachments) for key, item in value.items()}
+    return value
+
+
+def _data(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes. Newer logs are compressed with zstd, which `zipfile` knows from Python 3.14 on."""
+    if info.compress_type != _ZSTD or sys.version_info >= (3, 14):
+        return archive.read(info)
+    try:
+        from backports import zstd  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        message = "this log is compressed with zstd, which needs the package backports.zstd (or Python 3.14)"
+        raise SuiteError(f"{archive.filename}: {message}") from None
+    file = archive.fp
+    assert file is not None  # the archive is open
+    # The local header has 30 bytes, then a name and an extra field of lengths of its own.
+    file.seek(info.header_offset + 26)
+    name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+    file.seek(info.header_offset + 30 + name + extra)
+    try:
+        data: bytes = zstd.decompress(file.read(info.compress_size))
+    except zstd.ZstdError as error:
+        raise zipfile.BadZipFile(str(error)) from None
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile("its checksum is wrong")
+    return data

@@ -1,0 +1,108 @@
+"""Answers in Parquet and CSV files, with columns named as in JSON lines.
+
+Parquet is streamed by DuckDB, a row group at a time. CSV is read by Python's own reader, which knows the line that a row
+began in and what an open quotation mark swallowed; DuckDB's would have to guess at both. An empty cell counts as left
+out, save for the response: an empty answer is an answer.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.errors import SuiteError
+from assay.suites.formats.base import (
+    MAX_LINE,
+    PROMPT_NAMES,
+    RESPONSE_NAMES,
+    Answered,
+    BadLine,
+    Unfit,
+    answered,
+    opened,
+    plain_value,
+)
+from assay.suites.readers import Place
+
+_BATCH = 256  # rows: enough to hide the cost of a call, few enough for long answers
+
+
+def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
+    """The table's answers, by row. A null counts as left out; a null response is a bad row."""
+    import duckdb
+
+    # A path is a glob pattern to the reader; these three are its special characters.
+    pattern = "".join(f"[{c}]" if c in "[*?" else c for c in str(path))
+    row = 0
+    try:
+        with duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
+            cursor = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [pattern])
+            names = [column[0] for column in cursor.description or ()]
+            _check_columns(names, Place(path))
+            while rows := cursor.fetchmany(_BATCH):
+                for values in rows:
+                    row += 1
+                    record = {n: plain_value(v) for n, v in zip(names, values, strict=True) if v is not None}
+                    yield _one(record, row, Place(path, row=row))
+    except duckdb.Error as error:
+        raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
+
+
+def read_csv(path: Path) -> Iterator[Answered | BadLine]:
+    """The table's answers, by the line in which a row ends. Separated by commas, semicolons or tabs, as the head shows."""
+    # The reader's own limit, 128 KiB, is less than a long answer. There is one for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+    opened(path).close()
+    # Bytes that aren't UTF-8 become lone surrogates, so that one bad row doesn't end the file.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        head = file.readline()
+        mark = max(",;\t", key=lambda m: len(_known(next(csv.reader([head], delimiter=m), []))))
+        file.seek(0)
+        rows = csv.reader(file, delimiter=mark)
+        names = [name.strip() for name in next(rows, [])]
+        _check_columns(names, Place(path, 1))
+        while True:
+            began = rows.line_num + 1
+            try:
+                values = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadLine(Place(path, began), f"not valid CSV: {error}")
+                continue
+            if values:
+                yield _csv_row(names, values, began, Place(path, began))
+
+
+def _csv_row(names: Sequence[str], values: Sequence[str], line: int, place: Place) -> Answered | BadLine:
+    if len(values) != len(names):
+        return BadLine(place, f"{len(values)} values, but {len(names)} columns; is a quotation mark missing?")
+    try:
+        "".join(values).encode()
+    except UnicodeEncodeError:
+        return BadLine(place, "not UTF-8 text")
+    record = {n: v for n, v in zip(names, values, strict=True) if v or n in RESPONSE_NAMES}
+    return _one(record, line, place)
+
+
+def _one(record: dict[str, Any], number: int, place: Place) -> Answered | BadLine:
+    try:
+        return answered(record, number)
+    except Unfit as unfit:
+        return unfit.at(place)
+
+
+def _known(names: Sequence[str]) -> set[str]:
+    return {name.strip() for name in names} & {*PROMPT_NAMES, *RESPONSE_NAMES, "id", "model"}
+
+
+def _check_columns(names: Sequence[str], place: Place) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise place.error(f"two columns are named {twice!r}")
+    for wanted in (RESPONSE_NAMES, PROMPT_NAMES):
+        if not set(names) & set(wanted):
+            others = ", ".join(map(repr, wanted[1:]))
+            raise place.error(f"no column {wanted[0]!r} (nor {others}); the columns are: {', '.join(names) or 'none'}")

@@ -1,0 +1,229 @@
+"""Answers that already exist: assay's own JSON lines, and what holds for every format."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.errors import BadInput, SuiteError
+from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.formats import base
+from assay.suites.formats.seen import Seen
+from assay.types import Message
+
+CORPUS = Path(__file__).parents[2].parent / "shared" / "data" / "responses.jsonl"
+
+GOOD = {"id": "a", "model": "m", "prompt": "Hi", "response": "Ho"}
+
+
+def lines(path: Path, *records: dict[str, Any] | str | bytes) -> Path:
+    """A file with one line for each record."""
+    raw = [r if isinstance(r, bytes) else (r if isinstance(r, str) else json.dumps(r)).encode() for r in records]
+    path.write_bytes(b"\n".join(raw) + b"\n")
+    return path
+
+
+def everything(path: Path, **options: Any) -> tuple[list[Answered], list[BadLine]]:
+    bad: list[BadLine] = []
+    return list(read_answers(path, on_bad=bad.append, **options)), bad
+
+
+@pytest.mark.skipif(not CORPUS.is_file(), reason="the shared corpus is not beside this checkout")
+def test_the_corpus_is_read_whole() -> None:
+    answers, bad = everything(CORPUS)
+    records = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
+    assert not bad
+    assert [(a.id, a.model, a.text, a.sample.prompt, a.line) for a in answers] == [
+        (r["id"], r["model"], r["response"], r["prompt"], n) for n, r in enumerate(records, start=1)
+    ]
+    for name in ("domain", "correct_answer", "best_answer", "risk_area"):
+        assert [a.sample.reference.get(name) for a in answers] == [r.get(name) for r in records]
+    assert [a.sample.metadata for a in answers] == [{"elapsed_seconds": r["elapsed_seconds"]} for r in records]
+
+
+def test_a_record_becomes_a_sample_and_an_answer(tmp_path: Path) -> None:
+    record = {
+        **GOOD,
+        "finish_reason": "max_tokens",
+        "domain": "gsm8k",
+        "correct_answer": 50,
+        "target": None,
+        "risk_area": "none",
+        "reference": {"hint": "x"},
+        "elapsed_seconds": 1.5,
+    }
+    (found,), _ = everything(lines(tmp_path / "a.jsonl", record))
+    assert (found.id, found.model, found.text, found.finish_reason) == ("a", "m", "Ho", "length")
+    assert found.sample.reference == {"domain": "gsm8k", "correct_answer": "50", "risk_area": "none", "hint": "x"}
+    assert (found.sample.group, found.sample.metadata) == ("gsm8k", {"elapsed_seconds": 1.5})
+
+
+def test_other_names_for_prompt_and_response(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    path = lines(
+        tmp_path / "a.jsonl",
+        {"question": "Hi", "output": "Ho", "answer": "42"},
+        {"messages": turns, "completion": ""},
+        {"instruction": "Hi", "input": "there", "output": "Ho"},
+        {"prompt": "Hi", "question": "ignored", "response": "Ho", "output": "ignored"},
+    )
+    answers, bad = everything(path)
+    assert [a.id for a in answers] == ["1", "2", "4"]
+    assert (answers[0].sample.prompt, answers[0].text, answers[0].model) == ("Hi", "Ho", "")
+    assert answers[0].sample.metadata == {"answer": "42"}, "what a data set calls its answer is no model's response"
+    assert answers[1].sample.prompt == (Message("system", "Be brief."), Message("user", "Hi"))
+    assert answers[1].text == "", "an empty answer is an answer"
+    assert answers[2].sample.metadata == {"question": "ignored", "output": "ignored"}
+    assert [str(b) for b in bad] == [
+        f"{path}:3: instruction and input could each be the prompt; name one of them 'prompt'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"id": "b", "prompt": "Hi"', "not valid JSON"),
+        ("[1]", "not a JSON object but a list"),
+        ("plain text", "not valid JSON"),
+        ({"id": "b", "prompt": "Hi"}, "no 'response'; there are: "),
+        ({"id": "b", "response": "Ho"}, "no 'prompt'; there are: "),
+        ({"prompt": "Hi", "response": None}, "response must be text, not null"),
+        ({"prompt": "Hi", "response": 7}, "response must be text, not the number 7"),
+        ({"prompt": [], "response": "Ho"}, "prompt must be text or a list of messages"),
+        ({"prompt": [{"role": "robot", "content": ""}], "response": "Ho"}, "unknown role 'robot'"),
+        ({**GOOD, "id": [1]}, "id must be text or a whole number, not a list"),
+        ({**GOOD, "model": 7}, "model must be text, not the number 7"),
+        ({**GOOD}, "a second answer of the model 'm' under the id 'a'"),
+        (b'{"prompt": "Hi", "response": "\xff"}', "not UTF-8 text"),
+        (b'{"prompt": "Hi", "response": "\\ud800"}', "half of a surrogate pair"),
+        (b'{"x": ' + b"[" * 100_000, "nested too deeply"),
+        ({"custom_id": "b", "method": "POST", "url": "/v1/chat/completions", "body": {}}, "give the batch's output"),
+    ],
+)
+def test_one_bad_line_is_told_of_and_the_others_go_on(
+    tmp_path: Path, line: dict[str, Any] | str | bytes, sentence: str
+) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, b"  ", line, {**GOOD, "id": "z"})
+    answers, bad = everything(path)
+    assert [a.id for a in answers] == ["a", "z"]
+    assert [b.place.line for b in bad] == [3]
+    assert str(bad[0]).startswith(f"{path}:3: ")
+    assert sentence in str(bad[0])
+    assert bad[0].error_class is None
+    with pytest.raises(SuiteError) as caught:
+        list(read_answers(path, strict=True))
+    assert str(caught.value) == str(bad[0])
+
+
+def test_a_bad_first_line_does_not_hide_the_format(tmp_path: Path) -> None:
+    answers, bad = everything(lines(tmp_path / "a.jsonl", "// notes", "[]", GOOD))
+    assert ([a.id for a in answers], [b.place.line for b in bad]) == (["a"], [1, 2])
+
+
+def test_bad_lines_are_logged_where_nobody_asked_for_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        list(read_answers(lines(tmp_path / "a.jsonl", GOOD, "{")))
+    assert f"{tmp_path / 'a.jsonl'}:2: not valid JSON" in caplog.text
+
+
+def test_marks_line_ends_and_odd_numbers_of_other_tools(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    first = b'{"id": "a", "prompt": "x\xe2\x80\xa8y", "response": "1", "loss": NaN, "big": 1' + b"0" * 30 + b"}"
+    path.write_bytes(b"\xef\xbb\xbf" + first + b'\r\n\r\n{"id": 7, "prompt": "", "response": "2"}')
+    answers, bad = everything(path)
+    assert not bad
+    assert [(a.id, a.line, a.sample.prompt) for a in answers] == [("a", 1, "x\u2028y"), ("7", 3, "")]
+    assert answers[0].sample.metadata["loss"] is None
+
+
+def test_a_line_without_end_is_passed_over_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MAX_LINE", 2**20)
+    long = {**GOOD, "id": "long", "response": "x" * (3 * 2**20)}
+    just = {**GOOD, "id": "just", "response": "x" * (2**20 - 200)}
+    answers, bad = everything(lines(tmp_path / "a.jsonl", GOOD, long, just, long))
+    assert [(a.id, a.line) for a in answers] == [("a", 1), ("just", 3)]
+    assert [(b.place.line, b.reason) for b in bad] == [(n, "longer than 1 MiB, which no record is") for n in (2, 4)]
+
+
+def test_one_id_may_stand_once_for_each_model(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "model": "n"}, {**GOOD, "model": ""}, {**GOOD, "model": "n"})
+    answers, bad = everything(path)
+    assert [(a.id, a.model) for a in answers] == [("a", "m"), ("a", "n"), ("a", "")]
+    assert [(b.place.line, b.id, b.model) for b in bad] == [(4, "a", "n")]
+
+
+def test_many_pairs_are_told_apart_in_little_memory() -> None:
+    seen = Seen()
+    pairs = [(str(number), model) for number in range(50_000) for model in ("", "m")]
+    assert not any(seen.add(*pair) for pair in pairs)
+    assert all(seen.add(*pair) for pair in pairs)
+    assert len(seen._slots) * 8 <= 40 * len(pairs)
+
+
+def writing(data: bytes, name: str = "a.jsonl") -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda folder: folder / "missing.jsonl", "missing.jsonl: there is no such file"),
+        (lambda folder: folder, "a folder; name a file in it"),
+        (writing(b""), "a.jsonl: the file is empty"),
+        (writing(b"\n \n"), "a.jsonl: the file is empty"),
+        (writing(b"\xef\xbb\xbf"), "a.jsonl: the file is empty"),
+        (writing(b"\n# Notes\ntext\n"), "a.jsonl:2: not valid JSON: "),
+        (writing(b'[\n{"prompt": "Hi", "response": "Ho"}]'), "a.jsonl:1: a JSON list; write one object a line"),
+        (writing(b'{\n "prompt": "Hi"\n}'), "a.jsonl:1: not valid JSON: "),
+        (writing(b'{"prompt": "Hi"}\n{"prompt": "Hi"}\n{}'), "a.jsonl:1: no 'response'; there are: prompt; none of"),
+        (writing(b'{"response": "Ho"}\n'), "a.jsonl:1: no 'prompt'; there are: "),
+        (writing('{"prompt": ""}'.encode("utf-16")), "a.jsonl:1: UTF-16 text; save the file as UTF-8"),
+        (writing(gzip.compress(b"{}")), "a.jsonl: compressed with gzip; unpack it first"),
+        (writing(b"text", "a.parquet"), "a.parquet: not a Parquet file"),
+        (writing(b"PAR1 and more", "a.parquet"), "a.parquet: cannot be read as Parquet"),
+        (writing(b"PK\x03\x04 and more", "a.eval"), "a.eval: not a whole .eval log"),
+    ],
+)
+def test_a_file_that_holds_no_answers(tmp_path: Path, make: Callable[[Path], Path], sentence: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        list(read_answers(make(tmp_path), on_bad=lambda bad: None))
+    assert sentence in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_file_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError):
+        read_answers(tmp_path / "missing.jsonl")
+    with pytest.raises(BadInput, match="requests belong to OpenAI Batch output"):
+        read_answers(lines(tmp_path / "a.jsonl", GOOD), requests=tmp_path / "a.jsonl")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("w") as file:
+        for number in range(60_000):
+            file.write(json.dumps({"id": str(number), "prompt": "Hi", "response": "word " * 300}) + "\n")
+    assert path.stat().st_size > 90e6
+    code = (
+        "import resource, sys; from assay.suites.answers import read_answers\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)\n"
+        "answers = read_answers(sys.argv[1]); next(answers); before = peak()\n"
+        "count = sum(1 for _ in answers); print(count, peak() - before)"
+    )
+    out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120)
+    count, grown = map(int, out.stdout.split())
+    assert count == 59_999
+    assert grown < 8 * 2**20

@@ -1,0 +1,141 @@
+"""Answers in Parquet and CSV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from assay.errors import SuiteError
+from assay.suites.answers import Answered, BadLine, read_answers
+
+
+def everything(path: Path) -> tuple[list[Answered], list[BadLine]]:
+    bad: list[BadLine] = []
+    return list(read_answers(path, on_bad=bad.append)), bad
+
+
+def parquet(path: Path, select: str) -> Path:
+    with duckdb.connect() as connection:
+        connection.sql(select).write_parquet(str(path))
+    return path
+
+
+def csv(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_parquet_rows_are_answers(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path / "a[1]*.parquet",
+        """SELECT * FROM (VALUES
+             (1, 'm', 'Hi', 'Ho', 50, 'gsm8k', 1.5::DOUBLE, DATE '2020-02-02', {'n': 1}),
+             (2, 'm', 'Hi', NULL, NULL, NULL, NULL, NULL, NULL),
+             (3, NULL, 'Hi', '', NULL, NULL, 'nan'::DOUBLE, NULL, NULL),
+             (1, 'm', 'Hi', 'again', NULL, NULL, NULL, NULL, NULL)
+           ) t(id, model, prompt, response, correct_answer, "domain", seconds, day, extra)""",
+    )
+    answers, bad = everything(path)
+    assert [(a.id, a.model, a.text, a.line) for a in answers] == [("1", "m", "Ho", 1), ("3", "", "", 3)]
+    first = answers[0].sample
+    assert (first.reference, first.group) == ({"correct_answer": "50", "domain": "gsm8k"}, "gsm8k")
+    assert first.metadata == {"seconds": 1.5, "day": "2020-02-02", "extra": {"n": 1}}
+    assert answers[1].sample.metadata == {"seconds": None}
+    assert str(bad[0]).startswith(f"{path}: row 2: no 'response'")
+    assert str(bad[1]) == f"{path}: row 4: a second answer of the model 'm' under the id '1'"
+
+
+def test_a_prompt_may_be_a_list_of_messages_in_parquet(tmp_path: Path) -> None:
+    select = "SELECT [{'role': 'user', 'content': 'Hi'}] AS messages, 'Ho' AS output FROM range(3)"
+    answers, _ = everything(parquet(tmp_path / "a.parquet", select))
+    assert [(a.id, a.sample.prompt, a.text) for a in answers] == [(str(n), "Hi", "Ho") for n in (1, 2, 3)]
+
+
+def test_more_rows_than_one_batch(tmp_path: Path) -> None:
+    select = "SELECT i AS id, 'Hi' AS prompt, 'Ho ' || i AS response FROM range(5000) t(i) ORDER BY i"
+    answers, bad = everything(parquet(tmp_path / "a.parquet", select))
+    assert [(a.id, a.text) for a in answers] == [(str(n), f"Ho {n}") for n in range(5000)]
+    assert not bad
+
+
+def test_csv_rows_are_answers(tmp_path: Path) -> None:
+    text = (
+        "\ufeffid,model,prompt,response,correct_answer\r\n"
+        '7,m,"Two\nlines, one cell","said ""Ho""",50\r\n'
+        "\r\n"
+        "8,m,Hi,,\r\n"
+        "9,m,,Ho,\r\n"
+        "10,m,Hi\r\n"
+        "11,m,Hi,Ho,\r\n"
+    )
+    path = csv(tmp_path / "a.csv", text)
+    answers, bad = everything(path)
+    assert [(a.id, a.sample.prompt, a.text, a.line) for a in answers] == [
+        ("7", "Two\nlines, one cell", 'said "Ho"', 2),
+        ("8", "Hi", "", 5),
+        ("11", "Hi", "Ho", 8),
+    ]
+    assert [dict(a.sample.reference) for a in answers] == [{"correct_answer": "50"}, {}, {}]
+    assert [str(b).partition(";")[0] for b in bad] == [
+        f"{path}:6: no 'prompt'",
+        f"{path}:7: 3 values, but 5 columns",
+    ]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_head_shows_what_separates_columns(tmp_path: Path, mark: str) -> None:
+    rows = [["question", "generated_text", "a,b;c"], ["Hi", "Ho", "x"]]
+    text = "\n".join(mark.join(f'"{cell}"' for cell in row) for row in rows)
+    ((found,), _) = everything(csv(tmp_path / "a.tsv", text))
+    assert (found.sample.prompt, found.text, found.sample.metadata) == ("Hi", "Ho", {"a,b;c": "x"})
+
+
+def test_bad_bytes_cost_one_row_and_long_cells_are_fine(tmp_path: Path) -> None:
+    long = b"x" * 1_000_000
+    path = csv(tmp_path / "a.csv", b"prompt,response\nHi,\xff\nHi," + long + b"\n")
+    answers, bad = everything(path)
+    assert [(a.id, len(a.text)) for a in answers] == [("3", 1_000_000)]
+    assert [str(b) for b in bad] == [f"{path}:2: not UTF-8 text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,prompt\n1,Hi\n", "a.csv:1: no column 'response' (nor 'output', 'completion', 'generated_text')"),
+        ("id,response\n1,Ho\n", "a.csv:1: no column 'prompt' (nor 'question'"),
+        ("prompt,prompt,response\n", "a.csv:1: two columns are named 'prompt'"),
+        ("prompt,response\n", "a.csv: there are no answers in it"),
+        ("\n\n", "a.csv:1: no column 'response'"),
+        ("", "a.csv: the file is empty"),
+    ],
+)
+def test_csv_files_without_answers(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        list(read_answers(csv(tmp_path / "a.csv", text), on_bad=lambda bad: None))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("select", "sentence"),
+    [
+        ("SELECT 'Hi' AS prompt", "a.parquet: no column 'response'"),
+        ("SELECT 'Ho' AS response", "a.parquet: no column 'prompt'"),
+        ("SELECT 'Hi' AS prompt, 7 AS response", "a.parquet: row 1: response must be text, not the number 7"),
+        ("SELECT 'Hi' AS prompt, 'Ho' AS response WHERE false", "a.parquet: there are no answers in it"),
+    ],
+)
+def test_parquet_files_without_answers(tmp_path: Path, select: str, sentence: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        list(read_answers(parquet(tmp_path / "a.parquet", select), on_bad=lambda bad: None))
+    assert sentence in str(caught.value)
+
+
+def test_a_parquet_file_that_breaks_off(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", "SELECT 'Hi' AS prompt, 'Ho' AS response FROM range(10)")
+    whole: Any = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SuiteError, match="cannot be read as Parquet"):
+        list(read_answers(path))
