@@ -78,7 +78,13 @@ SCORERS: Registry[Any] = Registry(
     "scorer",
     "assay.scorers",
     {
+        "choice": "assay.scorers.choice:Choice",
         "contains_word": "assay.scorers.match:ContainsWord",
+        "final_answer": "assay.scorers.final_answer:FinalAnswer",
         "final_number": "assay.scorers.match:FinalNumber",
+        "gsm8k_v1": "assay.scorers.exact:Gsm8kV1",
+        "lek": "assay.scorers.heuristic:LekScorer",
+        "markers": "assay.scorers.markers:Markers",
+        "probe_answer": "assay.scorers.probe:ProbeAnswer",
     },
 )

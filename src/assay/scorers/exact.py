@@ -1,0 +1,86 @@
+"""GSM8K's exact match, version 1: the compatible one, whose verdicts never change.
+
+It is what earlier results were made with, faults included: it takes the last number for the answer even where the text
+says something else. `assay.scorers.final_answer` reads answers better, under its own name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from assay.types import Completion, Json, Sample, Score, ScoreFailure
+
+# `\s` and `\d` are ASCII's here.
+_MARKED = re.compile(r"####\s*([\d,.\-]+)", re.ASCII)
+_STANDING = re.compile(r"(?:\A|[\s=])(-?[\d,]+(?:\.\d+)?)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_TOLERANCE = 0.01
+
+
+def expected_answer(sample: Sample) -> str:
+    """The reference's `correct_answer`, else its `target`, as text. Raises ValueError if there is neither."""
+    for key in ("correct_answer", "target"):
+        value = sample.reference.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+        if value is not None:
+            raise ValueError(f"its {key} must be text or a number, not {value!r}")
+    raise ValueError("it has no correct_answer and no target, which its scorer compares answers with")
+
+
+def extract_gsm8k(text: str) -> str:
+    """The answer as it stands in the text, "" if there is none: what follows the first `####`, else the last number."""
+    if text.startswith("ERROR"):
+        return ""
+    marked = _MARKED.search(text)
+    if marked:
+        return marked[1]
+    standing: list[str] = _STANDING.findall(text)
+    return standing[-1] if standing else ""
+
+
+def gsm8k_equal(extracted: str, expected: str) -> bool:
+    """Do both read as numbers, commas aside, that differ by less than 0.01?"""
+    a, b = _number(extracted), _number(expected)
+    return a is not None and b is not None and abs(a - b) < _TOLERANCE
+
+
+def _number(text: str) -> float | None:
+    text = text.replace(",", "").strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+class Gsm8kV1:
+    """GSM8K exact match: is the extracted number the reference's `correct_answer` (or `target`)?
+
+    An answer that was cut off counts where a number stands behind a `####` and something stands behind the number;
+    else it is truncated, for its last number may be no answer yet.
+    """
+
+    name: ClassVar[str] = "gsm8k_v1"
+    version: ClassVar[int] = 1
+    needs_whole_answer: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+
+    def __init__(self) -> None:
+        self.parameters: Mapping[str, Json] = {}
+
+    def check(self, sample: Sample) -> None:
+        expected_answer(sample)
+
+    async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
+        text, expected = completion.text, expected_answer(sample)
+        if completion.finish_reason == "length" and not _settled(text):
+            return [ScoreFailure("correct", "truncated", "the answer was cut off, perhaps before its number")]
+        extracted = extract_gsm8k(text)
+        correct = gsm8k_equal(extracted, expected)
+        return [Score("correct", correct, detail={"extracted": extracted, "expected": expected})]
+
+
+def _settled(text: str) -> bool:
+    marked = _MARKED.search(text)
+    return marked is not None and marked.end() < len(text)
