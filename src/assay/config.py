@@ -23,7 +23,7 @@ from assay.types import EngineSettings
 
 FILE_NAME = "assay.toml"
 DEFAULT_WORKSPACE = "assay-results"
-VARIABLES = ("ASSAY_CONFIG", "ASSAY_WORKSPACE")
+VARIABLES = ("ASSAY_API_KEY", "ASSAY_CONFIG", "ASSAY_WORKSPACE")
 
 
 class Secret:

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from assay.errors import ModelError
-from assay.models.open import resolve
+from assay.errors import BadInput, ModelError
+from assay.models.http import HttpModel
+from assay.models.http_retry import HttpSettings
+from assay.models.open import open_local, open_model, resolve
+from assay.models.worker import WorkerModel
+from assay.types import EngineSettings
+from assay.watch import Job, check_job
 from tests.conftest import LAB
 
 MAC = platform.system() == "Darwin"
@@ -70,5 +75,27 @@ def test_specs_that_are_wrong(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"x")
     with pytest.raises(ModelError, match="is not a model assay knows"):
         resolve(str(tmp_path / "weights.pt"))
-    with pytest.raises(ModelError, match="behind a URL"):
-        resolve("http://127.0.0.1:1/v1#m")
+    with pytest.raises(ModelError, match="which model to ask there"):
+        resolve("http://127.0.0.1:1/v1")
+
+
+async def test_a_url_is_a_model_elsewhere(tmp_path: Path) -> None:
+    chosen = resolve("HTTP://LocalHost:8000/v1/#org/m:7b")
+    assert (chosen.engine, chosen.spec) == ("http", "http://localhost:8000/v1#org/m:7b")
+    assert chosen.remote
+    assert not resolve("scripted:x.yaml").remote
+    model = await open_model(chosen.spec, EngineSettings(context_length=512), http=HttpSettings(concurrency=1))
+    assert isinstance(model, HttpModel)
+    assert (model.info.name, model.info.context_length, model.info.concurrency) == (chosen.spec, 512, 1)
+    await model.aclose()
+    with pytest.raises(ModelError, match="can't run here"):
+        await open_local(chosen.spec)
+    with pytest.raises(ModelError, match="can't run here"):
+        await WorkerModel.open(chosen.spec)
+
+
+def test_watch_refuses_a_base_behind_a_url(tmp_path: Path) -> None:
+    job = Job(tmp_path, "http://127.0.0.1:1/v1#m", (), "run", tmp_path / "results")
+    with pytest.raises(BadInput, match="can't take the checkpoints") as caught:
+        check_job(job)
+    assert "\n" not in str(caught.value)

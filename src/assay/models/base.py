@@ -25,8 +25,7 @@ class ModelInfo:
     what a remote side says. adapter: the attached adapter's digest, None for the base. context_length: tokens of
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
     resident_adapters: how many adapters can be attached at once without loading the base again. options: the sampling
-    options, of `GenerateOptions`, that it honours. free_logprobs: reporting log-probabilities costs next to nothing, so
-    they are kept with every answer.
+    options, of `GenerateOptions`, that it honours.
     """
 
     name: str
@@ -38,7 +37,6 @@ class ModelInfo:
     context_length: int | None = None
     concurrency: int = 1
     resident_adapters: int = 0
-    free_logprobs: bool = False
     options: frozenset[str] = frozenset(f.name for f in fields(GenerateOptions))
 
 
@@ -56,6 +54,13 @@ class TextModel(Protocol):
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]: ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class WholeModel(Protocol):
+    """Gives whole answers at a lower price than in pieces. Raises what `stream` raises."""
+
+    async def complete_whole(self, prompt: Prompt, options: GenerateOptions) -> Completion: ...
 
 
 @runtime_checkable
@@ -121,6 +126,8 @@ async def complete(
     Raises `GenerationError` with the text so far if the stream breaks, also when it ends without a finish reason:
     a connection that closed early is not an answer.
     """
+    if on_chunk is None and isinstance(model, WholeModel):
+        return await model.complete_whole(prompt, options or GenerateOptions())
     parts: list[str] = []
     tokens: list[Token] = []
     # TextModel promises an async iterator; engines write generators, whose prompt closing releases the engine.

@@ -1,4 +1,4 @@
-"""From a spec ("mlx:PATH", "llama:PATH.gguf", "scripted:FILE", a bare path) to an open model.
+"""From a spec ("mlx:PATH", "llama:PATH.gguf", "scripted:FILE", "http://HOST/v1#MODEL", a bare path) to an open model.
 
 A bare path picks the engine that fits its files and this machine, and says which and why.
 """
@@ -11,11 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.errors import ModelError
+from assay.models.http_address import SCHEMES, parse_address
 from assay.models.local import LocalEngine, LocalModel
 from assay.plugins import Registry, nearest
 from assay.types import EngineSettings
+
+if TYPE_CHECKING:
+    from assay.models.http import HttpModel
+    from assay.models.http_retry import HttpSettings
 
 EngineFactory = Callable[[str, EngineSettings], LocalEngine]
 
@@ -29,6 +35,9 @@ ENGINES: Registry[EngineFactory] = Registry(
     },
 )
 
+# The engine's name of models behind a URL; no name in a spec, where the URL says it.
+HTTP = "http"
+
 # MLX on a Linux CPU is a reference, not a fast engine: it is never picked in silence for more than this.
 _MLX_CPU_BYTES = 2_000_000_000
 
@@ -39,7 +48,7 @@ _LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An engine's name, the path it opens, and why it was chosen ("" where the spec named it)."""
+    """An engine's name, the path or URL it opens, and why it was chosen ("" where the spec named it)."""
 
     engine: str
     path: str
@@ -47,14 +56,21 @@ class Resolved:
 
     @property
     def spec(self) -> str:
-        return f"{self.engine}:{self.path}"
+        return self.path if self.remote else f"{self.engine}:{self.path}"
+
+    @property
+    def remote(self) -> bool:
+        """Is the model behind a URL? Then `path` is that URL, and there are no files to look at."""
+        return self.engine == HTTP
 
 
 def resolve(spec: str) -> Resolved:
     """Which engine opens `spec`. Raises `ModelError` or `UnknownName`; loads nothing."""
-    if spec.startswith(("http://", "https://")):
-        raise ModelError(f"models behind a URL ({spec}) are not supported by this version of assay; name a local model")
+    if spec.lower().startswith(SCHEMES):
+        return Resolved(HTTP, parse_address(spec).spec)
     prefix, colon, path = spec.partition(":")
+    if colon and prefix in ENGINES and not path:
+        raise ModelError(f"{spec!r} names no model; give a path after the colon")
     if colon and prefix in ENGINES:
         return Resolved(prefix, path)
     if colon and not Path(spec).exists() and "/" not in prefix and len(prefix) > 1:
@@ -97,8 +113,29 @@ def _by_folder(path: Path) -> Resolved:
     raise ModelError(f"{path} holds no model: expected config.json with *.safetensors, or a .gguf file")
 
 
-async def open_model(spec: str, settings: EngineSettings | None = None) -> LocalModel:
-    """Open the model in this process. Raises `ModelError` with one sentence if that can't be done."""
+async def open_model(
+    spec: str, settings: EngineSettings | None = None, *, http: HttpSettings | None = None
+) -> LocalModel | HttpModel:
+    """Open the model: a local one in this process. Raises `ModelError` with one sentence if that can't be done.
+
+    http: how to talk to a model behind a URL, which of `settings` only minds the context length.
+    """
     resolved = resolve(spec)
+    if not resolved.remote:
+        return await _opened(resolved, settings)
+    from assay.models.http import open_http
+
+    return open_http(resolved.path, http, settings.context_length if settings is not None else None)
+
+
+async def open_local(spec: str, settings: EngineSettings | None = None) -> LocalModel:
+    """Open a model that runs in this process. Raises `ModelError`, also for one behind a URL."""
+    resolved = resolve(spec)
+    if resolved.remote:
+        raise ModelError(f"{spec} is a model behind a URL, which can't run here; name a local model")
+    return await _opened(resolved, settings)
+
+
+async def _opened(resolved: Resolved, settings: EngineSettings | None) -> LocalModel:
     factory = ENGINES.get(resolved.engine)
     return await LocalModel.open(partial(factory, resolved.path, settings or EngineSettings()), resolved.spec)

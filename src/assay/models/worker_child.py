@@ -12,7 +12,7 @@ from typing import Any
 
 from assay.errors import GenerationError
 from assay.models.local import AttachedModel, LocalModel
-from assay.models.open import open_model
+from assay.models.open import open_local
 from assay.models.wire import Call, Reply, call_decoder, frame, pack_error, read_frame, unpack_prompt
 from assay.types import Prompt
 
@@ -57,7 +57,7 @@ class _Server:
     async def _answer(self, call: Call) -> Reply:
         match call.what:
             case "open":
-                self._model = await open_model(call.spec, call.settings)
+                self._model = await open_local(call.spec, call.settings)
                 return Reply(call.id, done=True, info=self._model.info)
             case "render":
                 return Reply(call.id, done=True, text=await self.model.render(_prompt(call)))

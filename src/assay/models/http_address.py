@@ -1,0 +1,136 @@
+"""Where a model behind a URL is: `http://host:port/v1#model`, the key that it wants, and the proxy on the way there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from assay.config import Secret
+from assay.errors import ModelError
+
+SCHEMES = ("http://", "https://")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server's address and the model asked for there. path: of the API, without a slash at its end ("/v1")."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    model: str
+
+    @cached_property
+    def base(self) -> str:
+        """The canonical base URL."""
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+    @cached_property
+    def authority(self) -> str:
+        """Host and port as a request's `Host` names them: the port is left out where it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def spec(self) -> str:
+        return f"{self.base}#{self.model}"
+
+    @property
+    def tls(self) -> bool:
+        return self.scheme == "https"
+
+    @cached_property
+    def loopback(self) -> bool:
+        """Is it this machine?"""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost" or self.host.endswith(".localhost")
+
+
+def parse_address(spec: str) -> Address:
+    """Read a spec. Raises `ModelError` with what is wrong, without repeating what may be a secret."""
+    try:
+        parts = urlsplit(spec)
+        port = parts.port
+    except ValueError:
+        raise ModelError("the model's URL is not a valid one; write http://HOST:PORT/v1#MODEL") from None
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        raise ModelError("a model's URL can't hold a user name or password; put the key into ASSAY_API_KEY")
+    if parts.query:
+        raise ModelError("a model's URL can't hold a query (?…), which might be a key; put the key into ASSAY_API_KEY")
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ModelError(f"{spec} names no host; write http://HOST:PORT/v1#MODEL")
+    if not parts.fragment.strip():
+        raise ModelError(f"{spec} does not say which model to ask there; write {spec.rstrip('#')}#MODEL")
+    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in parts.netloc + parts.path):
+        raise ModelError(f"{spec!r} holds characters that a URL can't hold; write them as %XX")
+    return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], parts.path.rstrip("/"), parts.fragment)
+
+
+def api_key(address: Address, environ: Mapping[str, str] | None = None) -> Secret | None:
+    """The key to send: `ASSAY_API_KEY`, else `OPENAI_API_KEY`, which never goes in clear text to another machine.
+
+    `OPENAI_API_KEY` is set on many machines for other programs, so a plain `http:` address elsewhere doesn't get it.
+    Raises `ModelError` for a key that no request can carry.
+    """
+    environ = os.environ if environ is None else environ
+    for name in ("ASSAY_API_KEY", "OPENAI_API_KEY"):
+        key = environ.get(name, "").strip()
+        if not key or (name == "OPENAI_API_KEY" and not (address.tls or address.loopback)):
+            continue
+        if not (key.isascii() and key.isprintable()):
+            raise ModelError(f"{name} holds characters that a key can't have; set it again")
+        return Secret(key)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's host and port, and the value of its `Proxy-Authorization`, if it wants one."""
+
+    host: str
+    port: int
+    authorization: Secret | None = None
+
+
+def proxy_for(address: Address) -> Proxy | None:
+    """The proxy that this machine is set up to use for the address: never one for this machine itself.
+
+    Raises `ModelError` for a proxy that is not reached over plain HTTP.
+    """
+    if address.loopback:
+        return None
+    from urllib.request import getproxies, proxy_bypass  # slow to import, and for other machines only
+
+    found = getproxies().get(address.scheme) or getproxies().get("all")
+    if not found or proxy_bypass(address.host):
+        return None
+    parts = urlsplit(found if "://" in found else f"http://{found}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise ModelError(f"the proxy that is set for {address.scheme} is no http:// one; set NO_PROXY={address.host}")
+    return Proxy(parts.hostname, parts.port or 80, _basic(parts.username, parts.password))
+
+
+def _basic(user: str | None, password: str | None) -> Secret | None:
+    if user is None:
+        return None
+    import base64
+    from urllib.parse import unquote
+
+    pair = f"{unquote(user)}:{unquote(password or '')}"
+    return Secret("Basic " + base64.b64encode(pair.encode()).decode())
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificates are checked against the system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,176 @@
+"""What goes wrong between here and a server, and what a refusal means: ask again, give up, or tell the user.
+
+How statuses are read follows RFC 9110; the bodies are those of OpenAI's API and of the servers that imitate it (vLLM,
+llama.cpp, Ollama, LiteLLM and FastAPI's own).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import msgspec
+
+# unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
+# HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
+# refused: by a policy or for want of a key. unsuited: a request that this server can't take. setup: the address, the
+# key or the model's name is wrong, unless the server has answered before.
+FaultKind = Literal[
+    "unconnected", "silent", "broken", "busy", "failing", "garbled", "refused", "unsuited", "setup", "webpage"
+]
+_AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
+
+_SHOWN = 300  # characters of a server's own words that an error quotes
+_POLICY = re.compile(
+    r"content[_ ](?:policy|filter|management)|responsibleai|moderation|safety (?:system|filter)", re.IGNORECASE
+)
+_TOO_LONG = re.compile(
+    r"context[_ ](?:length|size|window|limit)|maximum context|exceed_context|prompt is too long", re.IGNORECASE
+)
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A server's own words about an error. fields: the request's fields that they are about, as far as they say."""
+
+    message: str
+    code: str = ""
+    fields: tuple[str, ...] = ()
+
+    @property
+    def about_length(self) -> bool:
+        """Does the prompt leave no room in the model's context?"""
+        return bool(_TOO_LONG.search(self.code) or _TOO_LONG.search(self.message))
+
+    def names(self, name: str) -> bool:
+        """Is the refusal about the request's field `name`?"""
+        if self.fields:
+            return name in self.fields
+        quoted = re.search(rf"['\"`\[.]{re.escape(name)}['\"`\].]", self.message)
+        blamed = re.search(rf"\b{re.escape(name)}\b", self.message) and _BLAME.search(self.message)
+        return bool(quoted or blamed)
+
+
+_BLAME = re.compile(
+    r"unsupported|unknown|unrecogni[sz]ed|unexpected|invalid|not (?:supported|permitted|allowed|available)|extra|"
+    r"must be|should be|does(?: not|n't) support|too (?:many|large|long)|out of range",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True, eq=False)
+class Fault(Exception):
+    """One attempt's failure. after: seconds that the server asks to wait. refusal: its own words, if it gave any."""
+
+    kind: FaultKind
+    reason: str
+    after: float | None = None
+    refusal: Refusal | None = None
+
+    def __str__(self) -> str:
+        return self.reason
+
+    @property
+    def again(self) -> bool:
+        """Can the same request succeed a moment later?"""
+        return self.kind in _AGAIN
+
+
+def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+    """What an answer means that is no success. `headers` by lower-case name."""
+    after = retry_after(headers.get("retry-after"))
+    if 300 <= status < 400:
+        return Fault(
+            "setup", f"the server redirects to {headers.get('location', 'nowhere')!r}; name that address instead"
+        )
+    # A gateway's page is a failure of the moment; a page in place of an API is the wrong address.
+    if is_page(headers, body) and status in (200, 404, 405):
+        return web_page()
+    return fault_of_error(status, read_refusal(body), after)
+
+
+def fault_of_error(status: int, refusal: Refusal, after: float | None = None) -> Fault:
+    """What an error means that is told by a status and in words."""
+    said = f"the server answered {status}" + (f": {refusal.message}" if refusal.message else "")
+    if refusal.code in _SPENT or status == 402 or _POLICY.search(refusal.code):
+        return Fault("refused", said, refusal=refusal)
+    if status == 429:
+        return Fault("busy", said, after, refusal)
+    if status in (408, 425) or (status >= 500 and status not in (501, 505)):
+        return Fault("failing", said, after, refusal)
+    if status == 401:
+        return Fault("setup", f"{said}; is the right key in ASSAY_API_KEY?", refusal=refusal)
+    if status in (403, 451) or _POLICY.search(refusal.message):
+        return Fault("refused", said, refusal=refusal)
+    if status in (404, 405, 501):
+        return Fault("setup", f"{said}; are the address (mostly http://HOST/v1#MODEL) and the model's name right?")
+    return Fault("unsuited", said, refusal=refusal)
+
+
+def web_page() -> Fault:
+    return Fault(
+        "webpage",
+        "the server answers with a web page, not as an OpenAI-compatible API; most such addresses end in /v1#MODEL",
+    )
+
+
+def is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    """Is the answer a web page?"""
+    start = body[:200].lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html")) or "text/html" in headers.get("content-type", "").lower()
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a `Retry-After` asks to wait, from now: it holds a number of them, or a date. None if neither."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value.strip(), re.ASCII):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """The words of an error's body, whatever its form."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = re.sub(r"<[^>]*>", " ", body[:4000].decode("utf-8", errors="replace"))
+        return Refusal(_short(text))
+    return refusal_of(found)
+
+
+def refusal_of(found: Any) -> Refusal:
+    """The words of an error that came as JSON."""
+    inner = found.get("error", found) if isinstance(found, dict) else found
+    if not isinstance(inner, dict):
+        return Refusal(_short(inner if isinstance(inner, str) else msgspec.json.encode(inner).decode()))
+    detail = inner.get("detail")
+    if isinstance(detail, list):  # FastAPI's: one entry for each field that it doesn't like
+        said = "; ".join(f"{'.'.join(_path(entry))}: {entry.get('msg')}" for entry in _entries(detail))
+        return Refusal(_short(said), fields=tuple(name for entry in _entries(detail) for name in _path(entry)))
+    message = inner.get("message") or detail or inner.get("error") or msgspec.json.encode(inner).decode()
+    code = inner.get("code") if isinstance(inner.get("code"), str) else inner.get("type")
+    param = inner.get("param")
+    return Refusal(_short(str(message)), str(code or ""), (param,) if isinstance(param, str) and param else ())
+
+
+def _entries(detail: list[Any]) -> Iterator[dict[str, Any]]:
+    return (entry for entry in detail if isinstance(entry, dict))
+
+
+def _path(entry: Mapping[str, Any]) -> list[str]:
+    place = entry.get("loc")
+    return [str(part) for part in place if part != "body"] if isinstance(place, list) else []
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

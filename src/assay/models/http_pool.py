@@ -1,0 +1,177 @@
+"""Connections to one server, kept open between requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+
+from assay.config import Secret
+from assay.errors import ModelError
+from assay.models.http_address import Address, Proxy, tls_context
+from assay.models.http_connection import Connection
+from assay.models.http_faults import Fault
+
+_IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
+
+
+class Pool:
+    """Asks one server, over as many connections as are needed at once. The newest idle one is used first.
+
+    agent: what requests name as their `User-Agent`. key: sent as a bearer token (RFC 6750).
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        connect_seconds: float,
+        *,
+        agent: str,
+        key: Secret | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self._address = address
+        self._agent = agent
+        self._key = key
+        self._connect_seconds = connect_seconds
+        self._proxy = proxy
+        self._context: ssl.SSLContext | None = None
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._heads: dict[str, bytes] = {}
+
+    async def ask(self, path: str, body: bytes, seconds: float) -> Connection:
+        """POST `body` to the API's `path`; the connection that comes back has the answer's head. Raises `Fault`.
+
+        The answer must be there as a whole after `seconds`. Whoever asked gives the connection back with `release`.
+        """
+        while True:
+            connection, fresh = await self._connection(min(seconds, self._connect_seconds))
+            try:
+                connection.ask(self._head(path) + b"%d\r\n\r\n" % len(body) + body, seconds)
+                await connection.head()
+                return connection
+            except BaseException as error:
+                self.release(connection)
+                # The server may close an idle connection just as it is used again; that is no fault of anybody's.
+                stale = isinstance(error, Fault) and error.kind == "broken" and not (fresh or connection.touched)
+                if not stale:
+                    raise
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back: kept if its answer was read to the end, else closed, which ends the request."""
+        self._busy.discard(connection)
+        if connection.reusable:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for connection in [*self._idle, *self._busy]:
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)  # transports close in the loop's next round
+
+    def _head(self, path: str) -> bytes:
+        if path not in self._heads:
+            direct = self._proxy is None or self._address.tls
+            target = f"{self._address.path}{path}" if direct else f"{self._address.base}{path}"
+            lines = [f"POST {target} HTTP/1.1", f"Host: {self._address.authority}"]
+            if not direct and self._proxy is not None and self._proxy.authorization:
+                lines.append(f"Proxy-Authorization: {self._proxy.authorization.reveal()}")
+            if self._key:
+                lines.append(f"Authorization: Bearer {self._key.reveal()}")
+            lines += [f"User-Agent: {self._agent}", "Content-Type: application/json", "Accept-Encoding: identity"]
+            self._heads[path] = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
+        return self._heads[path]
+
+    async def _connection(self, seconds: float) -> tuple[Connection, bool]:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and now - connection.idle_since < _IDLE_SECONDS:
+                self._busy.add(connection)
+                return connection, False
+            connection.close()
+        connection = await self._connected(seconds)
+        self._busy.add(connection)
+        return connection, True
+
+    async def _connected(self, seconds: float) -> Connection:
+        try:
+            async with asyncio.timeout(seconds):
+                return await (self._direct() if self._proxy is None else self._over(self._proxy))
+        except TimeoutError:
+            raise Fault("unconnected", f"no connection could be made within {seconds:.3g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise ModelError(
+                f"{self._address.base} shows a certificate that can't be trusted: {error.verify_message}"
+            ) from None
+        except OSError as error:
+            raise Fault("unconnected", f"no connection could be made: {_cause(error)}") from None
+
+    async def _direct(self) -> Connection:
+        address, loop = self._address, asyncio.get_running_loop()
+        context = self._tls() if address.tls else None
+        _, connection = await loop.create_connection(
+            Connection, address.host, address.port, ssl=context, happy_eyeballs_delay=0.25
+        )
+        return connection
+
+    async def _over(self, proxy: Proxy) -> Connection:
+        """A connection through a proxy, which for TLS is asked for a tunnel (RFC 9110, 9.3.6)."""
+        loop = asyncio.get_running_loop()
+        if not self._address.tls:
+            _, plain = await loop.create_connection(Connection, proxy.host, proxy.port)
+            return plain
+        transport, tunnel = await loop.create_connection(_Tunnel, proxy.host, proxy.port)
+        try:
+            host, port = self._address.authority.removesuffix(f":{self._address.port}"), self._address.port
+            lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
+            if proxy.authorization:
+                lines.append(f"Proxy-Authorization: {proxy.authorization.reveal()}")
+            transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+            status = (await tunnel.head).split(b"\r\n", 1)[0].decode("latin-1")
+            if status.split(" ")[1:2] != ["200"]:
+                raise OSError(f"the proxy answered {status!r}")
+            connection = Connection()
+            secured = await loop.start_tls(transport, connection, self._tls(), server_hostname=self._address.host)
+            if secured is None:
+                raise OSError("the proxy closed the connection")
+            connection.connection_made(secured)
+            return connection
+        except BaseException:
+            transport.abort()
+            raise
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = tls_context()
+        return self._context
+
+
+class _Tunnel(asyncio.Protocol):
+    """What a proxy says before the connection is handed on. asyncio's streams would close it when they are let go."""
+
+    def __init__(self) -> None:
+        self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if b"\r\n\r\n" in self._data and not self.head.done():
+            self.head.set_result(self._data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.head.done():
+            self.head.set_exception(exc or ConnectionResetError("the proxy closed the connection"))
+
+
+def _cause(error: Exception) -> str:
+    """The system's own words, without the addresses that asyncio puts around them."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, OSError) and isinstance(number, int) and number > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(number)
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -1,0 +1,297 @@
+"""OpenAI's chat and completions API, as servers speak it: a question becomes a request, a reply becomes a completion.
+
+Nothing here touches a network. `Dialect` holds what a server turned out to want otherwise than most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from assay.errors import UnsupportedOption
+from assay.models.base import messages_of
+from assay.models.http_faults import Fault, Refusal, fault_of_error, refusal_of
+from assay.models.stopping import StopFinder
+from assay.types import Completion, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
+
+# Each option under the names that servers know it by. Both of the last are sent: llama.cpp takes the first, vLLM and
+# SGLang the second, and they pass over the other.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "max_tokens": ("max_tokens", "max_completion_tokens"),
+    "top_p": ("top_p",),
+    "stop": ("stop",),
+    "seed": ("seed",),
+    "logprobs": ("logprobs",),
+    "top_k": ("top_k",),
+    "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
+}
+
+_FINISHED: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
+_WITHHELD = ("content_filter", "safety", "refusal")
+
+# Reasoning that comes in a field of its own is put before the answer in the form that models write it in.
+THINK, THOUGHT = "<think>", "</think>"
+
+UNKNOWN_ID = -1  # a token's id where the server does not tell it
+
+
+@dataclass(slots=True)
+class Dialect:
+    """What a server was found to want: learnt from its refusals, for all later requests."""
+
+    max_tokens: str = "max_tokens"
+    stream_options: bool = True
+    schemas: bool = True
+    neutral_top_p: bool = True
+
+    def learn(self, sent: Mapping[str, Any], refusal: Refusal) -> bool:
+        """Take a refusal; True if the same question should be asked in another form."""
+        if "max_tokens" in sent and "max_completion_tokens" in refusal.message:
+            self.max_tokens = "max_completion_tokens"
+        elif "stream_options" in sent and refusal.names("stream_options"):
+            self.stream_options = False
+        elif sent.get("top_p") == 1.0 and refusal.names("top_p"):  # it only said that nothing is to be cut
+            self.neutral_top_p = False
+        else:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: the API's path, and the body before it becomes JSON."""
+
+    path: str
+    body: dict[str, Any]
+
+
+def request_for(
+    model: str,
+    prompt: Prompt,
+    options: GenerateOptions,
+    dialect: Dialect,
+    *,
+    stream: bool = False,
+    schema: Mapping[str, Any] | None = None,
+) -> Request:
+    """The request for one answer.
+
+    Temperature and `max_tokens` are always sent, `top_p` wherever it matters: servers' defaults aren't neutral. `top_k` and
+    the penalty are no part of the API, and are sent only where they do something.
+    """
+    body: dict[str, Any] = {"model": model}
+    raw = isinstance(prompt, Raw)
+    if raw:
+        body["prompt"] = str(prompt)
+    else:
+        body["messages"] = [{"role": m.role, "content": m.content} for m in messages_of(prompt)]
+    body["temperature"] = options.temperature
+    body[dialect.max_tokens] = options.max_tokens
+    if options.top_p != 1.0 or (options.temperature > 0 and dialect.neutral_top_p):
+        body["top_p"] = options.top_p
+    if options.stop:
+        body["stop"] = list(options.stop)
+    if options.seed is not None:
+        body["seed"] = options.seed
+    if options.top_k:
+        body["top_k"] = options.top_k
+    if options.repeat_penalty != 1.0:
+        body.update(dict.fromkeys(NAMES["repeat_penalty"], options.repeat_penalty))
+    if options.logprobs:
+        body["logprobs"] = 1 if raw else True
+    if schema is not None:
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "strict": True, "schema": schema},
+        }
+    if stream:
+        body["stream"] = True
+        if dialect.stream_options:
+            body["stream_options"] = {"include_usage": True}
+    return Request("/completions" if raw else "/chat/completions", body)
+
+
+def refused_option(sent: Mapping[str, Any], refusal: Refusal) -> str | None:
+    """The sampling option that a server refuses, of those that were sent."""
+    for option, names in NAMES.items():
+        if any(name in sent and refusal.names(name) for name in names):
+            return option
+    return None
+
+
+def refuses_schema(sent: Mapping[str, Any], refusal: Refusal) -> bool:
+    """Is the refusal about the schema that was sent?"""
+    said = refusal.message.lower()
+    return "response_format" in sent and (
+        refusal.names("response_format")
+        or any(word in said for word in ("response_format", "json_schema", "schema", "grammar", "structured output"))
+    )
+
+
+def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Completion:
+    """The completion that a whole reply holds. Raises `Fault`, `UnsupportedOption`."""
+    try:
+        reply = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Fault("garbled", f"the server's reply is not whole JSON ({len(body)} bytes)") from None
+    answer = Answer(options)
+    text = answer.take(reply) + answer.end()
+    return Completion(text, answer.finish_reason(), answer.usage(seconds), answer.all_tokens())
+
+
+class Answer:
+    """One answer, from a whole reply or from events as they come. Text that leaves here was not cut at a stop string."""
+
+    def __init__(self, options: GenerateOptions) -> None:
+        self._options = options
+        self._stops = StopFinder(options.stop) if options.stop else None
+        self._finish: FinishReason | None = None
+        self._thinking = False
+        self._tokens: list[Token] = []
+        self._reported = 0
+        self._pieces = 0
+        self._said = False
+        self._told: Mapping[str, Any] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Has the reason for its end been told?"""
+        return self._finish is not None
+
+    @property
+    def stopped(self) -> bool:
+        """Did a stop string end it here, which the server went past?"""
+        return self._stops is not None and self._stops.hit
+
+    def take(self, reply: Any) -> str:
+        """Take a reply, or one event's part of it; the text that it adds. Raises `Fault`."""
+        if not isinstance(reply, dict):
+            raise Fault("garbled", "the server's reply is not a JSON object")
+        if reply.get("error"):
+            raise _reported_error(reply)
+        if isinstance(reply.get("usage"), dict):
+            self._told = reply["usage"]
+        choices = reply.get("choices")
+        if not isinstance(choices, list):
+            raise Fault("garbled", "the server's reply has no choices")
+        return "".join([self._choice(choice) for choice in choices[:1] if isinstance(choice, dict)])
+
+    def end(self) -> str:
+        """The text that was held back, once nothing more comes. Raises `UnsupportedOption` for log-probabilities left out."""
+        text = "" if self._stops is None else self._stops.flush()
+        if self._options.logprobs and (self._said or text) and not self._tokens:
+            raise UnsupportedOption("the server reports no log-probabilities (logprobs); leave them out")
+        return text
+
+    def finish_reason(self) -> FinishReason:
+        """Why it ended. Raises `Fault` if that was never told: a connection that closed early is not an answer."""
+        if self.stopped:
+            return "stop"
+        if self._finish is None:
+            raise Fault("broken", "the server's answer ended without a finish reason")
+        return self._finish
+
+    def usage(self, seconds: float) -> Usage:
+        """Token counts as the server tells them. Where it tells none: 0 for the prompt; for the answer what can be counted."""
+        prompt, completion = self._told.get("prompt_tokens"), self._told.get("completion_tokens")
+        if not isinstance(completion, int):
+            # A streamed piece is a token with nearly every server, and one that was cut off has all it may have.
+            limited = self._finish == "length" and not self.stopped
+            counted = len(self._tokens) or self._pieces
+            completion = self._options.max_tokens if limited else counted
+        return Usage(prompt if isinstance(prompt, int) else 0, completion, seconds)
+
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens not reported yet."""
+        fresh, self._reported = self._tokens[self._reported :], len(self._tokens)
+        return tuple(fresh)
+
+    def all_tokens(self) -> tuple[Token, ...]:
+        return tuple(self._tokens)
+
+    def _choice(self, choice: Mapping[str, Any]) -> str:
+        part = choice.get("delta") or choice.get("message") or choice
+        if not isinstance(part, dict):
+            raise Fault("garbled", "the server's reply has no message")
+        if part.get("refusal"):
+            raise Fault("refused", f"the model refused: {str(part['refusal'])[:300]}")
+        text = self._text(part)
+        if text:
+            self._pieces += "delta" in choice
+            self._said = True
+        if self._options.logprobs:
+            self._tokens += _tokens(choice.get("logprobs"))
+        if (finish := choice.get("finish_reason")) is not None and finish != "":
+            self._finish = _finish(finish)
+        return text
+
+    def _text(self, part: Mapping[str, Any]) -> str:
+        said = _content(part["text"] if "text" in part else part.get("content"))
+        thought = part.get("reasoning_content") or part.get("reasoning")
+        before = ""
+        if isinstance(thought, str) and thought:
+            before = thought if self._thinking else THINK + thought
+            self._thinking = True
+        if said and self._thinking:
+            before, self._thinking = before + THOUGHT, False
+        return before + (said if self._stops is None else self._stops.push(said))
+
+
+def _content(content: Any) -> str:
+    """Plain text, or the texts of a list of parts."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list):
+        return "".join([str(part["text"]) for part in content if isinstance(part, dict) and "text" in part])
+    raise Fault("garbled", "the server's reply holds no text where it should")
+
+
+def _finish(told: Any) -> FinishReason:
+    if told in _WITHHELD:
+        raise Fault("refused", f"the answer was withheld by the server ({told})")
+    if told not in _FINISHED:
+        raise Fault("unsuited", f"the answer ended in a way that is none for text: {told!r}")
+    return _FINISHED[told]
+
+
+def _tokens(told: Any) -> Sequence[Token]:
+    """Chat's form, which newer servers use for both, or the older one of completions."""
+    if not isinstance(told, dict):
+        return ()
+    if isinstance(content := told.get("content"), list):
+        return [Token(_id(entry), _probability(entry.get("logprob"))) for entry in content if isinstance(entry, dict)]
+    values = told.get("token_logprobs")
+    return [Token(UNKNOWN_ID, _probability(value)) for value in values] if isinstance(values, list) else ()
+
+
+def _id(entry: Mapping[str, Any]) -> int:
+    found = entry.get("id")
+    return found if isinstance(found, int) else UNKNOWN_ID
+
+
+def _probability(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Fault("garbled", "the server's reply has no number where a log-probability should be")
+    return min(0.0, float(value))
+
+
+def _reported_error(reply: Mapping[str, Any]) -> Fault:
+    """An error that came with a status of success, or in the middle of a stream."""
+    error = reply["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    if isinstance(code, str) and code.isdigit() and 400 <= int(code) < 600:
+        status = int(code)
+    return fault_of_error(status, refusal_of(reply))

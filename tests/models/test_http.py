@@ -1,0 +1,342 @@
+"""A model behind a URL: what is asked, what comes back, and what a refusal becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.models.base import TextModel, WholeModel, complete, rendered
+from assay.models.http import open_http
+from assay.models.http_protocol import UNKNOWN_ID
+from assay.models.http_retry import HttpSettings
+from assay.models.structured import StructuredModel
+from assay.types import Completion, GenerateOptions, Message, Raw, Token, Usage
+from tests.models.http_opened import opened
+from tests.models.openai_server import OpenAIServer, Reply, error_body
+
+SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
+
+
+def listen(_: object) -> None:
+    """Whoever listens gets the answer in pieces."""
+
+
+async def test_who_it_is() -> None:
+    model = open_http("http://127.0.0.1:9/v1/#org/m", context_length=4096)
+    assert isinstance(model, TextModel)
+    assert isinstance(model, WholeModel)
+    assert isinstance(model, StructuredModel)
+    info = model.info
+    assert (info.name, info.engine, info.declared) == ("http://127.0.0.1:9/v1#org/m", "http", True)
+    assert (info.concurrency, info.context_length) == (128, 4096)
+    assert open_http("http://127.0.0.1:9/v1#m", HttpSettings(concurrency=1)).info.concurrency == 1
+    assert info.identity == open_http("HTTP://127.0.0.1:9/v1#org/m").info.identity
+    others = ("http://127.0.0.1:9/v1#m", "http://127.0.0.1:8/v1#org/m", "https://127.0.0.1:9/v1#org/m")
+    assert len({open_http(spec).info.identity for spec in others} | {info.identity}) == 4
+    await model.aclose()
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_an_answer_whole_or_in_pieces(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply("Zwölf, 12 🍎.", pieces=["Zwölf", ", ", "12 🍎", "."])
+        done = await complete(model, "How many?", GenerateOptions(max_tokens=9), listener)
+        assert (done.text, done.finish_reason) == ("Zwölf, 12 🍎.", "stop")
+        assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (7, 3)
+        assert 0 < done.usage.seconds < 5
+        assert bool(server.asked[0].body.get("stream")) == (listener is not None)
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_every_option_arrives(listener: Any) -> None:
+    options = GenerateOptions(
+        temperature=0.7,
+        max_tokens=11,
+        top_p=0.9,
+        top_k=40,
+        repeat_penalty=1.1,
+        stop=("\n", "END"),
+        seed=3,
+        logprobs=True,
+    )
+    async with OpenAIServer() as server, opened(server) as model:
+        done = await complete(model, "How many?", options, listener)
+        body = server.asked[0].body
+        sent = {k: v for k, v in body.items() if k not in ("stream", "stream_options", "messages")}
+        assert sent == {
+            "model": "m",
+            "temperature": 0.7,
+            "max_tokens": 11,
+            "top_p": 0.9,
+            "top_k": 40,
+            "repeat_penalty": 1.1,
+            "repetition_penalty": 1.1,
+            "stop": ["\n", "END"],
+            "seed": 3,
+            "logprobs": True,
+        }
+        assert body["messages"] == [{"role": "user", "content": "How many?"}]
+        assert done.tokens == ((Token(0, -0.5),) if listener is None else (Token(5, -1.5),))
+
+
+async def test_neutral_options_are_sent_where_servers_have_defaults_of_their_own() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        await complete(model, "?")
+        await complete(model, "?", GenerateOptions(temperature=1.0))
+        greedy, sampled = (ask.body for ask in server.asked)
+        assert greedy == {"model": "m", "messages": greedy["messages"], "temperature": 0.0, "max_tokens": 512}
+        assert sampled["top_p"] == 1.0
+
+
+async def test_messages_and_raw_text_go_to_their_own_places() -> None:
+    talk = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "12?"))
+    async with OpenAIServer() as server, opened(server) as model:
+        await complete(model, talk)
+        raw = await complete(model, Raw("Once upon"), GenerateOptions(logprobs=True))
+        streamed = await complete(model, Raw("Once upon"), GenerateOptions(), listen)
+        chat, text, again = server.asked
+        assert chat.body["messages"] == [{"role": m.role, "content": m.content} for m in talk]
+        assert (text.path, text.body["prompt"], text.body["logprobs"]) == ("/v1/completions", "Once upon", 1)
+        assert again.path == "/v1/completions"
+        assert raw.text == streamed.text == "Fine."
+        assert raw.tokens == (Token(UNKNOWN_ID, -0.25),)
+        assert await rendered(model, talk) != await rendered(model, talk[1:])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("top_k", 5), ("repeat_penalty", 1.2), ("seed", 1), ("logprobs", True), ("stop", ("x",)), ("temperature", 3.0)],
+)
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_an_option_that_the_server_refuses_is_an_error(option: str, value: Any, listener: Any) -> None:
+    rejected = () if option == "temperature" else (option,)
+    async with OpenAIServer(rejects=rejected) as server, opened(server) as model:
+        with pytest.raises(UnsupportedOption, match=f"does not take {option}="):
+            await complete(model, "?", GenerateOptions(**{option: value}), listener)
+        assert (await complete(model, "?", GenerateOptions())).text == "Fine."
+
+
+async def test_log_probabilities_that_the_server_leaves_out_are_an_error() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        whole = {"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}
+        server.script = lambda ask: Reply(raw=json.dumps(whole).encode())
+        with pytest.raises(UnsupportedOption, match="no log-probabilities"):
+            await complete(model, "?", GenerateOptions(logprobs=True))
+
+
+async def test_other_servers_words_for_an_option_they_refuse() -> None:
+    fastapi = {
+        "detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "type": "extra_forbidden"}]
+    }
+    bodies = [
+        (422, json.dumps(fastapi).encode()),
+        (400, error_body("Unsupported parameter.", param="top_k")),
+        (400, json.dumps({"object": "error", "message": "top_k must be -1 or at least 1", "code": 400}).encode()),
+    ]
+    for status, raw in bodies:
+        async with OpenAIServer() as server, opened(server) as model:
+            server.script = lambda ask, status=status, raw=raw: Reply(status=status, raw=raw)
+            with pytest.raises(UnsupportedOption, match="top_k=5"):
+                await complete(model, "?", GenerateOptions(top_k=5, stop=("x",)))
+
+
+async def test_a_server_that_wants_another_name_or_less_is_understood_once() -> None:
+    async with OpenAIServer(rejects=("stream_options", "top_p")) as server, opened(server) as model:
+
+        def script(ask: Any) -> Reply:
+            if "max_tokens" in ask.body:
+                said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+                return Reply(status=400, raw=error_body(said, param="max_tokens", code="unsupported_parameter"))
+            return Reply(usage=None, pieces=["Fi", "ne", "."])
+
+        server.script = script
+        for _ in range(2):
+            done = await complete(model, "?", GenerateOptions(temperature=0.5, max_tokens=20), listen)
+            assert done.usage.completion_tokens == 3, "one a piece, where the server counts none"
+        assert [ask.body.get("max_completion_tokens") for ask in server.asked] == [None, 20, 20]
+
+
+async def test_a_stop_string_that_the_server_goes_past_still_stops() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply("One. Two. Three.", pieces=["One. T", "wo", ". Th", "ree."])
+        options = GenerateOptions(stop=("Two",))
+        whole, pieces = await complete(model, "?", options), await complete(model, "?", options, listen)
+        assert whole.text == pieces.text == "One. "
+        assert whole.finish_reason == pieces.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_reasoning_in_a_field_of_its_own_is_kept_before_the_answer(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        for name in ("reasoning_content", "reasoning"):
+            server.script = lambda ask, name=name: Reply("12.", fields={name: "5 + 7 …"})
+            assert (await complete(model, "?", None, listener)).text == "<think>5 + 7 …</think>12."
+        server.script = lambda ask: Reply("", fields={"reasoning_content": "5 + 7"}, finish="length")
+        cut = await complete(model, "?", None, listener)
+        assert (cut.text, cut.finish_reason) == ("<think>5 + 7", "length"), "left open: it was cut off while it thought"
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_how_an_answer_ended(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply("Twelve", finish="length", usage=None)
+        cut = await complete(model, "?", GenerateOptions(max_tokens=8), listener)
+        assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 8)
+        assert Usage(0, 8, cut.usage.seconds) == cut.usage
+        server.script = lambda ask: Reply("I", finish="content_filter")
+        with pytest.raises(GenerationError, match="withheld") as caught:
+            await complete(model, "?", None, listener)
+        assert caught.value.error_class == "refused"
+        server.script = lambda ask: Reply("", finish="tool_calls")
+        with pytest.raises(GenerationError, match="tool_calls") as caught:
+            await complete(model, "?", None, listener)
+        assert caught.value.error_class == "permanent"
+
+
+async def test_forms_of_a_message_that_servers_send() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1) as model:
+        parts = [{"type": "text", "text": "Ye"}, {"type": "image"}, {"type": "text", "text": "s."}]
+        for fields, text in (({"content": parts}, "Yes."), ({"content": None}, "")):
+            server.script = lambda ask, fields=fields: Reply(fields=fields)
+            assert (await complete(model, "?")).text == text
+        server.script = lambda ask: Reply(fields={"content": None, "refusal": "I can't help with that."})
+        with pytest.raises(GenerationError, match="refused: I can't") as caught:
+            await complete(model, "?")
+        assert caught.value.error_class == "refused"
+        for raw in (b"[]", b'{"choices": 3}', b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b"\xff"):
+            server.script = lambda ask, raw=raw: Reply(raw=raw)
+            with pytest.raises(GenerationError) as caught:
+                await complete(model, "?")
+            assert caught.value.error_class == "transient"
+
+
+async def test_json_held_to_a_schema() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply('{"score": 3}')
+        done = await model.complete_structured("Rate it.", SCHEMA, GenerateOptions())
+        assert done.text == '{"score": 3}'
+        sent = server.asked[0].body["response_format"]
+        assert sent == {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "This model does not support response_format of type 'json_schema'."),
+        (422, "Invalid schema for response_format 'reply'"),
+        (400, "failed to parse grammar"),
+    ],
+)
+async def test_a_server_that_takes_no_schema_is_asked_only_once(status: int, message: str) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+
+        def script(ask: Any) -> Reply:
+            refused = "response_format" in ask.body
+            return Reply(status=status, raw=error_body(message)) if refused else Reply("3")
+
+        server.script = script
+        for _ in range(2):
+            with pytest.raises(UnsupportedOption, match="JSON schema"):
+                await model.complete_structured("Rate it.", SCHEMA, GenerateOptions())
+        assert not model.takes_schemas
+        assert len(server.asked) == 1
+        assert (await complete(model, "Rate it.")).text == "3"
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "error_class"),
+    [
+        (400, error_body("This model's maximum context length is 4096 tokens; max_tokens is too large"), "permanent"),
+        (400, error_body("Blocked.", code="content_filter"), "refused"),
+        (400, error_body("The response was filtered by our content management policy."), "refused"),
+        (403, error_body("Not for you."), "refused"),
+        (429, error_body("You exceeded your current quota.", code="insufficient_quota"), "refused"),
+        (413, b"Payload Too Large", "permanent"),
+        (422, b'"odd"', "permanent"),
+        (200, error_body("Blocked.", code="content_policy_violation"), "refused"),
+    ],
+)
+async def test_errors_that_asking_again_does_not_help(status: int, raw: bytes, error_class: str) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(status=status, raw=raw)
+        with pytest.raises(GenerationError) as caught:
+            await complete(model, "?")
+        assert caught.value.error_class == error_class
+        assert len(server.asked) == 1
+
+
+async def test_a_wrong_address_key_or_name_is_the_users_to_mend() -> None:
+    page = {"Content-Type": "text/html; charset=utf-8"}
+    async with OpenAIServer(key="right") as server, opened(server) as model:
+        with pytest.raises(ModelError, match=r"401.*ASSAY_API_KEY"):
+            await complete(model, "?")
+    async with OpenAIServer() as server:
+        for spec, said in (
+            (f"{server.url}#other", "`other` does not exist"),
+            (f"{server.url}/v1#m", "Unknown request URL"),
+        ):
+            async with opened(spec) as model:
+                with pytest.raises(ModelError, match=said):
+                    await complete(model, "?")
+        for reply, said in (
+            (Reply(raw=b"<!DOCTYPE html><html>Hi</html>", headers=page), "web page"),
+            (Reply(raw=b"\n <HTML>Hi</HTML>"), "web page"),
+            (Reply(raw=b"<html>404</html>", status=404, headers=page), "web page"),
+            (Reply(raw=b"", status=308, headers={"Location": "https://x/v1"}), "redirects to 'https://x/v1'"),
+        ):
+            server.script = lambda ask, reply=reply: reply
+            for listener in (None, listen):
+                async with opened(server) as model:
+                    with pytest.raises(ModelError, match=said) as caught:
+                        await complete(model, "?", None, listener)
+                    assert "\n" not in str(caught.value)
+
+
+async def test_once_it_has_answered_such_an_error_is_one_samples() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        await complete(model, "?")
+        server.script = lambda ask: Reply(raw=b"<html>Log in</html>")
+        with pytest.raises(GenerationError, match="web page"):
+            await complete(model, "?")
+
+
+async def test_the_key_is_sent_and_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ASSAY_API_KEY", "sk-sekrit")
+    async with OpenAIServer(key="sk-sekrit") as server, opened(server) as model:
+        await complete(model, "?")
+        assert server.asked[0].headers["authorization"] == "Bearer sk-sekrit"
+        server.key = "another"  # the server's words repeat the key that it got
+        with pytest.raises(GenerationError, match=r"Incorrect API key provided: \*\*\*") as caught:
+            await complete(model, "?")
+        shown = [repr(model), repr(vars(model)), repr(model.info), str(caught.value), repr(caught.value), caplog.text]
+        assert "sekrit" not in "".join(shown)
+
+
+async def test_connections_are_kept_and_closed() -> None:
+    async with OpenAIServer() as server:
+        async with opened(server) as model:
+            for number in range(5):
+                await complete(model, "?", None, listen if number % 2 else None)
+            assert server.connections == 1
+            await asyncio.gather(*(complete(model, "?") for _ in range(8)))
+            assert server.connections <= 8
+        await model.aclose()
+        with pytest.raises(GenerationError, match="is closed"):
+            await complete(model, "?")
+
+
+async def test_a_kept_connection_that_the_server_closed_is_nobodys_fault() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1) as model:
+        for _ in range(3):
+            server.script = lambda ask: Reply(headers={"Connection": "close"})
+            assert isinstance(await complete(model, "?"), Completion)
+            server.script = lambda ask: Reply()
+            assert isinstance(await complete(model, "?"), Completion)
+            for task in server._tasks:
+                task.cancel()  # the server drops its idle connections

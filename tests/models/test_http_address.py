@@ -1,0 +1,79 @@
+"""Addresses, keys and proxies: what is accepted, what is sent where, and that no secret gets into a message."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.errors import ModelError
+from assay.models.http_address import api_key, parse_address, proxy_for
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical", "authority"),
+    [
+        ("http://127.0.0.1:8000/v1#m", "http://127.0.0.1:8000/v1#m", "127.0.0.1:8000"),
+        ("HTTP://LocalHost:80/v1/#org/Model-7B:latest", "http://localhost/v1#org/Model-7B:latest", "localhost"),
+        ("https://api.example.org/v1#m", "https://api.example.org/v1#m", "api.example.org"),
+        ("https://api.example.org:443/v1#m", "https://api.example.org/v1#m", "api.example.org"),
+        ("http://[::1]:8080#m%20x", "http://[::1]:8080#m%20x", "[::1]:8080"),
+    ],
+)
+def test_addresses_have_one_canonical_form(spec: str, canonical: str, authority: str) -> None:
+    address = parse_address(spec)
+    assert address.spec == canonical
+    assert address.authority == authority
+    assert parse_address(address.spec) == address
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("http://host/v1", r"which model .* http://host/v1#MODEL"),
+        ("http://host/v1#", "which model"),
+        ("http:///v1#m", "names no host"),
+        ("http://host:port/v1#m", "not a valid one"),
+        ("http://host:99999/v1#m", "not a valid one"),
+        ("http://ho st/v1#m", "characters"),
+        ("http://user:sekrit@host/v1#m", "ASSAY_API_KEY"),
+        ("http://sekrit@host/v1#m", "ASSAY_API_KEY"),
+        ("http://host/v1?key=sekrit#m", "ASSAY_API_KEY"),
+        ("http://user:sekrit@host:port/v1#m", "not a valid one"),
+    ],
+)
+def test_addresses_that_are_wrong_and_their_secrets_kept(spec: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        parse_address(spec)
+    assert "sekrit" not in str(caught.value)
+
+
+def test_where_the_key_comes_from() -> None:
+    here, tls, plain = (parse_address(f"{url}/v1#m") for url in ("http://localhost", "https://a.org", "http://a.org"))
+    assert api_key(here, {}) is None
+    both = {"ASSAY_API_KEY": "own", "OPENAI_API_KEY": "other"}
+    assert [key and key.reveal() for key in (api_key(a, both) for a in (here, tls, plain))] == ["own"] * 3
+    other = {"ASSAY_API_KEY": "", "OPENAI_API_KEY": " other\n"}
+    found = [api_key(address, other) for address in (here, tls, plain)]
+    assert [key and key.reveal() for key in found] == ["other", "other", None], "not in clear text to another machine"
+    with pytest.raises(ModelError, match="ASSAY_API_KEY holds characters") as caught:
+        api_key(tls, {"ASSAY_API_KEY": "sek\r\nrit: x"})
+    assert "rit" not in str(caught.value)
+
+
+def test_proxies_are_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://us%20er:sekrit@proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "near.example")
+    for spec in ("http://127.0.0.1/v1#m", "http://localhost:1/v1#m", "http://[::1]/v1#m", "http://near.example/v1#m"):
+        assert proxy_for(parse_address(spec)) is None
+    found = proxy_for(parse_address("http://far.example/v1#m"))
+    assert found is not None
+    assert (found.host, found.port) == ("proxy.example", 3128)
+    assert found.authorization is not None
+    assert found.authorization.reveal() == "Basic dXMgZXI6c2Vrcml0"
+    assert "sekrit" not in repr(found)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://user:sekrit@proxy.example:1080")
+    with pytest.raises(ModelError, match="NO_PROXY") as caught:
+        proxy_for(parse_address("http://far.example/v1#m"))
+    assert "sekrit" not in str(caught.value)

@@ -1,0 +1,262 @@
+"""Asking again: which faults are worth it, how long is waited, deadlines, push-backs, and servers that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from random import Random
+from typing import Any
+
+import pytest
+
+from assay.errors import ConfigError, GenerationError, Unreachable
+from assay.models.base import complete
+from assay.models.http_faults import Fault, retry_after
+from assay.models.http_retry import Attempts, HttpSettings
+from assay.types import Completion
+from tests.models.http_opened import opened
+from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Reply(status=500, raw=error_body("oops")),
+        Reply(status=502, raw=b"<html>Bad Gateway</html>", headers={"Content-Type": "text/html"}),
+        Reply(status=503, raw=b"", headers={"Retry-After": "0"}),
+        Reply(status=529, raw=error_body("overloaded")),
+        Reply(status=408, raw=b""),
+        Reply(status=429, raw=error_body("slow down")),
+        Reply(raw=b'{"choices": [{"message": {"content": "Ye'),
+        Reply(raw=error_body("upstream failed", code=503)),
+        Reply(cut=30),
+        Reply(cut=0),
+        Reply(finish=None),
+    ],
+    ids=repr,
+)
+async def test_faults_of_the_moment_are_asked_again(bad: Reply) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: bad if ask.number < 3 else Reply()
+        assert (await complete(model, "?")).text == "Fine."
+        assert len(server.asked) == 4
+
+
+async def test_a_fault_that_stays_ends_classed_after_so_many_attempts() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=4) as model:
+        server.script = lambda ask: Reply(status=500, raw=error_body("oops"))
+        with pytest.raises(GenerationError, match=r"answered 500: oops \(4 attempts\)") as caught:
+            await complete(model, "?")
+        assert caught.value.error_class == "transient"
+        assert len(server.asked) == 4
+
+
+async def test_the_wait_that_a_server_asks_for_is_kept() -> None:
+    for least in (1.0, 0.5):
+        later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)  # whole seconds, rounded down
+        value = "1" if least == 1.0 else later
+        async with OpenAIServer() as server, opened(server) as model:
+            busy = Reply(status=429, raw=b"", headers={"Retry-After": value})
+            server.script = lambda ask, busy=busy: Reply() if ask.number else busy
+            began = time.monotonic()
+            await complete(model, "?")
+            assert time.monotonic() - began >= least
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(status=429, raw=b"", headers={"Retry-After": "3600"})
+        with pytest.raises(GenerationError, match="429") as caught:
+            await complete(model, "?")
+        assert caught.value.error_class == "transient"
+        assert len(server.asked) == 1, "an hour is more than the question has left"
+
+
+def test_what_retry_after_can_hold() -> None:
+    assert retry_after("7") == 7
+    assert retry_after("0.5") == 0.5
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    ahead = retry_after(format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True))
+    assert ahead is not None
+    assert 55 < ahead <= 60
+    for value in (None, "", "soon", "-1", "nan", "inf", "1e9", "Wed, 99 Oct 2015 07:28:00 GMT"):
+        assert retry_after(value) is None
+
+
+async def test_how_waits_grow() -> None:
+    settings = HttpSettings(attempts=100, backoff_seconds=1.0, backoff_cap_seconds=4.0, total_seconds=1e6)
+    longest = [0.0] * 6
+    for _ in range(300):
+        attempts = Attempts(settings)
+        for number in range(6):
+            attempts.start()
+            pause = attempts.pause(Fault("failing", "oops"))
+            assert pause is not None
+            assert 0 <= pause <= min(4.0, 2.0**number)
+            longest[number] = max(longest[number], pause)
+    assert longest[0] > 0.9
+    assert longest[1] > 1.8
+    assert longest[5] > 3.6
+
+
+async def test_push_backs_do_not_use_up_the_attempts() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2) as model:
+        server.script = lambda ask: Reply(status=429, raw=b"") if ask.number < 6 else Reply()
+        assert (await complete(model, "?")).text == "Fine."
+
+
+async def test_a_hanging_question_ends_at_its_deadlines_and_the_others_go_on() -> None:
+    async with OpenAIServer() as server, opened(server, call_seconds=0.4, total_seconds=None) as model:
+        server.script = lambda ask: Reply(hang=ask.question == "hang")
+        began = time.monotonic()
+        questions = [f"{n}" if n % 5 else "hang" for n in range(20)]
+        ends = await asyncio.gather(*(complete(model, q) for q in questions), return_exceptions=True)
+        took = time.monotonic() - began
+        for question, end in zip(questions, ends, strict=True):
+            if question == "hang":
+                assert isinstance(end, GenerationError)
+                assert end.error_class == "transient"
+            else:
+                assert isinstance(end, Completion)
+        assert 0.59 < took < 3, "0.4 s, and 0.2 s of what is left for a second try"
+        assert sum(ask.question == "hang" for ask in server.asked) == 8
+        assert model.limit.used == 0
+
+
+async def test_the_total_deadline_bounds_a_single_call_too() -> None:
+    async with OpenAIServer() as server, opened(server, call_seconds=30, total_seconds=0.3) as model:
+        server.script = lambda ask: Reply(hang=True)
+        with pytest.raises(GenerationError, match=r"within 0\.3 s"):
+            await complete(model, "?")
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_thousand_calls_through_all_faults_at_once_are_answered_or_classed(stays: bool) -> None:
+    random = Random(7)
+
+    def reply(chance: float) -> Reply:
+        bounds = (0.05, Reply(status=500, raw=b"")), (0.07, Reply(status=429, raw=b"", headers={"Retry-After": "0.2"}))
+        more = (0.08, Reply(hang=True)), (0.09, Reply(raw=b'{"choices": [{"mess'))
+        return next((bad for bound, bad in (*bounds, *more) if chance < bound), Reply(latency=0.01))
+
+    async with OpenAIServer() as server, opened(server, concurrency=64, call_seconds=1, total_seconds=None) as model:
+        server.script = lambda ask: reply(Random(ask.question).random() if stays else random.random())
+        asked = iter(range(1000))
+        ends: dict[int, Completion | GenerationError] = {}
+
+        async def work() -> None:
+            for number in asked:
+                try:
+                    ends[number] = await complete(model, f"{number}")
+                except GenerationError as error:
+                    ends[number] = error
+
+        began = time.monotonic()
+        await asyncio.gather(*(work() for _ in range(64)))
+        took = time.monotonic() - began
+    assert len(ends) == 1000
+    for number, end in ends.items():
+        fine = not stays or Random(f"{number}").random() >= 0.09
+        if fine:
+            assert isinstance(end, Completion)
+        else:
+            assert isinstance(end, GenerationError)
+            assert end.error_class == "transient"
+    assert took < 12
+
+
+@pytest.mark.parametrize(("limit", "peak"), [(1, 1), (5, 5)])
+async def test_never_more_are_under_way_than_allowed(limit: int, peak: int) -> None:
+    async with OpenAIServer() as server, opened(server, concurrency=limit) as model:
+
+        def script(ask: Ask) -> Reply:
+            return Reply(status=500, raw=b"") if ask.number % 7 == 3 else Reply(ask.question, latency=0.005)
+
+        server.script = script
+        calls = [complete(model, f"{n}", None, (lambda _: None) if n % 2 else None) for n in range(30)]
+        ends = await asyncio.gather(*calls)
+        assert [end.text for end in ends] == [f"{n}" for n in range(30)]
+        assert server.peak == peak
+
+
+async def test_push_backs_lower_the_concurrency_and_it_recovers() -> None:
+    async with OpenAIServer() as server, opened(server, concurrency=32) as model:
+
+        def script(ask: Ask) -> Reply:
+            return Reply(status=429, raw=b"") if server.active >= 4 else Reply(latency=0.02)
+
+        server.script = script
+        ends = await asyncio.gather(*(complete(model, f"{n}") for n in range(150)))
+        assert len(ends) == 150
+        low = model.limit.bound
+        assert low < 12
+        refused = len(server.asked) - 150
+        assert refused < 150, f"{refused} of {len(server.asked)} requests came only to be refused"
+        server.script = lambda ask: Reply()
+        await asyncio.gather(*(complete(model, f"{n}") for n in range(150)))
+        assert model.limit.bound == 32
+
+
+async def test_a_server_that_is_not_there() -> None:
+    async with OpenAIServer() as server:
+        spec = server.spec
+    async with opened(spec) as model:
+        with pytest.raises(Unreachable, match=r"no connection could be made: .*\(5 attempts\)"):
+            await complete(model, "?")
+
+
+async def test_a_server_that_dies_is_unreachable_and_one_that_comes_back_is_not() -> None:
+    async with OpenAIServer() as server, opened(server, concurrency=4, backoff_seconds=0.2) as model:
+        port = server.port
+        await complete(model, "?")
+        assert server._server is not None
+        server._server.close()
+        for task in server._tasks:
+            task.cancel()
+        waiting = asyncio.create_task(complete(model, "?"))
+        await asyncio.sleep(0.05)
+        server._server = await asyncio.start_server(server._accept, "127.0.0.1", port)
+        assert (await waiting).text == "Fine."
+        server._server.close()
+        for task in server._tasks:
+            task.cancel()
+        with pytest.raises(Unreachable):
+            await complete(model, "?")
+
+
+async def test_a_question_that_breaks_the_connection_is_one_samples_fault() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(cut=0) if ask.question == "bad" else Reply()
+        await complete(model, "?")
+        for _ in range(5):
+            with pytest.raises(GenerationError) as caught:
+                await complete(model, "bad")
+            assert caught.value.error_class == "transient"
+            await complete(model, "?")
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", None])
+async def test_what_listens_there_but_never_answers(answer: bytes | None) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer is None:
+            await reader.read()
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as listener:
+        spec = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1#m"
+        async with opened(spec, call_seconds=0.2, attempts=2, total_seconds=0.4) as model:
+            for _ in range(2):
+                with pytest.raises(GenerationError):
+                    await complete(model, "?")
+            with pytest.raises(Unreachable, match="has not answered anything"):
+                await complete(model, "?")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"concurrency": 0}, {"attempts": 0}, {"call_seconds": 0}, {"total_seconds": -1.0}, {"backoff_seconds": 0}]
+)
+def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        HttpSettings(**wrong)

@@ -1,0 +1,165 @@
+"""Streams: pieces as they come, however the bytes are cut, and every way in which a stream can break."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from assay.errors import GenerationError
+from assay.models.base import complete
+from assay.types import Chunk, GenerateOptions
+from tests.models.http_opened import opened
+from tests.models.openai_server import OpenAIServer, Reply, error_body
+
+TEXT = ["Zwölf ", "Äpfel 🍎", "\n\n", "und „data: 7“\r\n", "."]
+
+
+def listen(_: object) -> None:
+    """Whoever listens gets the answer in pieces."""
+
+
+async def test_pieces_are_there_as_the_server_sends_them() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=["One", " two", " three"], pause=0.3)
+        began = time.monotonic()
+        times: list[float] = []
+        chunks: list[Chunk] = []
+        async for chunk in model.stream("?", GenerateOptions()):
+            times.append(time.monotonic() - began)
+            chunks.append(chunk)
+        assert [chunk.text for chunk in chunks] == ["One", " two", " three", ""]
+        assert [chunk.finish_reason for chunk in chunks] == [None, None, None, "stop"]
+        assert chunks[-1].usage is not None
+        assert times[0] < times[-1] - 0.5, "the first was here long before the last"
+
+
+@pytest.mark.parametrize("packet", [1, 2, 3, 7, None])
+@pytest.mark.parametrize("line", ["\n", "\r\n", "\r"])
+async def test_how_the_bytes_are_cut_makes_no_difference(packet: int | None, line: str) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=TEXT, packet=packet, line=line)
+        assert (await complete(model, "?", None, listen)).text == "".join(TEXT)
+
+
+@pytest.mark.parametrize("end", [("usage",), ("done",), ("usage", "done"), ("newline",), ("usage", "done", "newline")])
+async def test_ends_that_leave_something_out(end: tuple[str, ...]) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=["One", " two"], end=end)
+        done = await complete(model, "?", None, listen)
+        assert (done.text, done.finish_reason) == ("One two", "stop")
+        assert done.usage.completion_tokens == (2 if "usage" in end else 3)
+
+
+async def test_a_stream_without_a_finish_reason_is_no_answer() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        for end in (("finish",), ("finish", "usage", "done", "newline")):
+            server.script = lambda ask, end=end: Reply(pieces=["One", " two"], end=end)
+            with pytest.raises(GenerationError, match="without a finish reason") as caught:
+                await complete(model, "?", None, listen)
+            assert (caught.value.partial, caught.value.error_class) == ("One two", "transient")
+        assert len(server.asked) == 2, "what was shown can't be taken back, so nothing is asked again"
+
+
+async def test_a_connection_cut_in_the_middle_keeps_what_came() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        for cut in range(200, 400, 50):
+            server.script = lambda ask, cut=cut: Reply(pieces=["One", " two", " three", " four"], cut=cut)
+            with pytest.raises(GenerationError) as caught:
+                await complete(model, "?", None, listen)
+            assert "One two three four".startswith(caught.value.partial)
+            assert caught.value.partial
+            assert caught.value.error_class == "transient"
+
+
+async def test_an_error_in_mid_stream() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        for error, error_class in (
+            ({"message": "out of memory", "code": 500}, "transient"),
+            ({"message": "no", "code": "content_filter"}, "refused"),
+            ({"message": "slot unavailable", "type": "server_error"}, "transient"),
+        ):
+            server.script = lambda ask, error=error: Reply(pieces=["One"], error=error)
+            with pytest.raises(GenerationError, match=str(error["message"])) as caught:
+                await complete(model, "?", None, listen)
+            assert (caught.value.partial, caught.value.error_class) == ("One", error_class)
+
+
+async def test_before_the_first_piece_it_is_asked_again() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        bad = [
+            Reply(pieces=[], error={"message": "busy", "code": 503}),
+            Reply(pieces=["One"], cut=20),
+            Reply(status=500, raw=error_body("oops")),
+            Reply(pieces=[], end=("finish",)),
+        ]
+        server.script = lambda ask: bad[ask.number] if ask.number < len(bad) else Reply(pieces=["Fine", "."])
+        assert (await complete(model, "?", None, listen)).text == "Fine."
+        assert len(server.asked) == 5
+
+
+async def test_what_follows_the_end_changes_nothing() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=["One"], cut=2000, end=("done",))
+        assert (await complete(model, "?", None, listen)).text == "One"
+
+
+async def test_a_server_that_cannot_stream_answers_in_one_piece() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        raw = b'{"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}'
+        server.script = lambda ask: Reply(raw=raw)
+        assert (await complete(model, "?", None, listen)).text == "Yes."
+
+
+async def test_leaving_cancelling_or_raising_closes_the_request_at_the_server() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=["word "] * 1000, pause=0.05)
+
+        async def gone(number: int) -> None:
+            for _ in range(100):
+                if server.abandoned == number and server.active == 0:
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError(f"{server.abandoned} requests were ended, {server.active} go on")
+
+        async with aclosing(model.stream("?", GenerateOptions())) as chunks:
+            async for _ in chunks:
+                break
+        await gone(1)
+
+        def stop(_: Any) -> None:
+            raise KeyError("enough")
+
+        with pytest.raises(KeyError):
+            await complete(model, "?", None, stop)
+        await gone(2)
+        for number, reply in ((3, server.script), (4, lambda ask: Reply(hang=True))):
+            server.script = reply
+            task = asyncio.create_task(complete(model, "?", None, listen))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await gone(number)
+        task = asyncio.create_task(complete(model, "?"))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone(5)
+        assert model.limit.used == 0
+
+
+async def test_a_stream_that_stalls_ends_at_its_deadline() -> None:
+    async with OpenAIServer() as server, opened(server, call_seconds=0.4) as model:
+        server.script = lambda ask: Reply(pieces=["One", " two"], pause=30)
+        with pytest.raises(GenerationError, match=r"within 0\.4 s") as caught:
+            await complete(model, "?", None, listen)
+        assert (caught.value.partial, caught.value.error_class) == ("", "transient")
+        server.script = lambda ask: Reply(pieces=["word "] * 1000, pause=0.05)
+        with pytest.raises(GenerationError, match=r"within 0\.4 s") as caught:
+            await complete(model, "?", None, listen)
+        assert caught.value.partial.startswith("word ")

@@ -1,0 +1,140 @@
+"""TLS and proxies, over real sockets: certificates are checked, tunnels are asked for, passwords go to the proxy alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from assay.config import Secret
+from assay.errors import ModelError
+from assay.models.base import complete
+from assay.models.http_address import Proxy, parse_address
+from assay.models.http_faults import Fault
+from assay.models.http_pool import Pool
+from tests.models.http_opened import opened
+from tests.models.openai_server import OpenAIServer
+
+BODY = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "?"}]})
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a key and a certificate of its own for 127.0.0.1."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command, which makes the certificate, is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([openssl, "req", "-x509", *made, *names, *files], check=True, capture_output=True)
+    return folder
+
+
+def serving(folder: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+@asynccontextmanager
+async def forwarding(status: int = 200) -> AsyncIterator[tuple[Proxy, list[list[str]]]]:
+    """A proxy that makes tunnels, and passes other requests on; with the heads of what it was asked."""
+    heads: list[list[str]] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        heads.append(head)
+        method, target, _ = head[0].split(" ")
+        host, _, port = target.removeprefix("http://").split("/")[0].rpartition(":")
+        if status != 200:
+            writer.write(f"HTTP/1.1 {status} No\r\n\r\n".encode())
+            writer.close()
+            return
+        there, here = await asyncio.open_connection(host, int(port))
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            first = head[0].replace(f"http://{host}:{port}", "")
+            here.write("\r\n".join([first, *head[1:]]).encode())
+        await asyncio.gather(copy(reader, here), copy(there, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        port = int(server.sockets[0].getsockname()[1])
+        yield Proxy("127.0.0.1", port, Secret("Basic dXNlcjpzZWtyaXQ=")), heads
+    finally:
+        server.close()
+        await asyncio.sleep(0.05)
+
+
+async def test_a_certificate_that_is_trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    async with OpenAIServer(tls=serving(certificate)) as server, opened(server) as model:
+        for listener in (None, lambda _: None, None):
+            assert (await complete(model, "?", None, listener)).text == "Fine."
+        assert server.connections == 1
+
+
+async def test_a_certificate_that_is_not(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    async with OpenAIServer(tls=serving(certificate)) as server, opened(server) as model:
+        with pytest.raises(ModelError, match="certificate that can't be trusted: self-signed"):
+            await complete(model, "?")
+
+
+async def test_a_proxy_is_asked_for_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
+    async with OpenAIServer(tls=serving(certificate)) as server, forwarding() as (proxy, heads):
+        pool = Pool(parse_address(server.spec), 5.0, agent="test", key=Secret("sekrit"), proxy=proxy)
+        connection = await pool.ask("/chat/completions", BODY, 5.0)
+        assert connection.status == 200
+        assert b"Fine." in await connection.body()
+        pool.release(connection)
+        await pool.aclose()
+        assert heads[0][0] == f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"
+        assert "Proxy-Authorization: Basic dXNlcjpzZWtyaXQ=" in heads[0]
+        assert "sekrit" not in "".join(heads[0]), "the server's key is not for the proxy"
+        assert "proxy-authorization" not in server.asked[0].headers
+        assert server.asked[0].headers["authorization"] == "Bearer sekrit"
+
+
+async def test_a_proxy_passes_plain_requests_on() -> None:
+    async with OpenAIServer() as server, forwarding() as (proxy, heads):
+        pool = Pool(parse_address(server.spec), 5.0, agent="test", proxy=proxy)
+        connection = await pool.ask("/chat/completions", BODY, 5.0)
+        assert (connection.status, heads[0][0]) == (200, f"POST {server.url}/chat/completions HTTP/1.1")
+        pool.release(connection)
+        await pool.aclose()
+
+
+async def test_a_proxy_that_refuses(certificate: Path) -> None:
+    async with OpenAIServer(tls=serving(certificate)) as server, forwarding(407) as (proxy, _):
+        pool = Pool(parse_address(server.spec), 5.0, agent="test", proxy=proxy)
+        with pytest.raises(Fault, match=r"the proxy answered 'HTTP/1[.]1 407 No'") as caught:
+            await pool.ask("/chat/completions", BODY, 5.0)
+        assert caught.value.kind == "unconnected"
+        await pool.aclose()
+
+
+async def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with OpenAIServer() as server, opened(server) as model:
+        assert (await complete(model, "?")).text == "Fine."
