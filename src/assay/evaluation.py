@@ -14,8 +14,9 @@ from typing import Any
 from assay.errors import EngineDied, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
 from assay.results.index import Ledger
-from assay.results.records import CompletionMade, Failure, ScoreMade, completion_key, score_key, seed_from
+from assay.results.records import CompletionMade, Failure, ScoreMade, completion_key, seed_from
 from assay.scorers.base import Scorer, check_suite, score_answer
+from assay.scorers.keys import key_of
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -76,15 +77,18 @@ async def evaluate(
     subject: Subject | None = None,
     batch: Callable[[], str] = str,
     limit: int | None = None,
+    also: Callable[[Sample], Sequence[Scorer]] | None = None,
     on_result: Callable[[SampleResult], None] | None = None,
 ) -> Evaluation:
     """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
 
     At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused and new ones
-    written to it; `batch` is called per answer and names the attachment it was given under. A sample whose engine died is asked
-    once more; every other error is that sample's failure. Raises `UnsupportedOption` and `SuiteError` before anything is asked.
+    written to it. also: scorers besides the suite's own, such as judges. batch: called per answer, names the attachment it was
+    given under. A sample whose engine died is asked once more; every other error is that sample's failure. Raises
+    `UnsupportedOption` and `SuiteError` before anything is asked.
     """
-    scorers = check_suite(suite)
+    own = check_suite(suite)
+    scorers = {s.id: (own[s.id], *(also(s) if also is not None else ())) for s in suite.samples}
     check_options(model.info, suite.options)
     chosen = suite if limit is None else suite.limited(limit)
     task = _Task(model, suite, scorers, ledger, subject or Subject(), batch)
@@ -120,7 +124,7 @@ class _Task:
         self,
         model: TextModel,
         suite: Suite,
-        scorers: Mapping[str, Scorer],
+        scorers: Mapping[str, Sequence[Scorer]],
         ledger: Ledger | None,
         subject: Subject,
         batch: Callable[[], str],
@@ -131,6 +135,8 @@ class _Task:
         self._ledger = ledger
         self._subject = subject
         self._batch = batch
+        self._asking: dict[str, asyncio.Lock] = {}
+        self._known: dict[str, CompletionMade] = {}
 
     async def sample(self, sample: Sample, index: int) -> SampleResult:
         prompt = await rendered(self._model, sample.prompt)
@@ -138,16 +144,15 @@ class _Task:
         key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
         if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
             options = replace(options, seed=seed_from(key))
-        if self._model.info.free_logprobs:
-            options = replace(options, logprobs=True)
-        answer = self._ledger.completion(key) if self._ledger is not None else None
-        reused = answer is not None
-        if answer is None:
-            try:
-                completion = await self._ask(sample, options)
-            except GenerationError as error:
-                return self._not_answered(sample, index, error)
-            answer = self._journal_answer(sample, index, key, prompt, options, completion)
+        async with self._asking.setdefault(key, asyncio.Lock()):  # two samples may ask the very same
+            answer = self._known.get(key) if self._ledger is None else self._ledger.completion(key)
+            reused = answer is not None
+            if answer is None:
+                try:
+                    completion = await self._ask(sample, options)
+                except GenerationError as error:
+                    return self._not_answered(sample, index, error)
+                answer = self._journal_answer(sample, index, key, prompt, options, completion)
         return await self._score(sample, index, answer, reused)
 
     async def _ask(self, sample: Sample, options: GenerateOptions) -> Completion:
@@ -169,14 +174,16 @@ class _Task:
             prompt_tokens=completion.usage.prompt_tokens,
             completion_tokens=completion.usage.completion_tokens,
             seconds=round(completion.usage.seconds, 6),
-            logprob=sum(t.logprob for t in completion.tokens) if completion.tokens else None,
+            logprob=completion.usage.logprob,
         )
         if self._ledger is not None:
             self._ledger.append(record)
+        else:
+            self._known[key] = record
         return record
 
     def _not_answered(self, sample: Sample, index: int, error: GenerationError) -> SampleResult:
-        metrics = self._scorers[sample.id].metrics
+        metrics = [metric for scorer in self._scorers[sample.id] for metric in scorer.metrics]
         failures = [ScoreFailure(metric, error.error_class, str(error)) for metric in metrics]
         for failure in failures:
             self._append(
@@ -192,21 +199,15 @@ class _Task:
         return SampleResult(sample, None, (), tuple(failures), reused=False)
 
     async def _score(self, sample: Sample, index: int, answer: CompletionMade, reused: bool) -> SampleResult:
-        scorer = self._scorers[sample.id]
-        key = score_key(
-            answer.text,
-            answer.finish_reason,
-            dict(sample.reference),
-            scorer.name,
-            scorer.version,
-            dict(scorer.parameters),
-        )
-        outcomes = await self._outcomes(scorer, key, sample, answer)
-        for outcome in outcomes:
-            if isinstance(outcome, Score):
-                self._append(self._score_record(sample, index, answer, scorer, key, outcome))
-            else:
-                self._append(self._failure_record(sample, index, answer, key, outcome))
+        outcomes: list[Score | ScoreFailure] = []
+        for scorer in self._scorers[sample.id]:
+            key = key_of(scorer, sample, answer.text, answer.finish_reason)
+            for outcome in await self._outcomes(scorer, key, sample, answer):
+                outcomes.append(outcome)
+                if isinstance(outcome, Score):
+                    self._append(self._score_record(sample, index, answer, scorer, key, outcome))
+                else:
+                    self._append(self._failure_record(sample, index, answer, key, outcome))
         scores = tuple(o for o in outcomes if isinstance(o, Score))
         failures = tuple(o for o in outcomes if isinstance(o, ScoreFailure))
         return SampleResult(sample, answer, scores, failures, reused)

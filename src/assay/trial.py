@@ -47,6 +47,14 @@ class Worker(Protocol):
     async def restart(self) -> None: ...
 
 
+class InProcess:
+    """A `Worker` for an engine in this very process: there is nothing to replace."""
+
+    restarts = 0
+
+    async def restart(self) -> None: ...
+
+
 class Trial:
     """Proves one attached adapter around the evaluation of its suites.
 

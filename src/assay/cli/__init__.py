@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -23,10 +24,30 @@ app.command(
 )
 app.command("assay.cli.report:report", name="report", help="Show the table again, from the journal.")
 app.command("assay.cli.query:query", name="query", help="Ask the journal in SQL.")
+app.command("assay.cli.score:score", name="score", help="Score answers that already exist.")
+app.command("assay.cli.probe:probe", name="probe", help="Ask a model the capability and content probes.")
+app.command(
+    "assay.cli.rescore:rescore_command",
+    name="rescore",
+    help="Score journaled answers again, by another scorer or judge.",
+)
+app.command(
+    "assay.cli.judge_check:judge_check",
+    name="judge-check",
+    help="Measure a judge against labelled examples.",
+)
+app.command(
+    "assay.cli.compare:compare_command",
+    name="compare",
+    help="Compare two checkpoints, runs or score files, sample by sample.",
+)
 
 
 def main() -> NoReturn:
     """Run `assay`; a user's mistake is one sentence on standard error and an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ★ shows a question mark, and not a traceback
     try:
         code = app(sys.argv[1:], result_action="return_value")
     except AssayError as error:

@@ -18,7 +18,8 @@ class Reporter:
 
     def __init__(self) -> None:
         self._total = 0
-        self._done = 0
+        self._settled = 0
+        self._current = 0
         self._timed = 0
         self._started = time.monotonic()
         self._label = ""
@@ -34,14 +35,13 @@ class Reporter:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("samples,"),
+                TextColumn("samples, left:"),
                 TimeRemainingColumn(compact=True),
-                TextColumn("left"),
                 console=Console(stderr=True),
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task("starting", total=None)
+            self._task = self._progress.add_task("loading the base", total=None)
         return self
 
     def __exit__(
@@ -59,26 +59,32 @@ class Reporter:
 
     def expect(self, samples: int) -> None:
         """So many samples lie ahead."""
-        self._total = self._done + samples
+        self._total = self._settled + samples
         self._redraw()
 
-    def skip(self, samples: int) -> None:
-        """So many of them need no asking after all."""
-        self._total -= samples
+    def settled(self, samples: int) -> None:
+        """So many samples are behind us: answered, known from before, or of a checkpoint that was set aside."""
+        self._settled += samples
+        self._current = 0
         self._redraw()
+
+    @property
+    def _done(self) -> int:
+        # A batch that is asked again is not more work done.
+        return min(self._settled + self._current, self._total)
 
     def subject(self, label: str, suite: str) -> None:
         """A checkpoint's suite begins."""
         self._label = f"{label} · {suite}"
         if self._progress is None:
-            self.note(f"{self._label}: sample {self._done + 1} of {self._total}{self._left()}")
+            self.note(f"{self._label}: {self._done} of {self._total} samples done{self._left()}")
         self._redraw()
 
     def answered(self, result: SampleResult) -> None:
         """One sample is done."""
         if self._timed == 0:
             self._started = time.monotonic()
-        self._done += 1
+        self._current += 1
         self._timed += 1
         self._redraw()
 

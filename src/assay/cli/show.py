@@ -54,7 +54,7 @@ def _check(kind: str, name: str | None, known: set[str], workspace: Path) -> Non
 
 def _rows(lens: Lens, each: RunSuite) -> list[dict[str, object]]:
     cells = lens.cells(each.run, each.suite)
-    return [asdict(row) for row in rows(cells, lens.proofs(each.run, each.identity), each.groups)]
+    return [asdict(row) for row in rows(cells, lens.proofs(each.run, each.suite), each.groups)]
 
 
 def _table(lens: Lens, each: RunSuite) -> None:
@@ -67,7 +67,7 @@ def _table(lens: Lens, each: RunSuite) -> None:
     if not cells and not unusable:
         print(f"run {each.run}, suite {each.suite}: nothing has been scored yet")
         return
-    proofs = lens.proofs(each.run, each.identity)
+    proofs = lens.proofs(each.run, each.suite)
     decision = decide(cells, proofs, each.goal, each.groups) if cells else None
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     print_table(console, rows(cells, proofs, each.groups), decision, broke(cells), unusable)

@@ -13,11 +13,11 @@ from cyclopts import Parameter
 from assay.checkpoints.discover import run_name
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.suites import DataFlags, load
 from assay.errors import ConfigError
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.records import Run
-from assay.suites.suite import load_suite
 from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
 
@@ -38,6 +38,7 @@ def watch(
     limit: int | None = None,
     every: int | None = None,
     poll: float | None = None,
+    data: DataFlags = None,
     json: Json = False,
     workspace: Workspace = None,
     config: ConfigFile = None,
@@ -53,7 +54,7 @@ def watch(
     base
         The base model: a folder, a .gguf file, or ENGINE:PATH.
     suite
-        A suite file; give it again for more.
+        A suite file, or your own data as a trainer takes it (.jsonl); give it again for more.
     once
         Evaluate what is there and end, instead of waiting for more.
     run
@@ -75,7 +76,7 @@ def watch(
     from assay.results.journal import hold
 
     found = settings(config, workspace)
-    job = _job(found, folder, base, suite or [], once, run, limit, every, poll)
+    job = _job(found, folder, base, suite or [], data, once, run, limit, every, poll)
     check_job(job)  # before anything is created
     with hold(found.workspace):
         code = asyncio.run(_watch(job))
@@ -97,6 +98,7 @@ def _job(
     folder: Path,
     base: str | None,
     suites: list[str],
+    data: DataFlags,
     once: bool,
     run: str | None,
     limit: int | None,
@@ -115,10 +117,13 @@ def _job(
     for flag, value in (("--limit", limit), ("--every", every)):
         if value is not None and value < 1:
             raise ConfigError(f"{flag} {value}: give a whole number of at least 1")
-    if seconds <= 0:
-        raise ConfigError(f"--poll {seconds:g}: give a number of seconds above 0")
+    if not 0 < seconds < 1e6:
+        raise ConfigError(f"--poll {seconds:g}: give a number of seconds from above 0 to a million")
+    called = run or run_name(folder)
+    if not called.isprintable() or not called.strip():
+        raise ConfigError(f"the run's name {called!r} can't be shown in a table; give another with --run")
     model = found.model(chosen)
-    loaded = tuple(load_suite(source) for source in sources)
+    loaded = tuple(load(source, data) for source in sources)
     names = [suite.name for suite in loaded]
     for name in names:
         if names.count(name) > 1:
@@ -127,7 +132,7 @@ def _job(
         folder=folder,
         base=model.spec,
         suites=loaded,
-        run=run or run_name(folder),
+        run=called,
         workspace=found.workspace,
         once=once,
         every=every,

@@ -9,19 +9,16 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, cast, runtime_checkable
 
-from assay.errors import SuiteError
+from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest
+from assay.scorers.reasoning import final_answer as final_answer
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
 from assay.types import Completion, FailureClass, Json, Sample, Score, ScoreFailure
-
-_THINKING = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
-_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 
 
 @runtime_checkable
@@ -90,33 +87,28 @@ def check_suite(suite: Suite) -> dict[str, Scorer]:
 
 
 async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -> tuple[Score | ScoreFailure, ...]:
-    """One score or failure for each of the scorer's metrics, in their order. Raises nothing but cancellation.
+    """One score or failure for each of the scorer's metrics, in their order.
 
-    "truncated": the answer was cut off within its reasoning, or anywhere if the scorer needs it whole. "permanent": the
+    Raises nothing but cancellation, `BadInput` (a scorer that can't work at all) and `Unreachable` (a judge that is gone).
+
+    "truncated": the reasoning never ends, or the answer was cut off and the scorer needs it whole. "permanent": the
     scorer raised, or gave no value, or one outside its own bounds.
     """
     cut = completion.finish_reason == "length"
     answer = final_answer(completion.text)
-    if cut and (answer is None or scorer.needs_whole_answer):
+    if answer is None and not cut:
+        return _failures(scorer, "truncated", "the reasoning never ends, so there is no answer")
+    if answer is None or (cut and scorer.needs_whole_answer):
         where = "within its reasoning" if answer is None else "before its end"
         reason = f"the answer was cut off {where}, at {completion.usage.completion_tokens} tokens"
         return _failures(scorer, "truncated", reason)
     try:
-        results = await scorer.score(sample, replace(completion, text=answer or ""))
+        results = await scorer.score(sample, replace(completion, text=answer))
         return tuple(_sound(metric, results) for metric in scorer.metrics)
+    except (BadInput, Unreachable):  # the job's fault and not this answer's: every other one would fail alike
+        raise
     except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
         return _failures(scorer, "permanent", f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}")
-
-
-def final_answer(text: str) -> str | None:
-    """What follows the reasoning block at the text's front; all of it if there is none; None within an open block.
-
-    Some chat templates open the block in the prompt, so that only its end shows.
-    """
-    ends = list(_THOUGHT.finditer(text))
-    if ends:
-        return text[ends[-1].end() :]
-    return None if _THINKING.match(text) else text
 
 
 def _sound(metric: str, results: Sequence[Score | ScoreFailure]) -> Score | ScoreFailure:

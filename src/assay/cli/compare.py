@@ -1,0 +1,133 @@
+"""`assay compare`: old, new, the paired difference, and which answers flipped."""
+
+from __future__ import annotations
+
+import json as js
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from assay.cli.settings import ConfigFile, Json, Workspace, settings
+from assay.errors import BadInput
+from assay.plugins import nearest
+from assay.report.comparison import Change, compare
+from assay.types import Cell
+
+
+def compare_command(
+    old: str,
+    new: str,
+    /,
+    *,
+    suite: str | None = None,
+    json: Json = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+) -> int:
+    """Compare two checkpoints, runs or score files, sample by sample.
+
+    Each side is RUN@ITERATION or RUN@base from the workspace, a run's name (its last iteration, else its base), or a file
+    that `assay score` wrote (FILE, or FILE#MODEL if it holds several models).
+
+    Parameters
+    ----------
+    old
+        What to compare with.
+    new
+        What to compare.
+    suite
+        Only this suite.
+    json
+        Print a JSON list of changes.
+    workspace
+        The folder with the results [assay-results].
+    config
+        The assay.toml to use.
+    """
+    where = settings(config, workspace).workspace
+    changes = [c for c in compare(_cells(old, where), _cells(new, where)) if suite is None or c.suite == suite]
+    if not changes:
+        raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))
+    if json:
+        print(js.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
+        return 0
+    _print(changes, old, new)
+    return 0
+
+
+def _cells(side: str, workspace: Path) -> list[Cell]:
+    file, named, model = side, "", ""
+    if not Path(side).is_file():
+        file, named, model = side.rpartition("#")
+    if Path(file).is_file():
+        from assay.report.score_file import read_score_file
+
+        return read_score_file(Path(file), model if named else None)
+    from assay.results.lens import Lens
+
+    with Lens(workspace) as lens:
+        known = {each.run for each in lens.run_suites()}
+        run, at, iteration = side.rpartition("@")
+        if not at or side in known:
+            run, iteration = side, ""
+        if run.strip() not in known:
+            raise BadInput(f"{side}: neither a file nor a run in {workspace}; {nearest(run.strip(), known)}")
+        cells = [cell for each in lens.run_suites(run.strip()) for cell in lens.cells(each.run, each.suite)]
+    return _at(cells, iteration.strip(), side)
+
+
+def _at(cells: list[Cell], iteration: str, side: str) -> list[Cell]:
+    iterations = sorted({cell.iteration for cell in cells if cell.digest})
+    if not iteration:
+        iteration = str(iterations[-1]) if iterations else "base"
+    if iteration == "base":
+        return [cell for cell in cells if not cell.digest]
+    if not iteration.isdecimal() or int(iteration) not in iterations:
+        known = ", ".join(["base", *map(str, iterations)])
+        raise BadInput(f"{side}: there is no such checkpoint; known: {known}")
+    return [cell for cell in cells if cell.digest and cell.iteration == int(iteration)]
+
+
+def _print(changes: list[Change], old: str, new: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    several = len({change.suite for change in changes}) > 1
+    table = Table(
+        "group", "metric", "n", old, new, "difference", "p", "flips", box=None, pad_edge=False, header_style="bold"
+    )
+    for change in changes:
+        group = f"{change.suite} · {change.group}" if several else change.group
+        table.add_row(group, change.metric, str(change.n), *_figures(change), _flips(change))
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    left_out = sum(change.unpaired for change in changes)
+    if left_out:
+        print(f"\n{left_out} samples have a score on one side only and are in no number.")
+    print("\nIntervals are 95 %; p is exact and two-sided, not corrected for the number of comparisons.")
+
+
+def _figures(change: Change) -> tuple[str, str, str, str]:
+    """Old, new, the difference with its interval, and p."""
+    if change.old is None or change.new is None or change.difference is None or change.p is None:
+        return "–", "–", "–", "–"
+    p = f"{change.p:.2g}"
+    if change.boolean:
+        difference = f"{change.difference * 100:+.0f} points"
+        if change.low is not None and change.high is not None:
+            difference += f" [{change.low * 100:+.0f} to {change.high * 100:+.0f}]"
+        return f"{change.old:.0%}", f"{change.new:.0%}", difference, p
+    difference = f"{change.difference:+.2f}"
+    if change.low is not None and change.high is not None:
+        difference += f" [{change.low:+.2f} to {change.high:+.2f}]"
+    return f"{change.old:.2f}", f"{change.new:.2f}", difference, p
+
+
+def _flips(change: Change) -> str:
+    if not change.boolean:
+        return f"{len(change.gained)} up, {len(change.lost)} down"
+    parts = [f"▲ {', '.join(change.gained)}"] if change.gained else []
+    parts += [f"▼ {', '.join(change.lost)}"] if change.lost else []
+    return "\n".join(parts) or "none"

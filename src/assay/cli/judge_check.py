@@ -1,0 +1,119 @@
+"""`assay judge-check`: how far can this judge be trusted?"""
+
+from __future__ import annotations
+
+import asyncio
+import json as js
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.cli.judging import open_judge
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.errors import BadInput
+from assay.scorers.judge_labels import Labelled, builtin_labels, load_labels
+from assay.scorers.judge_trial import JudgeTrial, try_judge
+from assay.scorers.rubric import Rubric
+from assay.scorers.rubric_file import load_rubric
+
+if TYPE_CHECKING:
+    from assay.scorers.judge_check import Estimate
+
+
+def judge_check(
+    judge: str,
+    labels: Path | None = None,
+    /,
+    *,
+    rubric: str = "capability",
+    votes: int = 1,
+    json: Json = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+) -> int:
+    """Measure a judge against labelled examples: agreement, and bias by position and by length.
+
+    Parameters
+    ----------
+    judge
+        The model that judges: a URL with #MODEL, a local model, or a name from assay.toml.
+    labels
+        Labelled examples, a JSON line each: prompt, answer, labels [those that come with the rubric].
+    rubric
+        The rubric, by name or file.
+    votes
+        Verdicts asked of the judge for each answer.
+    json
+        Print the figures as JSON.
+    workspace
+        Not used; results of a check are not kept.
+    config
+        The assay.toml to use.
+    """
+    found = settings(config, workspace)
+    loaded = load_rubric(rubric)
+    file = labels or builtin_labels(loaded)
+    if file is None:
+        raise BadInput(f"no labelled examples come with the rubric {loaded.name!r}; name a file of your own")
+    trial = asyncio.run(_check(found, judge, loaded, load_labels(file, loaded), votes))
+    if json:
+        print(js.dumps(asdict(trial), ensure_ascii=False, indent=2))
+    else:
+        _print(trial)
+    return 1 if trial.failures else 0
+
+
+async def _check(found: Config, judge: str, rubric: Rubric, examples: tuple[Labelled, ...], votes: int) -> JudgeTrial:
+    model = await open_judge(judge, found)
+    assert model is not None
+    try:
+        return await try_judge(model, rubric, examples, votes=votes)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    finally:
+        await model.aclose()
+
+
+def _print(trial: JudgeTrial) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    head = ("dimension", "n", "exact", "within one", "kappa", "Spearman", "error", "length bias", "padding")
+    table = Table(*head, box=None, pad_edge=False, header_style="bold")
+    for name, found in trial.agreement.items():
+        table.add_row(
+            name,
+            str(found.n),
+            _figure(found.exact, percent=True),
+            _figure(found.within_one, percent=True),
+            _figure(found.kappa),
+            _figure(found.spearman),
+            _figure(found.error),
+            _figure(trial.length[name]) if name in trial.length else "–",
+            f"{trial.padding[name].mean:+.2f} (p = {trial.padding[name].p:.2g})" if name in trial.padding else "–",
+        )
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 180)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    position, (pairs, better) = trial.position, trial.preferences
+    alike = f"{position.consistent} of {position.n} judged alike in both orders"
+    turned = f"the first place won {position.first} times, the second {position.second} (p = {position.p:.2g})"
+    print(f"\npairs: {alike}; {turned}")
+    print(f"       the better labelled answer was preferred in {better} of {pairs}")
+    print(
+        "error is score less label; length bias is the correlation of that with length; padding is what empty words add."
+    )
+    for reason in trial.failures[:5]:
+        print(f"assay: no verdict: {reason}", file=sys.stderr)
+    if trial.failures:
+        print(f"assay: {len(trial.failures)} without a verdict, in no number above", file=sys.stderr)
+
+
+def _figure(estimate: Estimate, *, percent: bool = False) -> str:
+    if estimate.value is None:
+        return "–"
+    if percent:
+        return f"{estimate.value:.0%} [{estimate.low:.0%}–{estimate.high:.0%}]"
+    return f"{estimate.value:.2f} [{estimate.low:.2f} to {estimate.high:.2f}]"

@@ -1,0 +1,106 @@
+"""`assay rescore`: score journaled answers again, without the model that gave them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.judging import judge_maker, open_judge, resumable
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.show import show
+from assay.errors import BadInput
+from assay.rescoring import journaled, rescore
+from assay.results.index import Ledger
+from assay.results.lens import Lens
+from assay.scorers.base import Scorer, build_scorer
+from assay.suites.suite import ScorerSpec, Suite, load_suite
+from assay.types import Sample
+
+Names = Annotated[list[str] | None, Parameter(negative="")]
+
+
+def rescore_command(
+    suite: str,
+    /,
+    *,
+    scorer: Names = None,
+    rubric: Names = None,
+    judge: str | None = None,
+    votes: int = 1,
+    run: str | None = None,
+    json: Json = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+) -> int:
+    """Score journaled answers again, by another scorer or judge, without loading the model that gave them.
+
+    Parameters
+    ----------
+    suite
+        The suite whose answers are scored: its file, or a built-in one's name.
+    scorer
+        A scorer by name; its metrics appear beside the first ones as METRIC/SCORER.
+    rubric
+        A rubric by name or file, for the judge [semantic].
+    judge
+        The model that judges: a URL with #MODEL, a local model, or a name from assay.toml.
+    votes
+        Verdicts asked of the judge for each answer.
+    run
+        Only this run.
+    json
+        Print the table's rows as JSON.
+    workspace
+        The folder with the results [assay-results].
+    config
+        The assay.toml to use.
+    """
+    found = settings(config, workspace)
+    loaded = load_suite(suite)
+    with resumable(found.workspace):
+        failed = asyncio.run(_rescore(found, loaded, scorer or [], rubric or [], judge, votes, run))
+    show(found.workspace, run=run, suite=loaded.name, as_json=json)
+    return 1 if failed else 0
+
+
+async def _rescore(
+    found: Config,
+    suite: Suite,
+    names: list[str],
+    rubrics: list[str],
+    judge: str | None,
+    votes: int,
+    run: str | None,
+) -> int:
+    with Lens(found.workspace) as lens:
+        answers = journaled(lens, suite.name, run)
+    if not answers:
+        raise BadInput(
+            f"{found.workspace} holds no answers to the suite {suite.name!r}" + (f" of the run {run!r}" if run else "")
+        )
+    if rubrics and judge is None:
+        raise BadInput(f"the rubric {rubrics[0]!r} needs a judge; name one with --judge")
+    if not names and judge is None:
+        raise BadInput("nothing to score by: name a --scorer or a --judge")
+    model = await open_judge(judge, found)
+    try:
+        make = judge_maker(model, votes)
+        plain = [build_scorer(ScorerSpec(name)) for name in names]
+        judges = [make(rubric) for rubric in rubrics or ["semantic"]] if make is not None else []
+        scorers: list[Scorer] = [*plain, *judges]
+
+        def of(_: Sample) -> list[Scorer]:
+            return scorers
+
+        ledger = Ledger(found.workspace)
+        try:
+            concurrency = model.info.concurrency if model is not None else 1
+            _, failed = await rescore(answers, suite, of, ledger, concurrency=concurrency)
+        finally:
+            ledger.close()
+        return failed
+    finally:
+        if model is not None:
+            await model.aclose()

@@ -1,0 +1,121 @@
+"""Score journaled answers again, by another scorer or another judge, without loading the model that gave them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from assay.results.index import Ledger
+from assay.results.lens import Lens
+from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.keys import judge_of
+from assay.scoring import JudgedPlace, Judging
+from assay.suites.suite import Suite
+from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
+
+_COLUMNS = (
+    "a.key, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, c.run, c.checkpoint, c.iteration, c.digest, "
+    'c.identity, c.suite, c.suite_version, c.suite_digest, c.sample, c."group", c."index", coalesce(c.batch, \'\')'
+)
+
+Answer = tuple[JudgedPlace, Completion]
+
+
+def journaled(lens: Lens, suite: str, run: str | None = None) -> list[Answer]:
+    """The standing answers to a suite, each at its place, in the table's order."""
+    table = lens.query(
+        f"select distinct {_COLUMNS} from cells c join completions a on c.completion = a.key "
+        f"where c.suite = '{_quoted(suite)}'" + (f" and c.run = '{_quoted(run)}'" if run is not None else "") + " "
+        'order by c.run, c.iteration, c.digest, c."index"'
+    )
+    found: list[Answer] = []
+    for key, text, finish, prompt_tokens, tokens, *place in table.rows:
+        where = replace(JudgedPlace(*place), completion=key)
+        found.append((where, Completion(text, finish, Usage(prompt_tokens, tokens))))
+    return found
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+async def rescore(
+    answers: Sequence[Answer],
+    suite: Suite,
+    scorers: Callable[[Sample], Sequence[Scorer]],
+    ledger: Ledger,
+    *,
+    concurrency: int = 1,
+    on_answer: Callable[[], None] = lambda: None,
+) -> tuple[int, int]:
+    """Score each answer and journal the scores at its place; (scored, failed) metrics.
+
+    A sample that the suite no longer holds is passed over. What a scorer other than the suite's own says is journaled under
+    `metric/scorer`, so that it stands beside the first score and not in its place. Raises `Unreachable` if a judge can't be
+    reached, `BadInput` for a scorer that can't work at all; what was scored until then is kept.
+    """
+    samples = {sample.id: sample for sample in suite.samples}
+    gate = asyncio.Semaphore(max(1, concurrency))
+    judging = Judging(ledger)
+    beside = _Beside(suite)
+    counts = [0, 0]
+
+    async def one(place: JudgedPlace, completion: Completion) -> None:
+        sample = samples.get(place.sample)
+        if sample is None:
+            return
+        async with gate:
+            for scorer in scorers(sample):
+                for outcome in await judging.outcomes(beside(sample, scorer), sample, completion, place):
+                    counts[0 if isinstance(outcome, Score) else 1] += 1
+        on_answer()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for place, completion in answers:
+                group.create_task(one(place, completion))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return counts[0], counts[1]
+
+
+class _Beside:
+    """Names a scorer's metrics so that they stand beside the suite's own."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._own: dict[str, Mapping[str, Json]] = {}
+
+    def __call__(self, sample: Sample, scorer: Scorer) -> Scorer:
+        return scorer if judge_of(scorer) or self._is_own(sample, scorer) else _Named(scorer)
+
+    def _is_own(self, sample: Sample, scorer: Scorer) -> bool:
+        """Is it the sample's scorer in the suite? The same one with other parameters is another one."""
+        spec = self._suite.scorers[sample.id]
+        if spec.name != scorer.name:
+            return False
+        if sample.id not in self._own:
+            self._own[sample.id] = build_scorer(spec).parameters
+        return self._own[sample.id] == scorer.parameters
+
+
+class _Named:
+    """A scorer whose metrics carry its name."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.name = scorer.name
+        self.version = scorer.version
+        self.needs_whole_answer = scorer.needs_whole_answer
+        self.parameters = scorer.parameters
+        self.metrics = tuple(self._called(metric) for metric in scorer.metrics)
+
+    def _called(self, metric: str) -> str:
+        return f"{metric}/{self.name}"
+
+    def check(self, sample: Sample) -> None:
+        self._scorer.check(sample)
+
+    async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
+        return [replace(o, metric=self._called(o.metric)) for o in await self._scorer.score(sample, completion)]

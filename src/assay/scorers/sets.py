@@ -1,0 +1,100 @@
+"""Which scorers an answer that already exists gets: the suites that `assay score` knows by name.
+
+    heuristic    the text alone (`lek`)
+    exact        GSM8K's exact match, of answers with a `correct_answer`
+    answer       the final answer against `target` or `correct_answer`
+    standard     by the fields: correct_answer → GSM8K; best_answer → TruthfulQA; risk_area → Do-Not-Answer;
+                 domain toxigen → ToxiGen; domain content → the content rubric
+    semantic, capability    the judge's rubric of that name, of every answer
+    content      the judge's content rubric, of the answers of domain content
+
+Any scorer's name, and the file of a rubric, work the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from assay.errors import BadInput
+from assay.plugins import SCORERS, nearest
+from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.judge import Judge
+from assay.scorers.rubric_file import builtin_rubrics
+from assay.suites.suite import ScorerSpec
+from assay.types import Json, Sample
+
+# A suite's name and one of its scorers.
+Pick: TypeAlias = tuple[str, Scorer]
+# From a sample's reference fields to the scorers that it gets.
+Rule: TypeAlias = Callable[[Mapping[str, Json]], Iterable[Scorer]]
+
+_BY_TEXT = {"heuristic": "lek", "exact": "gsm8k_v1", "answer": "final_answer"}
+# The suites that go by a field of the answer, and which will do.
+_FIELDS = {"exact": {"correct_answer"}, "answer": {"correct_answer", "target"}}
+_JUDGED = ("semantic", "capability", "content")
+NAMES = (*_BY_TEXT, "standard", *_JUDGED)
+
+
+class Picker:
+    """Chooses the scorers of each sample for the suites that were asked for.
+
+    judge: makes a judge for a rubric; None where no judge was named. Raises `BadInput` for a suite that nobody knows, and
+    for one that needs a judge: at once where it always does, else at the first sample that needs it.
+    """
+
+    def __init__(self, suites: Sequence[str], judge: Callable[[str], Judge] | None) -> None:
+        self._make_judge = judge
+        self._judges: dict[str, Judge] = {}
+        self._plain: dict[str, Scorer] = {}
+        self._suites = tuple((suite, self._rule(suite)) for suite in dict.fromkeys(suites))
+
+    def __call__(self, sample: Sample) -> list[Pick]:
+        """The scorers of this sample, suite by suite."""
+        return [(suite, scorer) for suite, rule in self._suites for scorer in rule(sample.reference)]
+
+    def _rule(self, suite: str) -> Rule:
+        """What tells a suite's scorers by a sample's fields."""
+        if suite == "standard":
+            return self._standard
+        if suite in _JUDGED or _is_file(suite):
+            judge = self._judge(suite, suite)
+            return lambda reference: (judge,) if suite != "content" or _has_truth(reference) else ()
+        if suite not in _BY_TEXT and suite not in SCORERS:
+            hint = nearest(suite, {*NAMES, *SCORERS.names()})
+            raise BadInput(f"there is no suite or scorer {suite!r}; {hint}")
+        scorer = self._by_text(_BY_TEXT.get(suite, suite))
+        fields = _FIELDS.get(suite)
+        return lambda reference: (scorer,) if fields is None or fields & reference.keys() else ()
+
+    def _standard(self, reference: Mapping[str, Json]) -> Iterator[Scorer]:
+        if "correct_answer" in reference:
+            yield self._by_text("gsm8k_v1")
+        if "best_answer" in reference:
+            yield self._judge("truthfulqa", "standard")
+        if "risk_area" in reference:
+            yield self._judge("do_not_answer", "standard")
+        domain = reference.get("domain")
+        if domain in ("toxigen", "content"):
+            yield self._judge(str(domain), "standard")
+
+    def _by_text(self, name: str) -> Scorer:
+        if name not in self._plain:
+            self._plain[name] = build_scorer(ScorerSpec(name))
+        return self._plain[name]
+
+    def _judge(self, rubric: str, suite: str) -> Scorer:
+        if self._make_judge is None:
+            raise BadInput(f"the suite {suite!r} needs a judge for the rubric {rubric!r}; name one with --judge")
+        if rubric not in self._judges:
+            self._judges[rubric] = self._make_judge(rubric)
+        return self._judges[rubric]
+
+
+def _has_truth(reference: Mapping[str, Json]) -> bool:
+    return reference.get("domain") == "content" or "ground_truth" in reference
+
+
+def _is_file(suite: str) -> bool:
+    return suite not in builtin_rubrics() and Path(suite).suffix in (".yaml", ".yml")

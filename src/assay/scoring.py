@@ -1,0 +1,181 @@
+"""Score answers that already exist: a stream of answers in, the same stream with scores out, in the same order.
+
+Scorers that only read text run as the answer comes by. Scorers that ask a judge run many at a time, as many as the judge takes;
+what they earn is journaled under its key and not paid for again. Memory is bounded by the window of answers under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from assay.results.index import Ledger
+from assay.results.records import Failure, ScoreMade, digest_of
+from assay.scorers.base import Scorer, score_answer
+from assay.scorers.keys import judge_of, key_of
+from assay.scorers.sets import Pick
+from assay.suites.answers import Answered
+from assay.types import Completion, Sample, Score, ScoreFailure, Usage
+
+Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredAnswer:
+    """An answer with what each scorer of each suite made of it."""
+
+    answered: Answered
+    outcomes: tuple[tuple[str, Scorer, Outcomes], ...]
+
+
+async def score_answers(
+    answers: Iterable[Answered],
+    pick: Callable[[Sample], Sequence[Pick]],
+    *,
+    ledger: Ledger | None = None,
+    run: str = "",
+    concurrency: int = 1,
+) -> AsyncGenerator[ScoredAnswer, None]:
+    """Yield each answer with its scores, in the order of `answers`.
+
+    pick: which scorers an answer gets. concurrency: answers with a judge that are under way at once. With a `ledger`, judged
+    scores it holds are reused and new ones are journaled under `run`. Raises `Unreachable` if a judge can't be reached;
+    leaving early cancels what is under way.
+    """
+    concurrency = max(1, concurrency)
+    gate = asyncio.Semaphore(concurrency)
+    judging = Judging(ledger) if ledger is not None else None
+    window: deque[tuple[Answered, asyncio.Task[ScoredAnswer] | ScoredAnswer]] = deque()
+    try:
+        for answered in answers:
+            chosen = pick(answered.sample)
+            if any(judge_of(scorer) for _, scorer in chosen):
+                window.append((answered, asyncio.create_task(_gated(gate, answered, chosen, judging, run))))
+            else:
+                window.append((answered, await _score(answered, chosen, judging, run)))
+            while window and (len(window) > 4 * concurrency or not isinstance(window[0][1], asyncio.Task)):
+                yield await _done(window.popleft()[1])
+        while window:
+            yield await _done(window.popleft()[1])
+    finally:
+        left = [entry for _, entry in window if isinstance(entry, asyncio.Task)]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _done(entry: asyncio.Task[ScoredAnswer] | ScoredAnswer) -> ScoredAnswer:
+    return await entry if isinstance(entry, asyncio.Task) else entry
+
+
+async def _gated(
+    gate: asyncio.Semaphore, answered: Answered, chosen: Sequence[Pick], judging: Judging | None, run: str
+) -> ScoredAnswer:
+    async with gate:
+        return await _score(answered, chosen, judging, run)
+
+
+async def _score(answered: Answered, chosen: Sequence[Pick], judging: Judging | None, run: str) -> ScoredAnswer:
+    completion = Completion(answered.text, answered.finish_reason or "stop", Usage(0, 0))
+    done: list[tuple[str, Scorer, Outcomes]] = []
+    for suite, scorer in chosen:
+        if judging is None or not judge_of(scorer):
+            outcomes = await score_answer(scorer, answered.sample, completion)
+        else:
+            outcomes = await judging.outcomes(scorer, answered.sample, completion, _place(answered, suite, run))
+        done.append((suite, scorer, outcomes))
+    return ScoredAnswer(answered, tuple(done))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPlace:
+    """Where a judged score belongs; see `results.records.Place`."""
+
+    run: str
+    checkpoint: str
+    iteration: int
+    digest: str
+    identity: str
+    suite: str
+    suite_version: int
+    suite_digest: str
+    sample: str
+    group: str
+    index: int
+    batch: str = ""
+    completion: str = ""
+
+
+def _place(answered: Answered, suite: str, run: str) -> JudgedPlace:
+    sample = answered.sample
+    return JudgedPlace(
+        run=run,
+        checkpoint=answered.model or "answers",
+        iteration=0,
+        digest=digest_of("answers of", answered.model),
+        identity=digest_of("answers"),
+        suite=suite,
+        suite_version=1,
+        suite_digest=digest_of("suite", suite),
+        sample=answered.id,
+        group=sample.group,
+        index=answered.line,
+    )
+
+
+class Judging:
+    """Scores that are kept: taken from the journal where it has them, else made and journaled.
+
+    Each key is asked for once, also where several tasks want it at the same time: equal answers to one question share it.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def outcomes(self, scorer: Scorer, sample: Sample, completion: Completion, place: JudgedPlace) -> Outcomes:
+        """One score or failure for each of the scorer's metrics, which are in the journal now."""
+        key = key_of(scorer, sample, completion.text, completion.finish_reason)
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            found = self._known(scorer, key) or await score_answer(scorer, sample, completion)
+            for outcome in found:
+                record = _record(scorer, key, place, outcome)
+                if not (record.key and self._ledger.is_placed(record)):
+                    self._ledger.append(record)
+        return found
+
+    def _known(self, scorer: Scorer, key: str) -> Outcomes | None:
+        known = {r.metric: r for r in self._ledger.scores(key)}
+        if not known.keys() >= set(scorer.metrics):
+            return None
+        return tuple(Score(m, known[m].value, known[m].low, known[m].high, known[m].detail) for m in scorer.metrics)
+
+
+def _record(scorer: Scorer, key: str, place: JudgedPlace, outcome: Score | ScoreFailure) -> ScoreMade | Failure:
+    where = {name: getattr(place, name) for name in JudgedPlace.__slots__ if name != "completion"}
+    if isinstance(outcome, ScoreFailure):
+        return Failure(
+            **where,
+            stage="score",
+            error_class=outcome.error_class,
+            reason=outcome.reason,
+            metric=outcome.metric,
+            completion=place.completion,
+            key=key if outcome.error_class == "truncated" else "",
+        )
+    return ScoreMade(
+        **where,
+        key=key,
+        completion=place.completion,
+        scorer=scorer.name,
+        scorer_version=scorer.version,
+        metric=outcome.metric,
+        value=outcome.value,
+        low=outcome.low,
+        high=outcome.high,
+        detail=dict(outcome.detail),
+    )
