@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from assay.models.sync import complete_sync, run_sync, stream_sync
     from assay.models.worker import WorkerModel
     from assay.results.lens import Lens
+    from assay.scoring import ScoredAnswer, score
+    from assay.suites.answers import Answered, read_answers
     from assay.suites.suite import Suite, load_suite
     from assay.types import (
         Adapter,
@@ -58,6 +60,8 @@ _HOMES = {
     "assay.models.sync": "complete_sync run_sync stream_sync",
     "assay.models.worker": "WorkerModel",
     "assay.results.lens": "Lens",
+    "assay.scoring": "ScoredAnswer score",
+    "assay.suites.answers": "Answered read_answers",
     "assay.suites.suite": "Suite load_suite",
     "assay.types": (
         "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal Message Prompt Raw Sample Score "
@@ -71,6 +75,7 @@ __all__ = [
     "AdapterBroken",
     "AdapterMismatch",
     "AdapterModel",
+    "Answered",
     "AssayError",
     "BadInput",
     "Checkpoint",
@@ -92,6 +97,7 @@ __all__ = [
     "SampleResult",
     "Score",
     "ScoreFailure",
+    "ScoredAnswer",
     "Suite",
     "TextModel",
     "Token",
@@ -105,7 +111,9 @@ __all__ = [
     "evaluate",
     "load_suite",
     "open_model",
+    "read_answers",
     "run_sync",
+    "score",
     "stream_sync",
 ]
 

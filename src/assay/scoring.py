@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
+from assay.models.base import TextModel
 from assay.results.index import Ledger
 from assay.results.records import Failure, ScoreMade, digest_of
 from assay.scorers.base import Scorer, score_answer
+from assay.scorers.judge import Judge
 from assay.scorers.keys import judge_of, key_of
-from assay.scorers.sets import Pick
+from assay.scorers.rubric_file import load_rubric
+from assay.scorers.sets import Pick, Picker
 from assay.suites.answers import Answered
 from assay.types import Completion, Sample, Score, ScoreFailure, Usage
 
@@ -30,6 +33,9 @@ class ScoredAnswer:
 
     answered: Answered
     outcomes: tuple[tuple[str, Scorer, Outcomes], ...]
+
+
+Window: TypeAlias = deque["asyncio.Task[ScoredAnswer] | ScoredAnswer"]
 
 
 async def score_answers(
@@ -49,27 +55,52 @@ async def score_answers(
     concurrency = max(1, concurrency)
     gate = asyncio.Semaphore(concurrency)
     judging = Judging(ledger) if ledger is not None else None
-    window: deque[tuple[Answered, asyncio.Task[ScoredAnswer] | ScoredAnswer]] = deque()
+    window: Window = deque()
     try:
         for answered in answers:
             chosen = pick(answered.sample)
             if any(judge_of(scorer) for _, scorer in chosen):
-                window.append((answered, asyncio.create_task(_gated(gate, answered, chosen, judging, run))))
+                window.append(asyncio.create_task(_gated(gate, answered, chosen, judging, run)))
             else:
-                window.append((answered, await _score(answered, chosen, judging, run)))
-            while window and (len(window) > 4 * concurrency or not isinstance(window[0][1], asyncio.Task)):
-                yield await _done(window.popleft()[1])
+                window.append(await _score(answered, chosen, judging, run))
+            while window and (len(window) > 4 * concurrency or not isinstance(window[0], asyncio.Task)):
+                yield await _first(window)
         while window:
-            yield await _done(window.popleft()[1])
+            yield await _first(window)
     finally:
-        left = [entry for _, entry in window if isinstance(entry, asyncio.Task)]
+        left = [entry for entry in window if isinstance(entry, asyncio.Task)]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def _done(entry: asyncio.Task[ScoredAnswer] | ScoredAnswer) -> ScoredAnswer:
-    return await entry if isinstance(entry, asyncio.Task) else entry
+async def score(
+    answers: Iterable[Answered],
+    suites: Sequence[str],
+    *,
+    judge: TextModel | None = None,
+    votes: int = 1,
+    ledger: Ledger | None = None,
+) -> list[ScoredAnswer]:
+    """`assay score` for programs: all answers with their scores, by suites or scorers named as there.
+
+    Raises `BadInput` for a name that nobody knows and for a suite that needs a judge where none is given.
+    """
+    make = None if judge is None else lambda rubric: Judge(judge, load_rubric(rubric), votes=votes)
+    concurrency = judge.info.concurrency if judge is not None else 1
+    stream = score_answers(answers, Picker(suites, make), ledger=ledger, concurrency=concurrency)
+    return [scored async for scored in stream]
+
+
+async def _first(window: Window) -> ScoredAnswer:
+    """The window's first answer, once it is scored; it stays in the window until then."""
+    entry = window[0]
+    if isinstance(entry, asyncio.Task):
+        # Unlike `await entry`, this leaves the task alone when it is cancelled: all of them are ended together, so that
+        # none makes room for another to begin.
+        await asyncio.wait([entry])
+    window.popleft()
+    return entry.result() if isinstance(entry, asyncio.Task) else entry
 
 
 async def _gated(
