@@ -10,7 +10,7 @@ What a fenced block is, its first word says, and what is done with it:
   there. A line `…` stands for any number of lines, and `/home/you/project` for the folder. After a benchmark, which isn't
   run here, they show what was measured.
 - `yaml`, `toml`, `jsonl`: written to `file=NAME` and read: a suite by `load_suite` (which must fail where it says `wrong`), a
-  script by the scripted engine, an `assay.toml` by `load_config`.
+  `rubric` by `load_rubric`, a script by the scripted engine, an `assay.toml` by `load_config`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from pathlib import Path
 
 import pytest
 
+from assay.cli import app
 from assay.config import load_config
 from assay.errors import SuiteError
+from assay.models.http_address import parse_address
 from assay.models.scripted import open_engine
 from assay.results.lens import Lens
 from assay.scorers.base import check_suite
+from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import load_suite
 from assay.types import EngineSettings
 
@@ -146,6 +149,13 @@ def _named_by_make(match: re.Match[str]) -> None:
     assert match[1] in MAKEFILE
 
 
+def _of_a_server(match: re.Match[str]) -> None:
+    for url in re.findall(r"https?://\S+", match[0]):
+        parse_address(url)
+    assert match[1] in verbs(), f"there is no verb {match[1]}"
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", match[0])) <= flags()
+
+
 def _benchmark(match: re.Match[str]) -> None:
     source = (ROOT / match[1]).read_text(encoding="utf-8")
     for flag in re.findall(r"--[a-z][a-z-]*", match[2]):
@@ -157,6 +167,7 @@ UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"pip install '(?:assay|\.)\[(\w+)\]'": _extra,  # installs packages
     r"\. (\.venv)/bin/activate": _environment_of_make,  # there is no such folder here; PATH is set instead
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
+    r"(?:ASSAY_API_KEY=\S+ )?assay (\S+) .*https?://\S+#.*": _of_a_server,  # there is no server here
     r"(?:\S+/)?python3? (bench/\w+\.py)(.*)": _benchmark,  # takes minutes, and prints times
     r"python3 -m venv \S+|\S+/pip install .*": lambda match: None,  # installs what benchmarks compare with
     r"git clone \S+ assay|cd assay": lambda match: None,  # the reader's own address; the tests run in a clone
@@ -251,6 +262,8 @@ def write(block: Block, folder: Path) -> None:
     elif "wrong" in block.attributes:
         with pytest.raises(SuiteError):
             check_suite(load_suite(path))
+    elif "rubric" in block.attributes:
+        load_rubric(path)
     elif re.search(r"^samples:", block.text, re.MULTILINE):
         check_suite(load_suite(path))
     else:
@@ -324,10 +337,14 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}, which has no such heading"
 
 
+def verbs() -> list[str]:
+    return [name for name in app if not name.startswith("-")]
+
+
 @cache
 def flags() -> frozenset[str]:
     """All flags of all verbs, from their help."""
-    pages = [shell(f"assay {verb} --help", ROOT).stdout for verb in ("", "watch", "report", "query")]
+    pages = [shell(f"assay {verb} --help", ROOT).stdout for verb in ("", *verbs())]
     return frozenset(flag for page in pages for flag in re.findall(r"--[a-z][a-z-]*", page))
 
 
