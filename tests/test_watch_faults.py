@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from safetensors.numpy import load_file, save_file
 
 from assay.adapters.files import check_against, read_adapter
 from assay.checkpoints.discover import discover
+from assay.cli import show
 from assay.errors import AdapterBroken, AdapterMismatch, BadInput
+from assay.results.index import Ledger
+from assay.results.journal import read
 from assay.results.lens import Lens
+from assay.results.records import ScoreMade
 from assay.suites.suite import load_suite
 from assay.watch import Job
 from tests.making import SUITE, adapter_file, checkpoints, written
@@ -142,3 +147,23 @@ async def test_questions_that_are_the_same_are_asked_once(job: Job) -> None:
     assert len(asked(twice)) == len(set(asked(twice))) == 16
     with Lens(twice.workspace) as lens:
         assert lens.query("select count(*) from cells").rows == ((20,),)
+
+
+async def test_another_metric_beside_the_suites_own_decides_nothing(job: Job) -> None:
+    """A judge's `a_metric` sorts before `correct`, and has no say in which checkpoint is best."""
+    await run(job)
+    decisions = []
+    for _ in range(2):
+        with Lens(job.workspace) as lens:
+            [each] = lens.run_suites()
+            assert each.metrics == ("correct",)
+            decision = show._decision(lens.cells("lab", "small"), lens.proofs("lab", "small"), each)
+        assert decision is not None
+        decisions.append(decision.checkpoint)
+        with Ledger(job.workspace).journal as journal:
+            for _, record in list(read(job.workspace)):
+                if isinstance(record, ScoreMade):
+                    value = 9.0 if record.digest == "" else 1.0
+                    changed = {"metric": "a_metric", "value": value, "high": 10.0, "key": "k" + record.key}
+                    journal.append(structs.replace(record, **changed))
+    assert decisions == ["lab @10", "lab @10"]

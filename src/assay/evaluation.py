@@ -14,7 +14,7 @@ from typing import Any
 from assay.errors import EngineDied, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
 from assay.results.index import Ledger
-from assay.results.records import CompletionMade, Failure, ScoreMade, completion_key, seed_from
+from assay.results.records import CompletionMade, Failure, ScoreMade, SuiteUse, completion_key, seed_from
 from assay.scorers.base import Scorer, check_suite, score_answer
 from assay.scorers.keys import key_of
 from assay.suites.suite import Suite
@@ -29,6 +29,19 @@ class Subject:
     checkpoint: str = "base"
     iteration: int = 0
     digest: str = ""
+
+
+def use_of(suite: Suite) -> SuiteUse:
+    """The suite as a run's record tells of it."""
+    metrics = dict.fromkeys(metric for scorer in check_suite(suite).values() for metric in scorer.metrics)
+    return SuiteUse(
+        name=suite.name,
+        version=suite.version,
+        digest=suite.digest,
+        groups=suite.groups,
+        metrics=tuple(metrics),
+        goal=suite.goal,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,10 @@ async def rescore(
         async with gate:
             for scorer in scorers(sample):
                 for outcome in await judging.outcomes(beside(sample, scorer), sample, completion, place):
-                    counts[0 if isinstance(outcome, Score) else 1] += 1
+                    if isinstance(outcome, Score):
+                        counts[0] += 1
+                    elif outcome.error_class != "truncated":
+                        counts[1] += 1
         on_answer()
 
     try:

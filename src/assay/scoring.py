@@ -95,7 +95,7 @@ async def score(
 async def _first(window: Window) -> ScoredAnswer:
     """The window's first answer, once it is scored; it stays in the window until then."""
     entry = window[0]
-    if isinstance(entry, asyncio.Task):
+    if isinstance(entry, asyncio.Task) and not entry.done():
         # Unlike `await entry`, this leaves the task alone when it is cancelled: all of them are ended together, so that
         # none makes room for another to begin.
         await asyncio.wait([entry])

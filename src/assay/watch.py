@@ -19,13 +19,13 @@ from assay.adapters.fit import base_shapes
 from assay.checkpoints.discover import discover
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, GenerationError, WorkspaceError
-from assay.evaluation import Evaluation, SampleResult, Subject, evaluate
+from assay.evaluation import Evaluation, SampleResult, Subject, evaluate, use_of
 from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
 from assay.models.worker import WorkerModel
 from assay.proof import Baseline, Fingerprint, baseline
 from assay.results.index import Ledger
-from assay.results.records import CheckpointSeen, Finished, Run, SuiteUse
+from assay.results.records import CheckpointSeen, Finished, Run
 from assay.scorers.base import check_suite
 from assay.suites.suite import Suite
 from assay.trial import Trial, again_if_dead
@@ -186,10 +186,7 @@ class _Agent:
                 engine_version=self._base.info.engine_version,
                 identity=self._identity,
                 declared=self._base.info.declared,
-                suites=tuple(
-                    SuiteUse(name=s.name, version=s.version, digest=s.digest, groups=s.groups, goal=s.goal)
-                    for s in job.suites
-                ),
+                suites=tuple(use_of(s) for s in job.suites),
                 assay_version=__version__,
             )
         )

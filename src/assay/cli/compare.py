@@ -48,6 +48,8 @@ def compare_command(
     changes = [c for c in compare(_cells(old, where), _cells(new, where)) if suite is None or c.suite == suite]
     if not changes:
         raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))
+    if not any(change.n for change in changes):
+        raise BadInput(f"{old} and {new} have no sample that both have a score for")
     if json:
         print(js.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
         return 0
@@ -105,8 +107,8 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
     left_out = sum(change.unpaired for change in changes)
     if left_out:
-        print(f"\n{left_out} samples have a score on one side only and are in no number.")
-    print("\nIntervals are 95 %; p is exact and two-sided, not corrected for the number of comparisons.")
+        print(f"\n{left_out} scores stand on one side only and are in no number.")
+    print("\nIntervals are 95 %; p is two-sided and not corrected for the number of comparisons.")
 
 
 def _figures(change: Change) -> tuple[str, str, str, str]:

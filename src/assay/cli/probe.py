@@ -17,13 +17,13 @@ from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
 from assay.cli.show import next_steps, show
 from assay.errors import BadInput, NotReady
-from assay.evaluation import Subject, evaluate
+from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
 from assay.models.open import open_model, resolve
 from assay.plugins import nearest
 from assay.proof import baseline
 from assay.results.index import Ledger
-from assay.results.records import Run, SuiteUse
+from assay.results.records import Run
 from assay.scorers.base import Scorer
 from assay.suites.suite import Suite, load_suite
 from assay.trial import Evaluations, InProcess, Trial
@@ -224,9 +224,7 @@ def _run_record(base: TextModel, run: str, suites: Sequence[Suite]) -> Run:
         engine_version=info.engine_version,
         identity=info.identity,
         declared=info.declared,
-        suites=tuple(
-            SuiteUse(name=s.name, version=s.version, digest=s.digest, groups=s.groups, goal=s.goal) for s in suites
-        ),
+        suites=tuple(use_of(s) for s in suites),
         assay_version=__version__,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,7 +12,7 @@ from assay.cli.judging import judge_maker, open_judge, resumable
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
 from assay.cli.show import show
 from assay.errors import BadInput
-from assay.rescoring import journaled, rescore
+from assay.rescoring import Answer, journaled, rescore
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
@@ -65,6 +66,14 @@ def rescore_command(
     return 1 if failed else 0
 
 
+def _answers(workspace: Path, suite: str, run: str | None) -> list[Answer]:
+    with Lens(workspace) as lens:
+        answers = journaled(lens, suite, run)
+    if not answers:
+        raise BadInput(f"{workspace} holds no answers to the suite {suite!r}" + (f" of the run {run!r}" if run else ""))
+    return answers
+
+
 async def _rescore(
     found: Config,
     suite: Suite,
@@ -74,12 +83,7 @@ async def _rescore(
     votes: int,
     run: str | None,
 ) -> int:
-    with Lens(found.workspace) as lens:
-        answers = journaled(lens, suite.name, run)
-    if not answers:
-        raise BadInput(
-            f"{found.workspace} holds no answers to the suite {suite.name!r}" + (f" of the run {run!r}" if run else "")
-        )
+    answers = _answers(found.workspace, suite.name, run)
     if rubrics and judge is None:
         raise BadInput(f"the rubric {rubrics[0]!r} needs a judge; name one with --judge")
     if not names and judge is None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from assay.errors import BadInput
 from assay.plugins import nearest
-from assay.report.decision import decide
-from assay.report.rows import broke, rows
+from assay.report.decision import Decision, decide
+from assay.report.rows import Proofs, broke, rows
 from assay.results.lens import Lens, RunSuite
+from assay.types import Cell
 
 
 def show(workspace: Path, *, run: str | None = None, suite: str | None = None, as_json: bool = False) -> None:
@@ -68,9 +70,19 @@ def _table(lens: Lens, each: RunSuite) -> None:
         print(f"run {each.run}, suite {each.suite}: nothing has been scored yet")
         return
     proofs = lens.proofs(each.run, each.suite)
-    decision = decide(cells, proofs, each.goal, each.groups) if cells else None
+    decision = _decision(cells, proofs, each)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     print_table(console, rows(cells, proofs, each.groups), decision, broke(cells), unusable)
+
+
+def _decision(cells: Sequence[Cell], proofs: Proofs, each: RunSuite) -> Decision | None:
+    """Which checkpoint is best, by the suite's own metrics alone: a judge asked later changes nothing.
+
+    Without a goal only right-or-wrong metrics decide: whether more of another is better, nobody has said.
+    """
+    own = [cell for cell in cells if not each.metrics or cell.metric in each.metrics]
+    plain = all(cell.boolean for cell in own if cell.outcome == "scored")
+    return decide(own, proofs, each.goal, each.groups) if own and (plain or each.goal is not None) else None
 
 
 def _relative(path: Path) -> str:

@@ -18,7 +18,8 @@ Head = tuple[str, str, str]
 class Change:
     """One metric of one group, old against new, over the samples that both have a score for.
 
-    n: such samples. old, new: their means. low, high: the 95 % interval of the difference of means. p: two-sided, exact
+    n: such samples. old, new: their means. low, high: the 95 % interval of the difference of means, None where there is no
+    telling. p: two-sided, exact
     (McNemar's for booleans, sign flips else). gained, lost: ids of samples that got better and worse. unpaired: samples that
     only one side has a score for; they are in no number here.
     """
@@ -83,7 +84,7 @@ def _change(head: Head, before: Mapping[str, Cell], after: Mapping[str, Cell]) -
 def paired_interval(
     a: Sequence[float], b: Sequence[float], *, boolean: bool, span: float = math.inf, confidence: float = 0.95
 ) -> tuple[float, float] | None:
-    """An interval for the mean of b - a over pairs; None without pairs.
+    """An interval for the mean of b - a over pairs; None without pairs, and for equal differences that have no bounds.
 
     Booleans: the adjusted Wald interval of Bonett and Price ("Adjusted Wald confidence interval for a difference of binomial
     proportions based on paired data", Journal of Educational and Behavioral Statistics 37, 2012), which adds one pair of
@@ -100,6 +101,8 @@ def paired_interval(
         middle = gained - lost
         reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((gained + lost - middle**2) / (n + 2))
         return max(-1.0, middle - reach), min(1.0, middle + reach)
+    if math.isinf(span) and min(differences) == max(differences):
+        return None
     if n == 1:
         return -span, span
     mean = fmean(differences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import msgspec
 from assay.errors import BadInput, at
 from assay.plugins import nearest
 from assay.types import Cell
+
+# Not a metric: what a scorer took for the answer.
+EXTRACTED = "extracted"
 
 
 class FailureLine(msgspec.Struct):
@@ -43,9 +47,11 @@ def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
                 lines.append(_decoder.decode(text))
             except msgspec.MsgspecError as error:
                 raise BadInput(at(path, number, f"not a line that assay score writes: {error}")) from None
+    if not lines:
+        raise BadInput(f"{path} holds no scores")
     models = list(dict.fromkeys(line.model for line in lines))
     if model is None and len(models) > 1:
-        raise BadInput(f"{path} holds {len(models)} models; name one: {path}#{models[0]}")
+        raise BadInput(f"{path} holds {len(models)} models; name one: {path}#{next(filter(None, models))}")
     if model is not None and model not in models:
         raise BadInput(f"{path} holds no model {model!r}; {nearest(model, models)}")
     return [cell for line in lines if model in (None, line.model) for cell in _cells(path, line)]
@@ -56,13 +62,14 @@ def _cells(path: Path, line: ScoreLine) -> list[Cell]:
         boolean = not isinstance(value, int | float) or isinstance(value, bool)
         number = None if value is None else float(value)
         place = (path.name, line.model, 0, line.model, suite, line.group, line.id, metric)
-        return Cell(*place, outcome, number, boolean)
+        low, high = (0.0, 1.0) if boolean else (-math.inf, math.inf)  # the file doesn't say a number's bounds
+        return Cell(*place, outcome, number, boolean, low, high)
 
     found = [
         cell(suite, metric, "scored", value)
         for suite, metrics in line.scores.items()
         for metric, value in metrics.items()
-        if isinstance(value, bool | int | float)
+        if isinstance(value, bool | int | float) and metric != EXTRACTED
     ]
     for failure in line.failures:
         outcome = "truncated" if failure.error_class == "truncated" else "failed"

@@ -40,7 +40,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class RunSuite:
-    """A suite as a run last used it. groups: in the suite's order, as tables show them."""
+    """A suite as a run last used it. groups: in the suite's order, as tables show them. metrics: its own scorers'."""
 
     run: str
     suite: str
@@ -48,6 +48,7 @@ class RunSuite:
     engine: str
     identity: str
     groups: tuple[str, ...]
+    metrics: tuple[str, ...]
     goal: Goal | None
 
 
@@ -103,13 +104,13 @@ class Lens:
     def run_suites(self, run: str | None = None, suite: str | None = None) -> list[RunSuite]:
         """The (run, suite) pairs with results, latest run last."""
         rows = self._db.execute(
-            "select run, suite, base, engine, identity, groups, goal from run_suites "
+            "select run, suite, base, engine, identity, groups, metrics, goal from run_suites "
             "where ($run is null or run = $run) and ($suite is null or suite = $suite) order by seq, suite",
             {"run": run, "suite": suite},
         ).fetchall()
         return [
-            RunSuite(r, s, base, engine, identity, tuple(groups or ()), _goal(goal))
-            for r, s, base, engine, identity, groups, goal in rows
+            RunSuite(r, s, base, engine, identity, tuple(groups or ()), tuple(metrics or ()), _goal(goal))
+            for r, s, base, engine, identity, groups, metrics, goal in rows
         ]
 
     def cells(self, run: str, suite: str) -> list[Cell]:

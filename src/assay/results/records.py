@@ -32,12 +32,16 @@ class Record(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind", omit_d
 
 
 class SuiteUse(msgspec.Struct, kw_only=True, frozen=True):
-    """A suite as a run used it: what a report needs to know without the suite's file."""
+    """A suite as a run used it: what a report needs to know without the suite's file.
+
+    metrics: what its own scorers yield; others, such as a judge's, are shown beside them and decide nothing.
+    """
 
     name: str
     version: int
     digest: str
     groups: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
     goal: Goal | None = None
 
 

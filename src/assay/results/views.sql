@@ -17,10 +17,10 @@ create view completions as
 -- The suites as each run last used them, with the base's identity of that time.
 create view run_suites as
     select run, seq, base, engine, engine_version, identity, used.name as suite, used.version as suite_version,
-           used.digest as suite_digest, used.groups as groups, used.goal as goal
+           used.digest as suite_digest, used.groups as groups, used.metrics as metrics, used.goal as goal
     from (select *, row_number() over (partition by run, used.name order by seq desc) as place
           from (select run, seq, base, engine, engine_version, identity, unnest(from_json(suites,
-                    '[{"name":"VARCHAR","version":"BIGINT","digest":"VARCHAR","groups":["VARCHAR"],"goal":"JSON"}]')) as used
+                    '[{"name":"VARCHAR","version":"BIGINT","digest":"VARCHAR","groups":["VARCHAR"],"metrics":["VARCHAR"],"goal":"JSON"}]')) as used
                 from records where kind = 'run'))
     where place = 1;
 

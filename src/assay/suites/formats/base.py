@@ -34,6 +34,9 @@ REFERENCE = (
     "best_answer",
     "risk_area",
     "domain",
+    "ground_truth",
+    "fact_markers",
+    "evasion_markers",
 )
 
 # First the name in assay's own format, then the few others that are understood. "answer" is not among them: in most

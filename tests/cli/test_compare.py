@@ -1,0 +1,160 @@
+"""`assay compare`: checkpoints of a watch, bare models, runs and score files; flips and differences by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.running import assay, bad, jsonl
+from tests.making import SCRIPT, SUITE, checkpoints, written
+
+WATCH = ["watch", "lab/checkpoints", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once"]
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    """A watch of three checkpoints: the base is right about c and d, each checkpoint about a, c and d."""
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    checkpoints(tmp_path / "lab" / "checkpoints")
+    done = assay(tmp_path, *WATCH)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def changes(place: Path, *words: str) -> dict[tuple[str, str], dict[str, Any]]:
+    done = assay(place, "compare", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    return {(change["group"], change["metric"]): change for change in found}
+
+
+def line(name: str, model: str, **values: bool | float) -> dict[str, Any]:
+    return {"id": name, "model": model, "scores": {"s": values}, "failures": []}
+
+
+def test_the_base_and_a_checkpoint(watched: Path) -> None:
+    found = changes(watched, "lab@base", "lab@10")
+    [new, old] = found.values()
+    assert (new["group"], new["n"], new["old"], new["new"], new["difference"]) == ("new", 2, 0.0, 0.5, 0.5)
+    assert (new["gained"], new["lost"], new["unpaired"], new["p"]) == (["a"], [], 0, 1.0)
+    assert (old["group"], old["old"], old["new"], old["gained"], old["lost"]) == ("old", 1.0, 1.0, [], [])
+    # Bonett and Price: (2 - 1) / 4, the root of (3/4 - 1/16) / 4, and 1 at most.
+    assert new["low"] == pytest.approx(0.25 - 1.959964 * math.sqrt((3 / 4 - 1 / 16) / 4), abs=1e-6)
+    assert new["high"] == 1.0
+    back = changes(watched, "lab@10", "lab@base")["new", "correct"]
+    assert (back["difference"], back["gained"], back["lost"]) == (-0.5, [], ["a"])
+    shown = assay(watched, "compare", "lab@base", "lab@10").stdout
+    assert "▲ a" in shown
+    assert "+50 points" in shown
+
+
+def test_two_checkpoints_and_a_run_by_its_name(watched: Path) -> None:
+    assert {change["difference"] for change in changes(watched, "lab@10", "lab@20").values()} == {0.0}
+    assert changes(watched, "lab@base", "lab") == changes(watched, "lab@base", "lab@30")
+    assert assay(watched, "compare", "lab@base", "lab", "--suite", "small").returncode == 0
+
+
+def test_two_bare_models(tmp_path: Path) -> None:
+    written(tmp_path / "suite.yaml", SUITE)
+    written(tmp_path / "poor.yaml", "default: wrong\n")
+    written(tmp_path / "good.yaml", "default: right\n")
+    for name in ("poor", "good"):
+        done = assay(tmp_path, "probe", f"scripted:{name}.yaml", "--suite", "suite.yaml", "--run", name)
+        assert done.returncode == 0, done.stderr
+    found = changes(tmp_path, "poor", "good")
+    assert [(c["old"], c["new"], len(c["gained"])) for c in found.values()] == [(0.0, 1.0, 2)] * 2
+    assert changes(tmp_path, "poor@base", "good@base") == found
+
+
+def test_a_run_whose_name_holds_an_at_sign(tmp_path: Path) -> None:
+    written(tmp_path / "suite.yaml", SUITE)
+    written(tmp_path / "m.yaml", "default: right\n")
+    assay(tmp_path, "probe", "scripted:m.yaml", "--suite", "suite.yaml", "--run", "m@home")
+    assert len(changes(tmp_path, "m@home", "m@home@base")) == 2
+
+
+def test_two_score_files(tmp_path: Path) -> None:
+    before = [
+        line("a", "m", ok=True, points=-4),
+        line("b", "m", ok=False, points=10),
+        line("c", "m", ok=True, points=1),
+    ]
+    after = [line("b", "n", ok=True, points=30), line("a", "n", ok=False, points=8), line("z", "n", ok=True, points=1)]
+    jsonl(tmp_path / "old.jsonl", before)
+    jsonl(tmp_path / "new.jsonl", after)
+    found = changes(tmp_path, "old.jsonl", "new.jsonl")
+    ok, points = found["all", "ok"], found["all", "points"]
+    assert (ok["n"], ok["old"], ok["new"], ok["gained"], ok["lost"], ok["unpaired"]) == (2, 0.5, 0.5, ["b"], ["a"], 2)
+    assert (points["n"], points["old"], points["new"], points["difference"]) == (2, 3.0, 19.0, 16.0)
+    assert (points["gained"], points["lost"], points["boolean"]) == (["a", "b"], [], False)
+    # Student's t for the differences 12 and 20: one degree of freedom, a standard error of 4.
+    assert (points["low"], points["high"]) == (
+        pytest.approx(16 - 12.7062 * 4, abs=1e-3),
+        pytest.approx(66.8248, abs=1e-3),
+    )
+    shown = assay(tmp_path, "compare", "old.jsonl", "new.jsonl").stdout
+    assert "+16.00 [-34.82 to +66.82]" in shown
+    assert "2 up, 0 down" in shown
+    assert "4 scores stand on one side only" in shown
+
+
+def test_numbers_whose_bounds_nobody_knows_have_no_made_up_interval(tmp_path: Path) -> None:
+    jsonl(tmp_path / "old.jsonl", [line("a", "m", points=1), line("b", "m", points=2)])
+    jsonl(tmp_path / "new.jsonl", [line("a", "m", points=6), line("b", "m", points=7)])
+    [found] = changes(tmp_path, "old.jsonl", "new.jsonl").values()
+    assert (found["difference"], found["low"], found["high"], found["p"]) == (5.0, None, None, 0.5)
+    row = assay(tmp_path, "compare", "old.jsonl", "new.jsonl").stdout.splitlines()[1]
+    assert row.split() == ["all", "points", "2", "1.50", "6.50", "+5.00", "0.5", "2", "up,", "0", "down"]
+
+
+def test_failures_are_in_no_number(tmp_path: Path) -> None:
+    why = {"suite": "s", "metric": "ok", "error_class": "permanent", "reason": "the judge failed"}
+    jsonl(tmp_path / "old.jsonl", [line("a", "m", ok=True), line("b", "m", ok=True)])
+    jsonl(tmp_path / "new.jsonl", [line("a", "m", ok=True), {**line("b", "m"), "failures": [why]}])
+    [found] = changes(tmp_path, "old.jsonl", "new.jsonl").values()
+    assert (found["n"], found["new"], found["lost"], found["unpaired"]) == (1, 1.0, [], 1)
+
+
+def test_models_of_one_file(tmp_path: Path) -> None:
+    answers = [
+        {"id": str(n), "model": model, "prompt": "1+1?", "response": f"#### {2 if right else 3}", "correct_answer": "2"}
+        for model, wrong in (("base", 3), ("org/tuned", 0))
+        for n in range(4)
+        for right in [n >= wrong]
+    ]
+    jsonl(tmp_path / "a.jsonl", answers)
+    done = assay(tmp_path, "score", "a.jsonl", "--suite", "exact", "-o", "s.jsonl")
+    assert done.returncode == 0, done.stderr
+    [found] = changes(tmp_path, "s.jsonl#base", "s.jsonl#org/tuned").values()
+    assert (found["suite"], found["old"], found["new"], found["gained"]) == ("exact", 0.25, 1.0, ["0", "1", "2"])
+    assert "s.jsonl holds 2 models; name one: s.jsonl#base" in bad(tmp_path, "compare", "s.jsonl", "s.jsonl")
+    assert "no model 'bse'; did you mean 'base'?" in bad(tmp_path, "compare", "s.jsonl#bse", "s.jsonl#base")
+
+
+def test_a_file_whose_name_holds_a_hash(tmp_path: Path) -> None:
+    jsonl(tmp_path / "run#2.jsonl", [line("a", "m", ok=True), line("a", "", ok=False)])
+    found = changes(tmp_path, "run#2.jsonl#m", "run#2.jsonl#")
+    assert found["all", "ok"]["lost"] == ["a"], "an answer's model may be unknown"
+
+
+def test_unknown_names_are_bad_input(watched: Path) -> None:
+    assert "neither a file nor a run in" in bad(watched, "compare", "lab@10", "lb@20")
+    assert "did you mean 'lab'?" in bad(watched, "compare", "lab@10", "lb@20")
+    assert "lab@15: there is no such checkpoint; known: base, 10, 20, 30" in bad(watched, "compare", "lab@15", "lab@20")
+    assert "no suite in common called 'smal'" in bad(watched, "compare", "lab@10", "lab@20", "--suite", "smal")
+    assert "lab@last: there is no such checkpoint" in bad(watched, "compare", "lab@10", "lab@last")
+    jsonl(watched / "a.jsonl", [{"id": "a", "prompt": "P", "response": "R"}])
+    assert "a.jsonl:1: not a line that assay score writes" in bad(watched, "compare", "a.jsonl", "lab@10")
+    written(watched / "empty.jsonl", "")
+    assert "empty.jsonl holds no scores" in bad(watched, "compare", "empty.jsonl", "lab@10")
+    jsonl(watched / "other.jsonl", [line("a", "m", ok=True)])
+    assert "have no sample that both have a score for" in bad(watched, "compare", "other.jsonl", "lab@10")
+
+
+def test_no_results_at_all(tmp_path: Path) -> None:
+    assert "there are no results" in bad(tmp_path, "compare", "a", "b")

@@ -1,0 +1,139 @@
+"""`assay rescore`: journaled answers scored again, by another scorer and by judges, without the model that gave them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.results.journal import read
+from assay.results.records import Failure, ScoreMade
+from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, script
+from tests.making import SCRIPT, SUITE, checkpoints, written
+
+WORKSPACE = "assay-results"
+WATCH = ["watch", "lab/checkpoints", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once"]
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    """A watch of two checkpoints whose model is gone by now."""
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    checkpoints(tmp_path / "lab" / "checkpoints", (10, 20))
+    done = assay(tmp_path, *WATCH)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "script.yaml").unlink()
+    return tmp_path
+
+
+def rows(place: Path, *words: str, code: int = 0) -> dict[tuple[str, str, str], dict[str, Any]]:
+    done = assay(place, *words, "--json")
+    assert done.returncode == code, done.stderr
+    return {(row["checkpoint"], row["group"], row["metric"]): row for row in json.loads(done.stdout)}
+
+
+def scores(place: Path) -> list[ScoreMade]:
+    return [r for _, r in read(place / WORKSPACE) if isinstance(r, ScoreMade)]
+
+
+def test_another_scorer_stands_beside_the_first(watched: Path) -> None:
+    before, made = rows(watched, "report"), completions(watched / WORKSPACE)
+    after = rows(watched, "rescore", "suite.yaml", "--scorer", "lek")
+    assert {key: row for key, row in after.items() if key[2] == "correct"} == before
+    beside = {key: row for key, row in after.items() if key[2] == "empty_broken/lek"}
+    assert {key[:2] for key in beside} == {key[:2] for key in before}
+    # "right" is shorter than ten bytes, "I am", a space and eight digits are not.
+    assert beside["lab @20", "old", "empty_broken/lek"]["mean"] == 1.0
+    assert beside["lab @20", "new", "empty_broken/lek"]["mean"] == 0.5
+    assert beside["lab @20", "new", "empty_broken/lek"]["proof"] == "live"
+    assert completions(watched / WORKSPACE) == made, "nothing was generated"
+    kept = scores(watched)
+    assert rows(watched, "rescore", "suite.yaml", "--scorer", "lek") == after
+    assert scores(watched) == kept, "again is nothing new"
+
+
+def test_the_same_scorer_with_other_parameters_stands_beside_the_first_too(watched: Path) -> None:
+    text = SUITE.replace("scorer: contains_word", "scorer: {name: contains_word, case_sensitive: true}")
+    written(watched / "case.yaml", text.replace("name: small", "name: case"))
+    written(watched / "script.yaml", SCRIPT.replace("answer: right", "answer: Right"))
+    asked = [word.replace("suite.yaml", "case.yaml") for word in WATCH]
+    before = rows(watched, *asked, "--workspace", "other")
+    after = rows(watched, "rescore", "case.yaml", "--scorer", "contains_word", "--workspace", "other")
+    assert {row["mean"] for row in before.values()} == {0.0}
+    assert {key: row for key, row in after.items() if key[2] == "correct"} == before
+    assert after["lab @20", "old", "correct/contains_word"]["mean"] == 1.0
+
+
+def test_the_suites_own_scorer_finds_all_done(watched: Path) -> None:
+    before, kept = rows(watched, "report"), scores(watched)
+    assert rows(watched, "rescore", "suite.yaml", "--scorer", "contains_word") == before
+    assert scores(watched) == kept
+
+
+def test_a_judge_is_asked_once_for_each_answer(watched: Path) -> None:
+    before, made = rows(watched, "report"), completions(watched / WORKSPACE)
+    calls = Calls(watched / "c.yaml", [f"Question {name}" for name in "abcd"], SEMANTIC)
+    words = ("rescore", "suite.yaml", "--judge", "scripted:c.yaml")
+    calls.allow(calls.marks)
+    after = rows(watched, *words)
+    assert {key: row for key, row in after.items() if key[2] == "correct"} == before
+    for metric, value in SEMANTIC.items():
+        assert {row["mean"] for key, row in after.items() if key[2] == metric} == {value}
+        assert {row["asked"] for key, row in after.items() if key[2] == metric} == {2}
+    kept = scores(watched)
+    judged = [r for r in kept if r.scorer == "judge:semantic"]
+    assert len(judged) == 3 * 4 * len(SEMANTIC)
+    # Both checkpoints give the same answers to a, c and d, and so does the base to c and d.
+    given = {(r.sample, r.text) for r in made}
+    assert len({r.key for r in judged}) == len({(r.prompt, r.text) for r in made}) == len(given)
+    calls.allow([])
+    assert rows(watched, *words) == after
+    assert calls.failed() == set()
+    assert scores(watched) == kept
+    assert completions(watched / WORKSPACE) == made
+
+
+def test_a_judge_that_fails_is_counted_and_asked_again(watched: Path) -> None:
+    calls = Calls(watched / "c.yaml", [f"Question {name}" for name in "abcd"], SEMANTIC)
+    words = ("rescore", "suite.yaml", "--judge", "scripted:c.yaml", "--run", "lab")
+    calls.allow(mark for mark in calls.marks if "b" not in mark)
+    after = rows(watched, *words, code=1)
+    row = after["base", "new", "sovereignty"]
+    assert (row["asked"], row["scored"], row["failed"], row["mean"]) == (2, 1, 1, 5.0)
+    assert {r.sample for _, r in read(watched / WORKSPACE) if isinstance(r, Failure)} == {"b"}
+    calls.allow(mark for mark in calls.marks if "b" in mark)
+    assert rows(watched, *words)["base", "new", "sovereignty"]["failed"] == 0
+
+
+def test_another_rubric(watched: Path) -> None:
+    script(watched / "j.yaml", [], default={"reasoning": 3.5, "correctness": 9, "clarity": 2})
+    after = rows(watched, "rescore", "suite.yaml", "--rubric", "capability", "--judge", "scripted:j.yaml")
+    assert after["lab @10", "old", "reasoning"]["mean"] == 3.5
+
+
+def test_an_unreachable_judge_is_exit_code_3(watched: Path) -> None:
+    before = rows(watched, "report")
+    done = assay(watched, "rescore", "suite.yaml", "--judge", "http://127.0.0.1:1/v1#m")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "to go on: assay rescore suite.yaml" in done.stderr
+    assert rows(watched, "report") == before
+
+
+def test_bad_input(watched: Path, tmp_path: Path) -> None:
+    assert "name a --scorer or a --judge" in bad(watched, "rescore", "suite.yaml")
+    assert "did you mean 'contains_word'" in bad(watched, "rescore", "suite.yaml", "--scorer", "contains_wrd")
+    assert "the rubric 'capability' needs a judge" in bad(watched, "rescore", "suite.yaml", "--rubric", "capability")
+    assert "of the run 'lb'" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--run", "lb")
+    written(watched / "other.yaml", SUITE.replace("name: small", "name: other"))
+    assert "holds no answers to the suite 'other'" in bad(watched, "rescore", "other.yaml", "--scorer", "lek")
+    assert "there are no results" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--workspace", "no")
+    written(watched / "j.yaml", "default: none\n")
+    judge = ("--judge", "scripted:gone.yaml")
+    assert "the script gone.yaml cannot be read" in bad(watched, "rescore", "suite.yaml", *judge)
+    assert "no rubric 'semantik'" in bad(
+        watched, "rescore", "suite.yaml", "--rubric", "semantik", "--judge", "scripted:j.yaml"
+    )
