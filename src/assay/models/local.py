@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from assay.errors import AssayError, GenerationError
+from assay.models.attached import AttachedModel
 from assay.models.base import ModelInfo, check_options
 from assay.types import Adapter, Chunk, GenerateOptions, Prompt
 
@@ -165,13 +166,13 @@ class LocalModel:
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         return self.stream_with(prompt, options, None)
 
-    async def stream_with(self, prompt: Prompt, options: GenerateOptions, adapter: str | None) -> AsyncIterator[Chunk]:
+    async def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]:
         """`stream` under the resident adapter with this digest, or under none."""
         check_options(self._info, options)
         if self._closed:
             raise GenerationError(f"the model {self._info.name} is closed")
-        if adapter is not None and adapter not in self._attached:
-            raise GenerationError(f"the adapter {adapter[:12]} is not attached to {self._info.name}")
+        if digest is not None and digest not in self._attached:
+            raise GenerationError(f"the adapter {digest[:12]} is not attached to {self._info.name}")
         text = await self.render(prompt)
         chunks: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
         cancelled = threading.Event()
@@ -183,7 +184,7 @@ class LocalModel:
             sofar: list[str] = []
             outbox = _Outbox(lambda chunk: _post(loop, chunks.put_nowait, chunk))
             try:
-                iterator = self._engine.generate(text, options, adapter)
+                iterator = self._engine.generate(text, options, digest)
                 try:
                     for chunk in iterator:
                         sofar.append(chunk.text)
@@ -250,7 +251,7 @@ class LocalModel:
         await self._thread.call(lambda: self._engine.make_resident(list(chosen.values())))
         self._resident = chosen
 
-    def detach(self, digest: str) -> None:
+    async def detach(self, digest: str) -> None:
         """Forget one use of the adapter; its weights stay resident until another needs the room."""
         left = self._attached.get(digest, 0) - 1
         if left > 0:
@@ -263,29 +264,3 @@ class LocalModel:
             self._closed = True
             await self._thread.call(self._engine.close)
             self._thread.stop()
-
-
-class AttachedModel:
-    """A base bound to one adapter: it carries the adapter's digest on every request."""
-
-    def __init__(self, base: LocalModel, digest: str) -> None:
-        self._base = base
-        self._digest: str | None = digest
-
-    @property
-    def info(self) -> ModelInfo:
-        return replace(self._base.info, adapter=self._digest)
-
-    async def render(self, prompt: Prompt) -> str:
-        return await self._base.render(prompt)
-
-    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
-        if self._digest is None:
-            raise GenerationError("this adapter has been detached")
-        return self._base.stream_with(prompt, options, self._digest)
-
-    async def aclose(self) -> None:
-        """Detach the adapter. The base stays loaded."""
-        if self._digest is not None:
-            self._base.detach(self._digest)
-            self._digest = None

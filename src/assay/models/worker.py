@@ -18,9 +18,9 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import replace
 
 from assay.errors import AssayError, EngineDied, GenerationError, ModelError
+from assay.models.attached import AttachedModel
 from assay.models.base import ModelInfo
 from assay.models.scripted import EXPENDABLE
 from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
@@ -251,7 +251,7 @@ class WorkerModel:
         child = await self._ready()
         await child.ask(Call("expect", adapters=tuple(adapters)))
 
-    async def attach(self, adapter: Adapter) -> WorkerAttached:
+    async def attach(self, adapter: Adapter) -> AttachedModel:
         """Bind a model to this adapter. Raises `AdapterMismatch` if it doesn't fit the base."""
         fresh = adapter.digest not in self._attached
         self._attached[adapter.digest] = adapter
@@ -262,7 +262,7 @@ class WorkerModel:
                 self._attached.pop(adapter.digest, None)
             raise
         self._uses[adapter.digest] += 1
-        return WorkerAttached(self, adapter.digest)
+        return AttachedModel(self, adapter.digest)
 
     async def detach(self, digest: str) -> None:
         """Give one use of the adapter back; after the last the child forgets it, and its file is not needed any more."""
@@ -288,29 +288,3 @@ class WorkerModel:
         if self._child is not None:
             await self._child.stop()
             self._child = None
-
-
-class WorkerAttached:
-    """The worker's base bound to one adapter."""
-
-    def __init__(self, base: WorkerModel, digest: str) -> None:
-        self._base = base
-        self._digest: str | None = digest
-
-    @property
-    def info(self) -> ModelInfo:
-        return replace(self._base.info, adapter=self._digest)
-
-    async def render(self, prompt: Prompt) -> str:
-        return await self._base.render(prompt)
-
-    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
-        if self._digest is None:
-            raise GenerationError("this adapter has been detached")
-        return self._base.stream_with(prompt, options, self._digest)
-
-    async def aclose(self) -> None:
-        """Detach the adapter. The base stays loaded."""
-        if self._digest is not None:
-            digest, self._digest = self._digest, None
-            await self._base.detach(digest)

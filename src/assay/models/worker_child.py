@@ -11,7 +11,8 @@ from contextlib import aclosing
 from typing import Any
 
 from assay.errors import GenerationError
-from assay.models.local import AttachedModel, LocalModel
+from assay.models.attached import AttachedModel
+from assay.models.local import LocalModel
 from assay.models.open import open_local
 from assay.models.wire import Call, Reply, call_decoder, frame, pack_error, read_frame, unpack_prompt
 from assay.types import Prompt

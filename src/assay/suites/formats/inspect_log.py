@@ -195,7 +195,7 @@ def _data(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.compress_type != _ZSTD or sys.version_info >= (3, 14):
         return archive.read(info)
     try:
-        from backports import zstd  # type: ignore[import-not-found, unused-ignore]
+        from backports import zstd
     except ImportError:
         message = "this log is compressed with zstd, which needs the package backports.zstd (or Python 3.14)"
         raise SuiteError(f"{archive.filename}: {message}") from None

@@ -1,0 +1,50 @@
+"""A base bound to one adapter: what `AdapterModel.attach` gives back, whether the engine runs here or in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Protocol
+
+from assay.errors import GenerationError
+from assay.models.base import ModelInfo
+from assay.types import Chunk, GenerateOptions, Prompt
+
+
+class AdapterBase(Protocol):
+    """What a bound model needs of its base: every request names the adapter's digest."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    async def render(self, prompt: Prompt) -> str: ...
+
+    def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]: ...
+
+    async def detach(self, digest: str) -> None: ...
+
+
+class AttachedModel:
+    """A `TextModel` and `RenderingModel` that carries its adapter's digest on every request."""
+
+    def __init__(self, base: AdapterBase, digest: str) -> None:
+        self._base = base
+        self._digest: str | None = digest
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(self._base.info, adapter=self._digest)
+
+    async def render(self, prompt: Prompt) -> str:
+        return await self._base.render(prompt)
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        if self._digest is None:
+            raise GenerationError("this adapter has been detached")
+        return self._base.stream_with(prompt, options, self._digest)
+
+    async def aclose(self) -> None:
+        """Detach the adapter. The base stays loaded."""
+        if self._digest is not None:
+            digest, self._digest = self._digest, None
+            await self._base.detach(digest)
