@@ -16,7 +16,7 @@ from assay.models.base import TextModel, check_options, complete, rendered
 from assay.results.index import Ledger
 from assay.results.records import CompletionMade, Failure, ScoreMade, SuiteUse, completion_key, seed_from
 from assay.scorers.base import Scorer, check_suite, score_answer
-from assay.scorers.keys import key_of
+from assay.scorers.keys import key_of, record_of
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -217,10 +217,8 @@ class _Task:
             key = key_of(scorer, sample, answer.text, answer.finish_reason)
             for outcome in await self._outcomes(scorer, key, sample, answer):
                 outcomes.append(outcome)
-                if isinstance(outcome, Score):
-                    self._append(self._score_record(sample, index, answer, scorer, key, outcome))
-                else:
-                    self._append(self._failure_record(sample, index, answer, key, outcome))
+                where = self._place(sample, index, answer.batch)
+                self._append(record_of(scorer, key, where, answer.key, outcome))
         scores = tuple(o for o in outcomes if isinstance(o, Score))
         failures = tuple(o for o in outcomes if isinstance(o, ScoreFailure))
         return SampleResult(sample, answer, scores, failures, reused)
@@ -250,35 +248,6 @@ class _Task:
             "index": index,
             "batch": batch,
         }
-
-    def _score_record(
-        self, sample: Sample, index: int, answer: CompletionMade, scorer: Scorer, key: str, score: Score
-    ) -> ScoreMade:
-        return ScoreMade(
-            **self._place(sample, index, answer.batch),
-            key=key,
-            completion=answer.key,
-            scorer=scorer.name,
-            scorer_version=scorer.version,
-            metric=score.metric,
-            value=score.value,
-            low=score.low,
-            high=score.high,
-            detail=dict(score.detail),
-        )
-
-    def _failure_record(
-        self, sample: Sample, index: int, answer: CompletionMade, key: str, failure: ScoreFailure
-    ) -> Failure:
-        return Failure(
-            **self._place(sample, index, answer.batch),
-            stage="score",
-            error_class=failure.error_class,
-            reason=failure.reason,
-            metric=failure.metric,
-            completion=answer.key,
-            key=key if failure.error_class == "truncated" else "",
-        )
 
     def _append(self, record: ScoreMade | Failure) -> None:
         if self._ledger is not None and not (record.key and self._ledger.is_placed(record)):

@@ -15,10 +15,10 @@ from weakref import WeakValueDictionary
 
 from assay.models.base import TextModel
 from assay.results.index import Ledger
-from assay.results.records import Failure, ScoreMade, digest_of
+from assay.results.records import digest_of
 from assay.scorers.base import Scorer, score_answer
 from assay.scorers.judge import Judge
-from assay.scorers.keys import judge_of, key_of
+from assay.scorers.keys import judge_of, key_of, record_of
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Pick, Picker
 from assay.suites.answers import Answered
@@ -174,7 +174,8 @@ class Judging:
         async with self._asking.setdefault(key, asyncio.Lock()):
             found = self._known(scorer, key) or await score_answer(scorer, sample, completion)
             for outcome in found:
-                record = _record(scorer, key, place, outcome)
+                where = {name: getattr(place, name) for name in JudgedPlace.__slots__ if name != "completion"}
+                record = record_of(scorer, key, where, place.completion, outcome)
                 if not (record.key and self._ledger.is_placed(record)):
                     self._ledger.append(record)
         return found
@@ -184,29 +185,3 @@ class Judging:
         if not known.keys() >= set(scorer.metrics):
             return None
         return tuple(Score(m, known[m].value, known[m].low, known[m].high, known[m].detail) for m in scorer.metrics)
-
-
-def _record(scorer: Scorer, key: str, place: JudgedPlace, outcome: Score | ScoreFailure) -> ScoreMade | Failure:
-    where = {name: getattr(place, name) for name in JudgedPlace.__slots__ if name != "completion"}
-    if isinstance(outcome, ScoreFailure):
-        return Failure(
-            **where,
-            stage="score",
-            error_class=outcome.error_class,
-            reason=outcome.reason,
-            metric=outcome.metric,
-            completion=place.completion,
-            key=key if outcome.error_class == "truncated" else "",
-        )
-    return ScoreMade(
-        **where,
-        key=key,
-        completion=place.completion,
-        scorer=scorer.name,
-        scorer_version=scorer.version,
-        metric=outcome.metric,
-        value=outcome.value,
-        low=outcome.low,
-        high=outcome.high,
-        detail=dict(outcome.detail),
-    )
