@@ -26,16 +26,18 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     (r"<\|channel>thought", r"<channel\|>"),
     (r"here(?: is|'s) my thought process:", r"here(?: is|'s) my response:"),
 )
-# A marker that stands in quotes or as code is spoken about. Each family's markers are one pattern: 1 opens, 2 closes.
+# A marker between quotes is spoken about. Each family's markers are one pattern: 1 opens, 2 closes.
 _FAMILIES = tuple(
-    re.compile(rf"(?<![`'\"“‘])(?:({opens})|({closes}))(?![`'\"”’])", re.IGNORECASE) for opens, closes in _SHAPES
+    re.compile(rf"(?!(?<=[`'\"“‘])(?:{opens}|{closes})[`'\"”’])(?:({opens})|({closes}))", re.IGNORECASE)
+    for opens, closes in _SHAPES
 )
+_ENDS = {family: re.compile(closes, re.IGNORECASE) for family, (_, closes) in zip(_FAMILIES, _SHAPES, strict=True)}
 # Granite's markers are plain words: "Here is my response:" ends no thought unless one was begun.
 _IN_WORDS = _FAMILIES[-1]
 _ALONE = re.compile(r"[ \t]*(?:\n|$)")
 _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]*(?:<\|message\|>)?")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(analysis|commentary|final)(?:[^<\n]*(?:<\|constrain\|>\w+)?<\|message\|>)?")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 # What gpt-oss's markers leave where the engine drops special tokens but keeps the text between them.
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=[A-Z\W]).*?assistant(?:commentary.*?assistant)?final", re.DOTALL)
@@ -69,7 +71,8 @@ def _without_blocks(text: str, family: re.Pattern[str]) -> str | None:
         closing = _closing(text, opening, family)
         if closing is None:
             return None
-        text = text[: opening.start()] + text[closing.end() :]
+        before = text[: opening.start()]
+        text = (before if before.strip() else "") + text[closing.end() :]
 
 
 def _after_unopened(text: str, family: re.Pattern[str]) -> str:
@@ -87,21 +90,25 @@ def _after_unopened(text: str, family: re.Pattern[str]) -> str:
 
 def _opening(text: str, family: re.Pattern[str]) -> re.Match[str] | None:
     """The first marker that opens a block: at the text's front, or alone on its line and not within a code fence."""
-    fences = [fence.start() for fence in _FENCE.finditer(text)]
     for marker in family.finditer(text):
         if not marker[1]:
             continue
-        before = text[: marker.start()]
-        if not before.strip():
+        line = text.rfind("\n", 0, marker.start()) + 1
+        if text[line : marker.start()].strip():
+            continue
+        if not text[:line].strip():
             return marker
-        alone = not before.rpartition("\n")[2].strip() and _ALONE.match(text, marker.end())
-        if alone and sum(fence < marker.start() for fence in fences) % 2 == 0:
+        alone = _ALONE.match(text, marker.end()) is not None
+        if alone and len(_FENCE.findall(text[:line])) % 2 == 0:
             return marker
     return None
 
 
 def _closing(text: str, opening: re.Match[str], family: re.Pattern[str]) -> re.Match[str] | None:
-    """The marker that closes the block: the one that balances it, else (thoughts may name a marker) the last one."""
+    """The marker that closes the block: the one that balances it, else (thoughts may name a marker) the last one.
+
+    Where only markers between quotes remain, one of them must be it: `<think>Say "</think>"`.
+    """
     depth, last = 1, None
     for marker in family.finditer(text, opening.end()):
         depth += 1 if marker[1] else -1
@@ -109,6 +116,8 @@ def _closing(text: str, opening: re.Match[str], family: re.Pattern[str]) -> re.M
             last = marker
         if depth == 0:
             return marker
+    if last is None:
+        last = next(reversed(list(_ENDS[family].finditer(text, opening.end()))), None)
     return last
 
 

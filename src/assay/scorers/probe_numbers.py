@@ -1,0 +1,251 @@
+"""Mentions of numbers, as quantities of what a probe asks for: number words, fractions and other units included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from assay.scorers.match import single_number
+from assay.scorers.number_words import scales_to_exponents, words_to_digits
+from assay.scorers.probe_mentions import Mention, Piece, masked
+
+# By dimension, the units' names and their sizes. A number without a unit is taken to be in the probe's own.
+_DIMENSIONS: dict[str, dict[str, Fraction]] = {
+    "length": {
+        "mm millimetre millimetres millimeter millimeters": Fraction(1, 1000),
+        "cm centimetre centimetres centimeter centimeters": Fraction(1, 100),
+        "m metre metres meter meters": Fraction(1),
+        "km kilometre kilometres kilometer kilometers": Fraction(1000),
+    },
+    "time": {
+        "s sec secs second seconds": Fraction(1),
+        "m min mins minute minutes": Fraction(60),
+        "h hr hrs hour hours": Fraction(3600),
+        "day days": Fraction(86400),
+    },
+    "money": {"$ dollar dollars usd buck bucks": Fraction(1), "¢ cent cents": Fraction(1, 100)},
+    "other money": {"€ euro euros eur £ gbp ¥ yen": Fraction(1)},
+    "part": {"% percent pct per_cent percentage": Fraction(1, 100)},
+    "angle": {"° degree degrees": Fraction(1)},
+    "mass": {"g gram grams": Fraction(1), "kg kilogram kilograms": Fraction(1000)},
+    "volume": {"ml millilitre millilitres": Fraction(1, 1000), "l litre litres liter liters": Fraction(1)},
+    "speed": {"km/h kmh kph mph m/s": Fraction(1)},
+}
+_ALL = {name for units in _DIMENSIONS.values() for names in units for name in names.split()}
+_UNIT_WORDS = "|".join(sorted((re.escape(n).replace("_", r"\s") for n in _ALL), key=len, reverse=True))
+
+_ORDINALS = [
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+]
+_TENTHS = ["twent", "thirt", "fort", "fift", "sixt", "sevent", "eight", "ninet"]
+_DENOMINATORS = {word: n for n, word in enumerate(_ORDINALS, 3)} | {
+    f"{t}ieth": 10 * n for n, t in enumerate(_TENTHS, 2)
+}
+_DENOMINATORS |= {
+    f"{tens}y-{word}": 10 * n + unit
+    for n, tens in enumerate(_TENTHS, 2)
+    for word, unit in {"first": 1, "second": 2, **{w: u for u, w in enumerate(_ORDINALS[:7], 3)}}.items()
+}
+_NTHS = "|".join(
+    sorted((word.replace("-", r"[\s-]") for word, n in _DENOMINATORS.items() if n > 10), key=len, reverse=True)
+)
+
+# "One" that is no number: "this one", "one of them".
+_LONE_ONE = re.compile(
+    rf"\bone\b(?!\s*$)(?!-)(?!\s+(?:and|hundred|thousand|half|third|quarter|in|out|(?:{_UNIT_WORDS})\b)"
+    r"|\s+\w+(?:th|ths|rd|rds|nds)\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_RUN = re.compile(
+    r"(?<![\w.])(?<!\d[,:/])(?:[1-9]\d{0,2}(?: \d{3})+(?![ ,.]?\d)|\.\d+"
+    r"|\d+(?:(?:[.,'_:-]|\^[+-]?| ?/ ?|[eE][+-]?|\.\d+\.)\d+)*(?: \d+ ?/ ?\d+(?![\d/]))?)"
+)
+_AFTER = re.compile(
+    rf"(?P<glued>(?:{_UNIT_WORDS})(?![\w^²³]|/[a-z])|[^\W\d_]+|[%°$€£¢])"
+    rf"|(?:[ \t]+|-)(?:of\s+)?(?:an?\s+)?(?P<unit>(?![$€£¥])(?:{_UNIT_WORDS})(?![\w^²³]|/[a-z]))"
+    r"|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
+    re.IGNORECASE,
+)
+_SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
+_YEAR_BEFORE = re.compile(
+    r"\b(?:in|since|by|until|from|before|after|year|page|chapter|room|version|volume|v|no)\.?\s+$", re.IGNORECASE
+)
+
+
+def dimension_of(unit: str) -> tuple[str, Fraction] | None:
+    """The dimension and size of a unit (a dimension's name is its first unit), None for what isn't one, such as pupils."""
+    if unit in _DIMENSIONS:
+        return unit, Fraction(1)
+    for dimension, units in _DIMENSIONS.items():
+        for names, size in units.items():
+            if unit.casefold() in names.split():
+                return dimension, size
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    start: int
+    end: int
+    value: Fraction | None
+    dimension: str = ""
+    size: Fraction = Fraction(1)
+
+
+class NumberReader:
+    """Mentions of numbers. unit: what the target is in, "" for a mere number; others: nouns of what else is counted."""
+
+    chains = True
+
+    def __init__(
+        self, target: Fraction, unit: str = "", others: Sequence[str] = (), tolerance: Fraction = Fraction(0)
+    ) -> None:
+        self._target = target
+        self._tolerance = tolerance
+        self._others = frozenset(word.casefold() for word in others)
+        known = dimension_of(unit)
+        self._dimension, self._size = known if known else ("", Fraction(1))
+        names = [n for ns in _DIMENSIONS.get(self._dimension, {}) for n in ns.split()]
+        self.nouns = frozenset(names) | frozenset(word.casefold() for word in unit.split())
+
+    def read(self, text: str) -> Piece:
+        text = self._digits(text)
+        return masked(text, ((f.start, f.end, self._mention(text, f)) for f in self._composed(text)))
+
+    def _digits(self, text: str) -> str:
+        """The text with number words in digits, and fractions and times in one notation."""
+        text = re.sub(r"(?<=\d)\s?\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2", text)
+        text = re.sub(r"\\[dt]?frac\s*\{([\d,]+)\}\s*\{([\d,]+)\}", r"\1/\2", text)
+        text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda m: f" {single_number(m[0])}", text)
+        text = re.sub(rf"(?<=[a-z0-9])[\s-]({_NTHS})s\b", self._divisor, text, flags=re.IGNORECASE)
+        text = words_to_digits(_LONE_ONE.sub("a single", scales_to_exponents(text)))
+        text = re.sub(r"\b(\d+) over (\d+)\b", r"\1/\2", text)
+        text = re.sub(r"\b(\d+) and (?:a )?(\d+/\d+)", r"\1 \2", text)
+        if self._dimension == "time":
+            text = _times(text)
+        if self._dimension == "part":
+            text = re.sub(r"\b(\d+)\s+(?:chances?\s+)?(?:in|out of)\s+(?:every\s+)?(\d+)\b", r"\1/\2", text)
+        return text
+
+    @staticmethod
+    def _divisor(match: re.Match[str]) -> str:
+        return f" /{_DENOMINATORS['-'.join(match[1].casefold().split())]}"
+
+    def _found(self, text: str) -> Iterator[_Found]:
+        for run in _RUN.finditer(text):
+            head, value = text[max(0, run.start() - 40) : run.start()], single_number(run[0])
+            start, dimension, size = run.start(), "", Fraction(1)
+            if re.search(r"[^\W\d_]-$|\^\s?[({]?$", head) or _YEAR_BEFORE.search(head) or self._labelled(head):
+                value = None
+            money = re.search(r"([$€£¥])\s?(-?)\s?$", head)
+            if money:
+                dimension, size = dimension_of(money[1]) or ("", size)
+                start -= len(money[0])
+                value = -value if value is not None and money[2] else value
+                head = head[: -len(money[0])]
+            if _SIGN.search(head):
+                value, start = None if value is None else -value, start - (len(head) - head.rindex("-"))
+            end, unit, stranger = self._after(text, run.end())
+            if unit:
+                dimension, size = unit
+            yield _Found(start, end, None if stranger else value, dimension, size)
+
+    def _labelled(self, head: str) -> bool:
+        """Does a label say that what follows counts something else ("Chickens: 14")?"""
+        label = re.search(r"([^\W\d_]+)\s*[:=]\s*$", head)
+        return label is not None and label[1].casefold() in self._others
+
+    def _after(self, text: str, end: int) -> tuple[int, tuple[str, Fraction] | None, bool]:
+        """Where the quantity ends, its unit, and whether what follows makes it no number of ours."""
+        match = _AFTER.match(text, end)
+        if not match:
+            return end, None, False
+        if match["power"]:
+            return end, None, True
+        if match["noun"]:
+            words = match["noun"].casefold().split()
+            own = words[0] in self.nouns  # what is counted belongs to the number
+            after = match.start("noun") + len(words[0])
+            squared = own and re.match(r"[\^²³]|/[a-z]", text[after : after + 2]) is not None
+            return after if own else end, None, squared or bool(self._others & set(words))
+        name = match["glued"] or match["unit"]
+        unit = self._unit(name)
+        if unit is None:
+            return end, None, name.casefold() not in self.nouns
+        if match["glued"] in ("$", "€", "£"):  # the next one's sign
+            return end, None, False
+        rate = re.match(r"/(?=[a-z])|\s*(?:per|squared|cubed)\b", text[match.end() : match.end() + 12])
+        return match.end(), unit, bool(rate)
+
+    def _unit(self, name: str) -> tuple[str, Fraction] | None:
+        """The unit in the probe's own dimension if it has that name there ("m" is a minute or a metre)."""
+        name = re.sub(r"\s", "_", name.casefold())
+        for names, size in _DIMENSIONS.get(self._dimension, {}).items():
+            if name in names.split():
+                return self._dimension, size
+        return dimension_of(name)
+
+    def _composed(self, text: str) -> Iterator[_Found]:
+        """The quantities; "2 h 24 min" is a single one."""
+        pending: _Found | None = None
+        for found in self._found(text):
+            if (
+                pending
+                and pending.value is not None
+                and found.value is not None
+                and pending.dimension == found.dimension != ""
+            ):
+                gap = text[pending.end : found.start]
+                amount = found.value * found.size
+                if re.fullmatch(r",?(?:\s+and)?\s*", gap) and 0 <= amount < pending.size and found.size < pending.size:
+                    total = pending.value + amount / pending.size
+                    pending = _Found(pending.start, found.end, total, pending.dimension, pending.size)
+                    continue
+            if pending:
+                yield pending
+            pending = found
+        if pending:
+            yield pending
+
+    def _mention(self, text: str, found: _Found) -> Mention | None:
+        if found.value is None or (found.dimension and found.dimension != self._dimension):
+            return None
+        own = found.value * found.size / self._size if found.dimension else found.value
+        right = abs(own - self._target) <= self._tolerance
+        return Mention(text[found.start : found.end].strip(), str(self._target if right else own), right)
+
+
+def _times(text: str) -> str:
+    """Durations such as "1h45", "1:45" and "an hour and a half" in the plain form."""
+    text = re.sub(r"\b(?:an|one) hour\b", "1 hour", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(\d+) hours? and (?:a )?half\b", r"\1 1/2 hours", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(\d+) hours? and (\d+/\d+)(?! of)", r"\1 \2 hours", text, flags=re.IGNORECASE)
+    text = re.sub(
+        r"(?<![\w.,:])(\d+)\s?h(?:rs?|ours?)?\s?(\d{1,2})(?:\s?m(?:in(?:ute)?s?)?)?(?![\w.:])",
+        _minutes,
+        text,
+        flags=re.IGNORECASE,
+    )
+    return re.sub(r"(?<![\w.,:])(\d):([0-5]\d)(?:\s?h(?:rs?|ours?)?)?(?![\w:]|\s?[ap]\.?m)", _minutes, text)
+
+
+def _minutes(match: re.Match[str]) -> str:
+    return f"{60 * int(match[1]) + int(match[2])} minutes"
