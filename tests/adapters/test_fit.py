@@ -17,8 +17,8 @@ from assay.types import Adapter, TensorSpec
 Q = "model.layers.{}.self_attn.q_proj"
 
 
-def adapter(shapes: dict[str, tuple[int, ...]], rank: int = 4) -> Adapter:
-    return Adapter("d" * 64, Path("x"), rank, 1.0, -1, {n: TensorSpec(s, "F32") for n, s in shapes.items()})
+def adapter(shapes: dict[str, tuple[int, ...]], rank: int = 4, layers: int = -1) -> Adapter:
+    return Adapter("d" * 64, Path("x"), rank, 1.0, layers, {n: TensorSpec(s, "F32") for n, s in shapes.items()})
 
 
 def pair(module: str, into: int = 16, out: int = 24) -> dict[str, tuple[int, ...]]:
@@ -29,7 +29,19 @@ BASE: dict[str, tuple[int, ...]] = {f"{Q.format(i)}.weight": (24, 16) for i in r
 
 
 def test_a_fitting_adapter_passes() -> None:
-    check_against(adapter({**pair(Q.format(0)), **pair(Q.format(3))}), BASE)
+    every = {name: shape for layer in range(4) for name, shape in pair(Q.format(layer)).items()}
+    check_against(adapter(every), BASE)
+    last = {**pair(Q.format(2)), **pair(Q.format(3))}
+    check_against(adapter(last, layers=2), BASE)
+
+
+def test_a_layer_that_lacks_what_others_have_is_missed() -> None:
+    with pytest.raises(AdapterMismatch) as caught:
+        check_against(adapter({**pair(Q.format(1)), **pair(Q.format(3))}, layers=3), BASE)
+    assert caught.value.differences == (
+        f"{Q.format(2)}.lora_a: missing, though other layers have theirs",
+        f"{Q.format(2)}.lora_b: missing, though other layers have theirs",
+    )
 
 
 def test_embeddings_and_experts() -> None:
@@ -43,7 +55,8 @@ def test_embeddings_and_experts() -> None:
 def test_all_differences_are_listed() -> None:
     wrong = {f"{Q.format(0)}.lora_a": (32, 4), f"{Q.format(0)}.lora_b": (4, 24)}
     with pytest.raises(AdapterMismatch) as caught:
-        check_against(adapter({**wrong, **pair(Q.format(1)), **pair(Q.format(4)), **pair(Q.format(5))}), BASE)
+        rest = {name: shape for layer in range(1, 6) for name, shape in pair(Q.format(layer)).items()}
+        check_against(adapter({**wrong, **rest}), BASE)
     assert caught.value.differences == (
         f"{Q.format(0)}.lora_a: shape (32, 4), but the base wants (16, 4)",
         f"{Q.format(4)}.lora_a: names no layer of the base",
@@ -52,7 +65,7 @@ def test_all_differences_are_listed() -> None:
         f"{Q.format(5)}.lora_b: names no layer of the base",
     )
     message = str(caught.value)
-    assert "5 differences in 8 tensors" in message
+    assert "5 differences in 12 tensors" in message
     assert "(32, 4)" in message
     assert message.endswith("and 2 more")
     assert "\n" not in message

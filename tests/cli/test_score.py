@@ -276,7 +276,7 @@ def test_killed_half_way_no_finished_call_is_repeated(place: Path) -> None:
 
 def test_ctrl_c_keeps_what_was_earned(place: Path) -> None:
     jsonl(place / "q.jsonl", questions(20))
-    script(place / "slow.yaml", [{"contains": "", "answer": SEMANTIC, "seconds": 0.02}])
+    script(place / "slow.yaml", [{"contains": "", "answer": SEMANTIC, "seconds": 0.1}])
     words = ["score", "q.jsonl", "--suite", "semantic", "--judge", "scripted:slow.yaml", "-o", "s.jsonl"]
     job = subprocess.Popen([ASSAY, *words], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

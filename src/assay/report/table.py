@@ -41,24 +41,27 @@ class ReportTable:
         names = called(_place(row) for row in self.rows)
         heads = list(in_order((row.group, row.metric) for row in self.rows))
         columns = [_column(head, self.rows, self.broke) for head in heads]
+        several = len({metric for _, metric in heads}) > 1 or len(heads) > len({group for group, _ in heads})
+        titles = [f"{group} {metric}" if several else group for group, metric in heads]
         indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
         taken = indent + len("unproven") + 2 * _GAP
-        parts = [] if not heads else _split([_width(column) + _GAP for column in columns], options.max_width - taken)
+        parts = (
+            []
+            if not heads
+            else _split([_width(*one) + _GAP for one in zip(titles, columns, strict=True)], options.max_width - taken)
+        )
         for number, part in enumerate(parts):
             if number:
                 yield Text()
-            yield self._part([heads[at] for at in part], [columns[at] for at in part], names)
+            yield self._part([titles[at] for at in part], [columns[at] for at in part], names)
         yield from self._foot(indent)
 
-    def _part(self, heads: Sequence[_Head], columns: Sequence[_Cells], names: Mapping[_Place, str]) -> Table:
-        metrics = len({metric for _, metric in in_order((row.group, row.metric) for row in self.rows)})
-        groups = [group for group, _ in heads]
-        several = metrics > 1 or len(groups) > len(set(groups))
+    def _part(self, titles: Sequence[str], columns: Sequence[_Cells], names: Mapping[_Place, str]) -> Table:
         table = Table(
             Column("  checkpoint", no_wrap=True),
             *(
-                Column(Text(f"{group} {metric}" if several else group), overflow="fold", min_width=_width(column))
-                for (group, metric), column in zip(heads, columns, strict=True)
+                Column(Text(title), overflow="fold", min_width=_width(title, column))
+                for title, column in zip(titles, columns, strict=True)
             ),
             Column("adapter", no_wrap=True),
             box=box.SIMPLE_HEAD,
@@ -155,9 +158,10 @@ def _digits(rows: Sequence[Row]) -> int:
     return min(4, max(0, -math.floor(math.log10(min(widths))))) if widths else 1
 
 
-def _width(column: _Cells) -> int:
-    """What a column needs at least: the figures must not wrap, the lists below them may."""
-    return max(len(cell.plain.split("\n")[0]) for cell in column.values())
+def _width(title: str, column: _Cells) -> int:
+    """What a column needs at least: its title, figures and counts must not break, the lists below them may."""
+    lines = [line for cell in column.values() for line in cell.plain.split("\n") if not line.startswith(("▼", "▽"))]
+    return max(len(line) for line in (title, *lines))
 
 
 def _split(widths: Sequence[int], room: int) -> list[list[int]]:
