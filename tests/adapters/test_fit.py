@@ -54,8 +54,8 @@ def test_embeddings_and_experts() -> None:
 
 def test_all_differences_are_listed() -> None:
     wrong = {f"{Q.format(0)}.lora_a": (32, 4), f"{Q.format(0)}.lora_b": (4, 24)}
+    rest = {name: shape for layer in range(1, 6) for name, shape in pair(Q.format(layer)).items()}
     with pytest.raises(AdapterMismatch) as caught:
-        rest = {name: shape for layer in range(1, 6) for name, shape in pair(Q.format(layer)).items()}
         check_against(adapter({**wrong, **rest}), BASE)
     assert caught.value.differences == (
         f"{Q.format(0)}.lora_a: shape (32, 4), but the base wants (16, 4)",
