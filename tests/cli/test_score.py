@@ -274,11 +274,23 @@ def test_killed_half_way_no_finished_call_is_repeated(place: Path) -> None:
     assert score_keys(place / WORKSPACE).keys() == score_keys(place / "whole").keys()
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_what_was_earned(place: Path) -> None:
     jsonl(place / "q.jsonl", questions(20))
     script(place / "slow.yaml", [{"contains": "", "answer": SEMANTIC, "seconds": 0.1}])
     words = ["score", "q.jsonl", "--suite", "semantic", "--judge", "scripted:slow.yaml", "-o", "s.jsonl"]
-    job = subprocess.Popen([ASSAY, *words], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    job = subprocess.Popen(
+        [ASSAY, *words],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background job's children ignore Ctrl-C, and so would this one where the tests run as such.
+        preexec_fn=_hear_interrupts,
+    )
     deadline = time.monotonic() + 60
     while len(score_keys(place / WORKSPACE)) < 2 * len(SEMANTIC) and time.monotonic() < deadline:
         time.sleep(0.02)
