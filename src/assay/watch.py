@@ -280,7 +280,7 @@ class _Agent:
     async def _announce(self, adapters: Sequence[Adapter]) -> None:
         try:
             await self._base.expect(adapters)
-        except CheckpointError:  # one of them doesn't fit: attaching them one by one finds out which
+        except (CheckpointError, GenerationError):  # one doesn't fit or kills the engine: one by one finds out which
             return
 
     def _staged(self, checkpoint: Checkpoint) -> Adapter | None:
