@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from assay.suites.suite import builtin_suites
 from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, script
 from tests.conftest import LAB
 from tests.making import SCRIPT, SUITE, adapter_file, written
@@ -131,7 +130,6 @@ def test_bad_input(place: Path) -> None:
     assert not (place / "assay-results").exists(), "a refused command leaves nothing behind"
 
 
-@pytest.mark.skipif("capability" not in builtin_suites(), reason="the capability probes are not in this tree")
 def test_the_capability_probes_on_a_real_model(tmp_path: Path) -> None:
     done = assay(tmp_path, "probe", f"llama:{LAB / 'base' / 'lab-f32.gguf'}", "--json")
     assert done.returncode == 0, done.stderr

@@ -24,10 +24,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from assay.errors import SuiteError
 from assay.plugins import nearest
 from assay.scorers.rubric import REASON, Dimension, Input, Rubric
-from assay.suites.readers import Node, plain, read_yaml
+from assay.suites.readers import Node, builtin_names, find_named, plain, read_yaml
 
 BUILTIN = Path(__file__).parent / "rubrics"
 
@@ -41,18 +40,12 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 def builtin_rubrics() -> tuple[str, ...]:
     """The names of the rubrics that come with assay, sorted."""
-    return tuple(sorted(path.stem for path in BUILTIN.glob("*.yaml")))
+    return builtin_names(BUILTIN)
 
 
 def load_rubric(source: str | Path) -> Rubric:
     """Read a rubric from a file, or a built-in one by its bare name. Raises `SuiteError`."""
-    path = Path(source)
-    bare = isinstance(source, str) and path.name == source and path.suffix not in (".yaml", ".yml")
-    if bare and source in builtin_rubrics():
-        path = BUILTIN / f"{source}.yaml"
-    elif bare and not path.is_file():
-        hint = nearest(str(source), builtin_rubrics())
-        raise SuiteError(f"there is no rubric {source!r}, neither a file nor a built-in one; {hint}")
+    path = find_named(source, BUILTIN, "rubric")
     root = read_yaml(path)
     keys = _mapping(root, "a rubric", _RUBRIC_KEYS, required=("name", "version", "inputs", "dimensions"))
     version = keys["version"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from assay.errors import SuiteError, at
+from assay.plugins import nearest
 from assay.types import Json
 
 # A few aliases can stand for billions of values; no suite written by hand comes near this.
@@ -275,3 +276,24 @@ def _finite(value: float, place: Place) -> float:
 def _shown(value: object) -> str:
     text = str(value).strip()
     return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def builtin_names(folder: Path) -> tuple[str, ...]:
+    """The names of the YAML files that come with assay in `folder`, sorted."""
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+
+
+def find_named(source: str | Path, folder: Path, kind: str) -> Path:
+    """The file that `source` names: a path, or the bare name of one of `folder`'s. Raises `SuiteError` with the nearest name.
+
+    kind: the word for the error message ("suite").
+    """
+    path = Path(source)
+    bare = isinstance(source, str) and path.name == source and path.suffix not in (".yaml", ".yml")
+    known = builtin_names(folder)
+    if bare and source in known:
+        return folder / f"{source}.yaml"
+    if bare and not path.is_file():
+        hint = nearest(str(source), known)
+        raise SuiteError(f"there is no {kind} {source!r}, neither a file nor a built-in one; {hint}")
+    return path

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from assay.errors import BadInput, SuiteError, UnknownName
+from assay.errors import BadInput, UnknownName
 from assay.plugins import SCORERS, nearest
-from assay.suites.readers import Node, Place, plain, read_samples, read_yaml
+from assay.suites.readers import Node, Place, builtin_names, find_named, plain, read_samples, read_yaml
 from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role, Sample
 
 BUILTIN = Path(__file__).parent / "data"
@@ -83,19 +83,12 @@ class Suite:
 
 def builtin_suites() -> tuple[str, ...]:
     """The names of the suites that come with assay, sorted."""
-    return tuple(sorted(path.stem for path in BUILTIN.glob("*.yaml")))
+    return builtin_names(BUILTIN)
 
 
 def load_suite(source: str | Path) -> Suite:
     """Read a suite from a file, or a built-in one by its bare name. Raises `SuiteError`."""
-    path = Path(source)
-    bare = isinstance(source, str) and path.name == source and path.suffix not in (".yaml", ".yml")
-    if bare and source in builtin_suites():
-        path = BUILTIN / f"{source}.yaml"
-    elif bare and not path.is_file():
-        known = builtin_suites()
-        hint = nearest(str(source), known) if known else "give the path of a suite file"
-        raise SuiteError(f"there is no suite {source!r}, neither a file nor a built-in one; {hint}")
+    path = find_named(source, BUILTIN, "suite")
     root = _mapping(read_yaml(path), "a suite", _SUITE_KEYS, required=("name", "version", "samples"))
     name, version = _name(root["name"]), _checked(root["version"], "version", _WHOLE_FROM_1)
     options = _options(root["options"]) if "options" in root else GenerateOptions()
