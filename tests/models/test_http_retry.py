@@ -131,15 +131,16 @@ async def test_the_total_deadline_bounds_a_single_call_too() -> None:
 
 @pytest.mark.parametrize("stays", [False, True])
 async def test_a_thousand_calls_through_all_faults_at_once_are_answered_or_classed(stays: bool) -> None:
-    random = Random(7)
-
-    def reply(chance: float) -> Reply:
+    def reply(ask: Ask) -> Reply:
+        # Drawn for the question and the attempt at it, so that who comes first changes nothing.
+        attempt = 0 if stays else sum(earlier.question == ask.question for earlier in server.asked)
+        chance = Random(f"{ask.question}/{attempt}").random()
         bounds = (0.05, Reply(status=500, raw=b"")), (0.07, Reply(status=429, raw=b"", headers={"Retry-After": "0.2"}))
         more = (0.08, Reply(hang=True)), (0.09, Reply(raw=b'{"choices": [{"mess'))
         return next((bad for bound, bad in (*bounds, *more) if chance < bound), Reply(latency=0.01))
 
     async with OpenAIServer() as server, opened(server, concurrency=64, call_seconds=1, total_seconds=None) as model:
-        server.script = lambda ask: reply(Random(ask.question).random() if stays else random.random())
+        server.script = reply
         asked = iter(range(1000))
         ends: dict[int, Completion | GenerationError] = {}
 
@@ -154,13 +155,12 @@ async def test_a_thousand_calls_through_all_faults_at_once_are_answered_or_class
         await asyncio.gather(*(work() for _ in range(64)))
         took = time.monotonic() - began
     assert len(ends) == 1000
-    for number, end in ends.items():
-        fine = not stays or Random(f"{number}").random() >= 0.09
-        if fine:
-            assert isinstance(end, Completion)
-        else:
-            assert isinstance(end, GenerationError)
-            assert end.error_class == "transient"
+    failed = {number: end for number, end in ends.items() if not isinstance(end, Completion)}
+    assert {end.error_class for end in failed.values()} <= {"transient"}
+    if stays:
+        assert set(failed) == {n for n in range(1000) if Random(f"{n}/0").random() < 0.09}
+    else:
+        assert len(failed) < 10, "a hang and then an error leaves no time for more: about one in a thousand"
     assert took < 12
 
 
