@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.scorers.choice import Choice
+from assay.scorers.choice import Choice, poses_choice
 from assay.types import Json, Sample, Score
 from tests.scorers.asking import outcome, right
 
@@ -148,3 +148,22 @@ def test_choices_that_cannot_be(target: str, choices: Json) -> None:
 async def test_choice_cut_off(answer: str, chosen: bool) -> None:
     found = await outcome(Choice(), {"target": "B"}, answer, finish="length")
     assert isinstance(found, Score) is chosen
+
+
+@pytest.mark.parametrize(
+    ("reference", "posed"),
+    [
+        ({"target": "B"}, True),
+        ({"correct_answer": "(c)"}, True),
+        ({"target": "Oslo", "choices": ["Oslo", "Rome"]}, True),
+        ({"target": 7, "choices": [7, 8]}, True),
+        ({"target": "72"}, False),
+        ({"target": "Oslo"}, False),
+        ({"target": ""}, False),
+        ({"target": 7}, False),
+        ({"choices": ["Oslo", "Rome"]}, False),
+        ({}, False),
+    ],
+)
+def test_what_makes_it_multiple_choice(reference: dict[str, Json], posed: bool) -> None:
+    assert poses_choice(reference) is posed

@@ -7,28 +7,41 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from assay.scorers.exact import expected_answer
-from assay.scorers.extraction import passage, without_question
+from assay.scorers.extraction import passage, said_of
 from assay.scorers.final_answer import normal_text
+from assay.scorers.quantities import plain
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 LETTERS = "ABCDEFGHIJ"
 
-# A letter that can be nothing but an option's: in brackets, with a mark behind it, after "option", or alone.
+# A letter that can be nothing but an option's: in brackets or quotes, with a mark behind it, after "option", or alone.
 _MARKED = re.compile(
-    r"(?<![\w])\((?P<round>[A-Ja-j])\)|(?<!\w)\[(?P<square>[A-J])\]"
-    r"|\b(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+[(\"'*]*(?P<named>[A-Ja-j])(?![\w'’])"
+    r"(?<![\w])\((?P<round>[A-Ja-j])\)|(?<!\w)\[(?P<square>[A-J])\]|(?<!\w)['\"‘“](?P<quoted>[A-J])['\"’”](?!\w)"
+    r"|(?i:\b(?:option|choice|letter)\s+[(\"'*]*(?P<named>[A-J])(?![\w'’]))"
     r"|^\s*(?P<first>[A-Ja-j])(?=[).:](?:\s|$)|\s*$)"
 )
 # One that stands at the passage's start or end, or before a mark. "A" and "I" are words, too, and need the mark.
 _STANDING = re.compile(
     r"(?<![\w'’.(-])(?P<letter>[B-HJ])(?![\w'’+#(-])|(?<![\w'’.(-])(?P<word>[AI])"
-    r"(?=\s*(?:[,.;:!)]|$)|\s+(?:is|was)\s+(?:the\s+)?(?:right|correct|best|true|answer))"
+    r"(?=\s*(?:[,.;:!)]|$)|\s+(?:[–—-]\s|(?:because|since)\b|(?:is|was)\s+(?:the\s+)?(?:right|correct|best|true|answer)))"
 )
 # Two or more letters side by side.
 _ROW = re.compile(r"(?<![\w'’])\(?[A-J]\)?(?:[\s,;/&]+(?:or\s|and\s)?\s*\(?[A-J]\)?(?![\w'’]))+")
 _EITHER = re.compile(r"\b(?:or|either|both|neither|and)\b", re.IGNORECASE)
 _REFUSED = re.compile(r"\b(?:not|isn't|wrong|incorrect|cannot|can't|don't know|eliminate|rule out)\b", re.IGNORECASE)
-_ASIDE = re.compile(r"[,;]\s|\s(?:because|since|as|so|which|where|given|rather|instead|not)\b|\s[—–-]\s")
+_ASIDE = re.compile(
+    r"[,;:]\s|\s(?:because|since|as|so|which|where|given|rather|instead|not(?=\s+\(?[A-J]\b))\b|\s[—–-]\s"
+)
+# Reasons name other options without offering them.
+_REASON = re.compile(r"\s(?:because|since|as|given|which|where|whereas|while|rather than|instead of)\b", re.IGNORECASE)
+# "Not A, so B", "torn between A and B, but B", "without A and B we are left with C": what counts is what follows.
+_TURN = re.compile(
+    r"[,;]\s+(?:it's|it is)\s|[,;]?\s+(?:but|so|therefore|thus|hence|left with|leaves|leaving)\s", re.IGNORECASE
+)
+_TICK = re.compile(r"[✅✓✔☑]|(?<!not )\bcorrect\b", re.IGNORECASE)
+_OPTION_LINE = re.compile(r"^[ \t*_>#-]*\(?([A-Ja-j])[).:][*_]*(?=\s|$).*$", re.MULTILINE)
+_LONGEST = 2000  # characters of a statement; what comes behind them chooses nothing
+_SHORTEST = 3  # characters of an option's text that is looked for within a sentence
 
 
 def choose(text: str, options: Mapping[str, str]) -> str | None:
@@ -36,16 +49,32 @@ def choose(text: str, options: Mapping[str, str]) -> str | None:
 
     options: each letter's text, "" where it isn't known.
     """
-    if _lists_options(text, options):
-        text = _after_options(text)
-    if re.search(r"^\W*[A-J]\W*\n\W*[A-J]\W*\Z", text, re.MULTILINE):
+
+    def leads(first: str, rest: str) -> bool:
+        return _alone(first, options) and bool(rest) and not _alone(rest.partition("\n")[0], options)
+
+    listed = _listed(text, options)
+    first, _, rest = text.strip().partition("\n")
+    if listed and not leads(first, rest.lstrip()):
+        # The list itself chooses none.
+        text = text[: listed[0].start()] + "\n" + text[listed[-1].end() :]
+    last = [line for line in text.split("\n") if line.strip()][-2:]
+    if len(last) > 1 and all(re.fullmatch(r"\W*[A-J]\W*", line) for line in last):
         return None
-    statement = passage(text, lambda part: bool(_letters(part, options)) or _by_text(part, options) is not None)
-    if statement is None:
-        return None
-    same = _by_text(statement, options)
-    if same is not None:
-        return same
+    statement = passage(text, lambda part: bool(_letters(part, options)) or _by_text(part, options) is not None, leads)
+    if statement is not None:
+        return _by_text(statement, options) or _by_letter(_turned(plain(statement[:_LONGEST]), options), options)
+    within = passage(text, lambda part: bool(_within(part, options)))
+    if within is not None:
+        found = _within(within, options)
+        return found.pop() if len(found) == 1 and not _REFUSED.search(within) else None
+    ticked = [line[1].upper() for line in listed if _TICK.search(line[0]) and "❌" not in line[0]]
+    return ticked[0] if len(ticked) == 1 else None
+
+
+def _by_letter(statement: str, options: Mapping[str, str]) -> str | None:
+    """The only letter that a statement offers."""
+    statement = _REASON.split(statement, maxsplit=1)[0]
     head = _ASIDE.split(statement, maxsplit=1)[0]
     head = head if _letters(head, options) else statement
     found = _letters(head, options)
@@ -56,8 +85,17 @@ def choose(text: str, options: Mapping[str, str]) -> str | None:
     return None if others and _EITHER.search(statement) else found.pop()
 
 
+def _turned(statement: str, options: Mapping[str, str]) -> str:
+    """What a statement turns to in the end, where other options were named before that."""
+    for turn in reversed(list(_TURN.finditer(statement))):
+        if _letters(statement[turn.end() :], options) and _letters(statement[: turn.start()], options):
+            return statement[turn.end() :]
+    return statement
+
+
 def _letters(part: str, options: Mapping[str, str]) -> set[str]:
     """The options that a passage names: by marked letters, else by letters that merely stand there."""
+    part = plain(part)
     marked = {next(filter(None, m.groups())).upper() for m in _MARKED.finditer(part)}
     standing = {m["letter"] or m["word"] for m in _STANDING.finditer(part)}
     return (marked | standing) & options.keys()
@@ -66,7 +104,7 @@ def _letters(part: str, options: Mapping[str, str]) -> set[str]:
 def _by_text(part: str, options: Mapping[str, str]) -> str | None:
     """The option whose text the passage is, with or without its letter in front, or what its last verb leads to."""
     text = normal_text(part)
-    tail = normal_text(re.split(r"\b(?:is|are|was|were|choose|pick|be)\b", text)[-1])
+    tail = normal_text(re.split(r"\b(?:is|are|was|were|choose|pick|be|equals)\b|=", text)[-1])
     for letter, option in options.items():
         wanted = normal_text(option)
         if wanted and any(
@@ -77,18 +115,37 @@ def _by_text(part: str, options: Mapping[str, str]) -> str | None:
     return None
 
 
-def _option_lines(text: str) -> list[re.Match[str]]:
-    return list(re.finditer(r"^[\s*_>-]*\(?([A-Ja-j])[).:][*_]*(?=\s|$).*$", text, re.MULTILINE))
+def _within(part: str, options: Mapping[str, str]) -> set[str]:
+    """The options whose texts stand in a passage, as whole words and not within another option's text."""
+    text = normal_text(part)
+    wanted = {letter: normal_text(option) for letter, option in options.items()}
+    found = set()
+    for letter, option in sorted(wanted.items(), key=lambda item: -len(item[1])):
+        if len(option) >= _SHORTEST and re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text):
+            found.add(letter)
+            text = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", text)
+    return found
 
 
-def _lists_options(text: str, options: Mapping[str, str]) -> bool:
-    """Does the text go through the options one by one, as the question did?"""
-    return len({match[1].upper() for match in _option_lines(text)} & options.keys()) > 1
+def _alone(line: str, options: Mapping[str, str]) -> bool:
+    """Is a line nothing but an option: its letter, its text, or a letter with a few words behind it?"""
+    line = re.sub(r"[*_`#]", "", line).strip()
+    return (
+        bool(re.fullmatch(r"\W*[A-Ja-j]\W*", line))
+        or (bool(_OPTION_LINE.match(line)) and len(line.split()) <= 8)
+        or _by_text(line, options) is not None
+    )
 
 
-def _after_options(text: str) -> str:
-    """What follows the listed options: the list itself chooses none."""
-    return text[_option_lines(text)[-1].end() :]
+def _listed(text: str, options: Mapping[str, str]) -> list[re.Match[str]]:
+    """The lines in which a text goes through the options one by one, as the question did; up to the first repeat."""
+    lines: list[re.Match[str]] = []
+    for line in _OPTION_LINE.finditer(text):
+        if line[1].upper() in {earlier[1].upper() for earlier in lines}:
+            break
+        if line[1].upper() in options:
+            lines.append(line)
+    return lines if len(lines) > 1 else []
 
 
 class Choice:
@@ -115,11 +172,19 @@ class Choice:
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         options = options_of(sample)
         expected = _right_letter(sample, options)
-        text, cut = without_question(completion.text, sample.prompt), completion.finish_reason == "length"
+        text, cut = said_of(completion.text, sample.prompt), completion.finish_reason == "length"
         chosen = choose(re.sub(r"\S+\s*$", "", text) if cut else text, options)
         if cut and chosen is None:
             return [ScoreFailure("correct", "truncated", "the answer was cut off before it chose an option")]
         return [Score("correct", chosen == expected, detail={"extracted": chosen, "expected": expected})]
+
+
+def poses_choice(reference: Mapping[str, Json]) -> bool:
+    """Do a sample's reference fields make it multiple choice: `choices` and an answer, or a letter for an answer?"""
+    answer = reference.get("correct_answer", reference.get("target"))
+    if answer is None or reference.get("choices") is not None:
+        return answer is not None
+    return isinstance(answer, str) and answer.strip().strip("().:").upper() in tuple(LETTERS)
 
 
 def options_of(sample: Sample) -> dict[str, str]:

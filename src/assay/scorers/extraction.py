@@ -1,8 +1,9 @@
 """Where in a text its final answer stands: the passage, as written, that says it.
 
 Passages are looked for in the text without what repeats the question, from the last correction ("wait, no") on. In this
-order: what is marked as the answer (`\\boxed{}`, "####", "the answer is"), the last of them; what is set in bold type; the
-last sentence that says anything. A passage that leaves the answer open gives none.
+order: what is marked as the answer (`\\boxed{}`, `<answer>`, "####", "the answer is"), the last of them; what is set in
+bold type; the last sentence that says anything. What only checks or explains an answer that came before is passed over.
+A passage that leaves the answer open gives none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from assay.scorers.quantities import plain
+from assay.scorers.statement import RATHER
 from assay.types import Message, Prompt
 
 _CORRECTION = re.compile(
@@ -39,14 +41,39 @@ _BOLD = re.compile(r"(?<!\w)(\*\*|__)(?=\S)(.{1,300}?)(?<=\S)\1(?!\w)(:?)")
 _END = re.compile(r"[.!?](?=\s|$)|\n")
 _HEADING = re.compile(r"(?i)(?:step|part|case|note|example|given|option|problem|question|solution)\b|.*:$")
 
+_TAGGED = re.compile(
+    r"<(answer|final_answer|solution)>(.{1,500}?)</\1>|<\|begin_of_box\|>(.{1,500}?)<\|end_of_box\|>",
+    re.IGNORECASE | re.DOTALL,
+)
+# Where a text turns to checking what it has said, or to explaining it, and what shows that it concludes after all.
+_CHECK = re.compile(
+    r"(?:^|(?<=[.!])\s)[ \t*_#>-]*(?:(?:let's|let me|to|we can|a|quick|sanity) )*"
+    r"(?:double[- ]?check|check|verify|verification|verifying|checking|confirm|proof)(?:ing)?\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_EXPLAINED = re.compile(
+    r"[\s*_#]*(?:explanation|reason(?:ing|s)?|because|justification|here(?:'s| is| are) (?:how|why|the)|this is because"
+    r"|to (?:find|solve|get|calculate|determine|see)|working|calculations?|steps?)\b",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|conclusion|finally)\b", re.IGNORECASE)
+# What is in a text but not said by it: a calculator's notes, what is struck out, a chat template's tokens and brackets.
+_UNSAID = re.compile(
+    r"<<[^<>\n]*>>|~~[^~\n]*~~|</s>|<end_of_turn>|<\|(?:im_end|eot_id|end|return|endoftext|end_of_text|eom_id|END_RESPONSE"
+    r"|START_RESPONSE|(?:begin|end)_of_solution)\|>|</?response>|\[(?:BEGIN|END) FINAL RESPONSE\]"
+)
+
 _LONGEST = 500  # characters in what is marked
 
 # A passage that holds the kind of answer that is looked for.
 Fits = Callable[[str], bool]
+# A first line, and what is beneath it: does the line give the answer?
+Leads = Callable[[str, str], bool]
 
 
-def without_question(text: str, prompt: Prompt) -> str:
-    """The text without verbatim repeats of the prompt, white space and letter case aside."""
+def said_of(text: str, prompt: Prompt) -> str:
+    """What the text says itself: without verbatim repeats of the prompt, and without what no reader takes as said."""
+    text = _UNSAID.sub(" ", text)
     for question in _questions(prompt):
         words = question.split()
         # Patterns this long take a while to compile, and few answers need one.
@@ -64,25 +91,30 @@ def _questions(prompt: Prompt) -> Iterator[str]:
             yield message.content
 
 
-def passage(text: str, fits: Fits) -> str | None:
+def explained(first: str, rest: str) -> bool:
+    """Is a text's first line an answer that the lines beneath it explain?"""
+    return len(first.split()) <= 4 and not first.rstrip().endswith((":", "?")) and bool(_EXPLAINED.match(rest))
+
+
+def passage(text: str, fits: Fits, leads: Leads = explained) -> str | None:
     """The passage that says the final answer, of those that `fits` accepts; None if there is none or it is withdrawn."""
     end = len(text)
     # From the last correction back to the first: the last one that says something new replaces what was before.
     for cue in reversed(list(_CORRECTION.finditer(text))):
         said = text[cue.end() : end].lstrip(" ,.:;!-–—")
-        found = _said(said, fits)
+        found = _said(said, fits, leads)
         if found is not None:
             return found or None
         if _WITHDRAWN.search(said) or _WITHDRAWN.search(cue[0]):
             return None
         end = cue.start()
-    return _said(text[:end], fits) or None
+    return _said(text[:end], fits, leads) or None
 
 
-def _said(text: str, fits: Fits) -> str | None:
+def _said(text: str, fits: Fits, leads: Leads) -> str | None:
     """The passage of a text without corrections: None if there is none, "" if one is taken back in the same breath."""
     found = _marked(text, fits)
-    return _unmarked(text, fits) if found is None else found
+    return _unmarked(text, fits, leads) if found is None else found
 
 
 def _marked(text: str, fits: Fits) -> str | None:
@@ -93,6 +125,7 @@ def _marked(text: str, fits: Fits) -> str | None:
     found = [(start, body, False) for start, body in _boxes(bare)]
     found += [(start, _until_end(bare, end), True) for start, end in marks]
     for start, body, said in sorted(found, reverse=True):
+        body = RATHER.sub("", body, count=1) if RATHER.match(body) else body
         if fits(body):
             open_ = _DOUBT.search(_sentence_before(bare, start)) or re.match(r"not\b", body, re.IGNORECASE)
             return "" if said and open_ else body
@@ -100,6 +133,8 @@ def _marked(text: str, fits: Fits) -> str | None:
 
 
 def _boxes(text: str) -> Iterator[tuple[int, str]]:
+    for match in _TAGGED.finditer(text):
+        yield match.start(), (match[2] or match[3]).strip()
     for match in _BOXED.finditer(text):
         depth = 1
         for end in range(match.end(), min(len(text), match.end() + _LONGEST)):
@@ -109,7 +144,15 @@ def _boxes(text: str) -> Iterator[tuple[int, str]]:
                 break
 
 
-def _unmarked(text: str, fits: Fits) -> str | None:
+def _unmarked(text: str, fits: Fits, leads: Leads) -> str | None:
+    check = _CHECK.search(text)
+    if check and not _CONCLUDES.search(text, check.end()):
+        found = _unmarked(text[: check.start()], fits, leads)
+        if found is not None:
+            return found
+    first, _, rest = text.strip().partition("\n")
+    if fits(first) and leads(first, rest.lstrip()):
+        return _unbolded(first)
     bold = [m[2] for m in _BOLD.finditer(text) if not m[3] and not _HEADING.match(m[2]) and fits(m[2])]
     if bold:
         return bold[-1]

@@ -8,96 +8,31 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import ClassVar
 
+from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answer
-from assay.scorers.extraction import passage, without_question
-from assay.scorers.match import single_number
+from assay.scorers.extraction import passage, said_of
+from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.quantities import Quantity, plain, quantities
+from assay.scorers.statement import ASIDE, COPULA, read_value
 from assay.types import Completion, Json, Prompt, Sample, Score, ScoreFailure
 
-# What ends the part of a statement that says the value: "14, because …", "14 (7 × 2)".
-_ASIDE = re.compile(
-    r",(?!\d)\s|;|\s\(|\s(?:because|since|as|when|which|where|after|given|from|with|using|not|instead|rather)\b|\s[—–]\s"
-)
-_CONCLUSION = re.compile(r"\b(?:so|then|therefore|thus|hence|giving|leaving)\b", re.IGNORECASE)
-_COPULA = re.compile(r"\b(?:is|are|was|were|equals?|makes?|gives?|leaves?|be)\b|[=≈:]", re.IGNORECASE)
-_ALTERNATIVES = re.compile(r"\b(?:or|either|between|and/or|versus|vs|anywhere)\b", re.IGNORECASE)
-_NEGATED = re.compile(r"[^\d]*\b(?:not|never|\w+n't)\b[^\d]*\d", re.IGNORECASE)
-_REJECTED = re.compile(
-    r"(?:\b(?:is|are|was|were|be) |n't |\bnot )(?:wrong|incorrect|false)\b|(?:n't|\bnot) (?:right|correct)\b"
-)
-_ROW = re.compile(r"0(?:\s*,\s*0){2,}|0[^0=]{0,20}\bor\b[^0=]{0,20}0|^\W*0(?:\s*(?:,|;|&|\band\b|\s)\s*0)+\W*$")
 # Small talk around an answer, which says none.
 _CHATTER = re.compile(
     r"(?:i )?hope\b|let me\b|feel free\b|please\b|thank|(?:yes[,.]? )?(?:that|this|it)(?:'s| is) (?:right|correct)\b",
     re.IGNORECASE,
 )
-_LONGEST = 1000  # characters in a statement; more are no answer
+_DENIED = re.compile(r"\b(?:not|never)\b|n't\b", re.IGNORECASE)
+_SHARE = re.compile(r"\b(\d+) out of (?:every )?(\d+)\b")
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
-
-
-def read_value(statement: str) -> tuple[str, Quantity] | None:
-    """The one quantity that a statement says, as read and as a value; None if it leaves open which one it is.
-
-    "3 + 4 = 7" says 7, "14, because 2 × 7 = 14" 14, "7 or 8", "5, 6, 7" and "not 7" nothing.
-    """
-    statement = plain(statement)
-    if len(statement) > _LONGEST:
-        return None
-    if _listed(statement) or _REJECTED.search(statement):
-        return None
-    statement = _tail(_CONCLUSION, statement)
-    head, aside, rest = _cut(statement)
-    # After a mere comma the working may go on, and its result is what counts.
-    if aside == "," and "=" in rest and quantities(rest) and not _ASIDE.match(f" {rest}"):
-        head = rest
-    elif not quantities(head):
-        head = statement
-    if _several(head) or _NEGATED.match(head):
-        return None
-    found = quantities(_tail(_COPULA, head))
-    run, value = found[-1]
-    return None if value is None else (run, value)
-
-
-def _cut(statement: str) -> tuple[str, str, str]:
-    """The statement's first part, the word or mark that sets off what is said beside it, and that."""
-    aside = _ASIDE.search(statement)
-    if aside is None:
-        return statement, "", ""
-    return statement[: aside.start()], aside[0].strip(), statement[aside.end() :]
-
-
-def _tail(cut: re.Pattern[str], text: str) -> str:
-    """What the last match of `cut` that leads to a quantity leads to; all of the text if none does."""
-    for match in reversed(list(cut.finditer(text))):
-        if quantities(text[match.end() :]):
-            return text[match.end() :]
-    return text
-
-
-def _several(head: str) -> bool:
-    """Are several values offered side by side?"""
-    if len(quantities(head)) < 2:
-        return False
-    return bool(_ALTERNATIVES.search(head) or re.search(r"0\s(?:and|&)\s0", _shape(head)))
-
-
-def _listed(statement: str) -> bool:
-    """Is this a row of values, or one that another follows after an "or"?"""
-    return bool(_ROW.search(_shape(statement)))
-
-
-def _shape(text: str) -> str:
-    """The text with 0 for every number."""
-    return re.sub(r"[-+]?[$€£¥]?\d[\d.,/]*(?<=\d)(?:\s\d{3}(?!\d))*(?:\s\d+/\d+)?%?", "0", text)
 
 
 class FinalAnswer:
     """Is the answer's final answer the reference's `correct_answer` (or `target`)?
 
-    Where that is one quantity, values are compared exactly, and units where both have one that is known; else the words,
-    letter case, articles, quotes and final marks aside. What counts as the final answer, `extraction` says; several on
-    offer ("7 or 8") are none. An answer that was cut off is truncated: what it would have ended in nobody knows.
+    Where that is one quantity, values are compared exactly, and units where both have one that is known; where it is a
+    time of day, times; else the words, letter case, articles, quotes and final marks aside. What counts as the final
+    answer, `extraction` says, and what it comes to, `statement`; several on offer ("7 or 8") are none. An answer that was
+    cut off is truncated: what it would have ended in nobody knows.
 
     tolerance: the largest difference between quantities that is none, in the reference's unit.
     """
@@ -108,10 +43,7 @@ class FinalAnswer:
     metrics: ClassVar[tuple[str, ...]] = ("correct",)
 
     def __init__(self, tolerance: float | str = 0) -> None:
-        value = None if isinstance(tolerance, bool) else single_number(str(tolerance))
-        if value is None or value < 0:
-            raise ValueError(f"tolerance must be a number of at least 0, not {tolerance!r}")
-        self._tolerance = value
+        self._tolerance = exact_tolerance(tolerance)
         self.parameters: Mapping[str, Json] = {"tolerance": str(tolerance)}
 
     def check(self, sample: Sample) -> None:
@@ -127,20 +59,27 @@ def verdict(
     text: str, expected: str, prompt: Prompt = "", tolerance: Fraction = Fraction(0)
 ) -> tuple[str | None, bool]:
     """What the text answers in the end (None: nothing), and whether that is `expected`."""
-    text = without_question(text, prompt)
+    text = said_of(text, prompt)
     target = _as_quantity(expected)
     if target is not None:
         if _bare_list(text):
             return None, False
         statement = passage(text, lambda part: bool(quantities(part)))
-        found = read_value(statement) if statement else None
-        return (found[0], found[1].equals(target, tolerance)) if found else (None, False)
+        if statement and target.value.denominator > 1:  # "3 out of 4" is 3 otherwise
+            statement = _SHARE.sub(r"\1/\2", statement)
+        forms = read_value(statement) if statement else []
+        said = next((run for run, value in forms if value.equals(target, tolerance)), None)
+        return (said, True) if said is not None else (forms[-1][0] if forms else None, False)
     wanted = normal_text(expected)
     statement = passage(text, lambda part: bool(normal_text(part)) and not _CHATTER.match(part))
     if statement is None:
         return None, False
-    said = _sayings(statement)
-    return next(((part, True) for part in said if normal_text(part) == wanted), (said[-1], False))
+    clock = single_time(expected)
+    shown = times(statement) if clock and not _DENIED.search(statement) else []
+    if clock and shown:  # several times are none, unless they mean the same
+        return shown[-1][0], bool(clock.intersection(*(time for _, time in shown)))
+    sayings = _sayings(statement)
+    return next(((part, True) for part in sayings if normal_text(part) == wanted), (sayings[-1], False))
 
 
 def _as_quantity(expected: str) -> Quantity | None:
@@ -160,8 +99,8 @@ def _bare_list(text: str) -> bool:
 
 def _sayings(statement: str) -> list[str]:
     """What a statement may say: all of it, or what its last verb leads to, up to an aside."""
-    head = _ASIDE.split(statement, maxsplit=1)[0]
-    tails = [part[cut.end() :] for part in (head,) for cut in _COPULA.finditer(part)]
+    head = ASIDE.split(statement, maxsplit=1)[0]
+    tails = [part[cut.end() :] for part in (head,) for cut in COPULA.finditer(part)]
     return [part.strip() for part in (statement, head, *tails[-1:]) if part.strip()]
 
 

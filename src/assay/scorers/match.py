@@ -160,11 +160,7 @@ class FinalNumber:
     metrics: ClassVar[tuple[str, ...]] = ("correct",)
 
     def __init__(self, tolerance: float | str = 0) -> None:
-        # A float's shortest text is what the suite's author wrote, so 0.1 is a tenth and not its nearest binary one.
-        value = None if isinstance(tolerance, bool) else single_number(str(tolerance))
-        if value is None or value < 0:
-            raise ValueError(f"tolerance must be a number of at least 0, not {tolerance!r}")
-        self._tolerance = value
+        self._tolerance = exact_tolerance(tolerance)
         self.parameters: Mapping[str, Json] = {"tolerance": str(tolerance)}
 
     def check(self, sample: Sample) -> None:
@@ -183,7 +179,7 @@ class FinalNumber:
 
 # Longer numbers are not read: no answer means them, and exact arithmetic on them could take for ever.
 _MAX_DIGITS = 1000
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:_\d{3})+|\d{1,3}(?:'\d{3})+|\d+)"
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:_\d{3})+|\d{1,3}(?:'\d{3})+|\d+)"
 _NUMBER = rf"(?:{_INTEGER}(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _FRACTION = re.compile(rf"({_NUMBER}) ?/ ?({_NUMBER})")
 _POWER = re.compile(r"(\d+(?:\.\d+)?)\^([+-]?\d{1,4})")
@@ -219,10 +215,20 @@ def single_number(text: str) -> Fraction | None:
     return values[0] if len(values) == 1 else None
 
 
+def exact_tolerance(tolerance: float | str) -> Fraction:
+    """A scorer's parameter `tolerance` as an exact number. Raises ValueError if it is none, or below 0."""
+    # A float's shortest text is what the suite's author wrote, so 0.1 is a tenth and not its nearest binary one.
+    value = None if isinstance(tolerance, bool) else single_number(str(tolerance))
+    if value is None or value < 0:
+        raise ValueError(f"tolerance must be a number of at least 0, not {tolerance!r}")
+    return value
+
+
 def read_numbers(text: str) -> Iterator[tuple[str, Fraction | None]]:
     """The numbers of a text in their order, each as it was read and as a value. All arithmetic is exact.
 
-    Read: signs (a minus between two operands is none: "5 - 3" ends in 3), "1,234,567.89", "1 234", "1_234", "1'234",
+    Read: signs (a minus between two operands is none: "5 - 3" ends in 3), "1,234,567.89", India's "12,34,567", "1 234",
+    "1_234", "1'234",
     ".5", "1e6", "1.5 × 10^6", powers ("10^6"), fractions ("1/2", "½", "1 1/2"), TeX, any script's digits. Currency,
     percent signs and units are ignored: "50%" is 50, "3 million" is 3, "$1,000.50" is 1000.5.
     Passed over, not being numbers: digits that belong to a name ("x2", "GPT-4", "0x1F"), exponents of units ("m^2"),

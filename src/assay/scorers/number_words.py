@@ -75,7 +75,8 @@ def _value(words: str) -> int | None:
             group += value
             room = 10 if value >= 20 else 1
         elif word in ("hundred", "dozen"):
-            if group >= 10 or (word == "dozen" and total):
+            # "Fifteen hundred" is said, "twenty hundred" isn't.
+            if group > 99 or (group >= 10 and (word == "dozen" or group % 10 == 0)) or (word == "dozen" and total):
                 return None
             group = (group or 1) * (100 if word == "hundred" else 12)
             room = 100 if word == "hundred" else 1

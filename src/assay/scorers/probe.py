@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import ClassVar
 
-from assay.scorers.match import single_number
+from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_claims import final_claim
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
 from assay.scorers.probe_numbers import NumberReader
@@ -49,9 +48,7 @@ class ProbeAnswer:
     ) -> None:
         if kind not in _KINDS:
             raise ValueError(f"kind must be one of {', '.join(_KINDS)}, not {kind!r}")
-        allowed = None if isinstance(tolerance, bool) else single_number(str(tolerance))
-        if allowed is None or allowed < 0:
-            raise ValueError(f"tolerance must be a number of at least 0, not {tolerance!r}")
+        self._tolerance = exact_tolerance(tolerance)
         if not isinstance(unit, str) or not isinstance(pattern, str):
             raise ValueError("unit and pattern must be texts")
         if (kind == "choice") and len(choices) < 2:
@@ -61,7 +58,6 @@ class ProbeAnswer:
         self._kind, self._unit, self._pattern = kind, unit, _compiled(pattern)
         self._others, self._asks = _texts(others, "others"), _texts(asks, "asks")
         self._forms = _forms(choices, itself=kind == "choice")
-        self._tolerance: Fraction = allowed
         self._asked = (
             re.compile(rf"\b(?:{'|'.join(map(re.escape, self._asks))})\b", re.IGNORECASE) if self._asks else None
         )

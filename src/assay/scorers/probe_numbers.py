@@ -10,31 +10,7 @@ from fractions import Fraction
 from assay.scorers.match import single_number
 from assay.scorers.number_words import scales_to_exponents, words_to_digits
 from assay.scorers.probe_mentions import Mention, Piece, masked
-
-# By dimension, the units' names and their sizes. A number without a unit is taken to be in the probe's own.
-_DIMENSIONS: dict[str, dict[str, Fraction]] = {
-    "length": {
-        "mm millimetre millimetres millimeter millimeters": Fraction(1, 1000),
-        "cm centimetre centimetres centimeter centimeters": Fraction(1, 100),
-        "m metre metres meter meters": Fraction(1),
-        "km kilometre kilometres kilometer kilometers": Fraction(1000),
-    },
-    "time": {
-        "s sec secs second seconds": Fraction(1),
-        "m min mins minute minutes": Fraction(60),
-        "h hr hrs hour hours": Fraction(3600),
-        "day days": Fraction(86400),
-    },
-    "money": {"$ dollar dollars usd buck bucks": Fraction(1), "¢ cent cents": Fraction(1, 100)},
-    "other money": {"€ euro euros eur £ gbp ¥ yen": Fraction(1)},
-    "part": {"% percent pct per_cent percentage": Fraction(1, 100)},
-    "angle": {"° degree degrees": Fraction(1)},
-    "mass": {"g gram grams": Fraction(1), "kg kilogram kilograms": Fraction(1000)},
-    "volume": {"ml millilitre millilitres": Fraction(1, 1000), "l litre litres liter liters": Fraction(1)},
-    "speed": {"km/h kmh kph mph m/s": Fraction(1)},
-}
-_ALL = {name for units in _DIMENSIONS.values() for names in units for name in names.split()}
-_UNIT_WORDS = "|".join(sorted((re.escape(n).replace("_", r"\s") for n in _ALL), key=len, reverse=True))
+from assay.scorers.units import NAMES, names_of, unit_of
 
 _ORDINALS = [
     "third",
@@ -70,7 +46,7 @@ _NTHS = "|".join(
 
 # "One" that is no number: "this one", "one of them".
 _LONE_ONE = re.compile(
-    rf"\bone\b(?!\s*$)(?!-)(?!\s+(?:and|hundred|thousand|half|third|quarter|in|out|(?:{_UNIT_WORDS})\b)"
+    rf"\bone\b(?!\s*$)(?!-)(?!\s+(?:and|hundred|thousand|half|third|quarter|in|out|(?:{NAMES})\b)"
     r"|\s+\w+(?:th|ths|rd|rds|nds)\b)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -79,8 +55,8 @@ _RUN = re.compile(
     r"|\d+(?:(?:[.,'_:-]|\^[+-]?| ?/ ?|[eE][+-]?|\.\d+\.)\d+)*(?: \d+ ?/ ?\d+(?![\d/]))?)"
 )
 _AFTER = re.compile(
-    rf"(?P<glued>(?:{_UNIT_WORDS})(?![\w^²³]|/[a-z])|[^\W\d_]+|[%°$€£¢])"
-    rf"|(?:[ \t]+|-)(?:of\s+)?(?:an?\s+)?(?P<unit>(?![$€£¥])(?:{_UNIT_WORDS})(?![\w^²³]|/[a-z]))"
+    rf"(?P<glued>(?:{NAMES})(?![\w^²³]|/[a-z])|[^\W\d_]+|[%°$€£¢])"
+    rf"|(?:[ \t]+|-)(?:of\s+)?(?:an?\s+)?(?P<unit>(?![$€£¥])(?:{NAMES})(?![\w^²³]|/[a-z]))"
     r"|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
     re.IGNORECASE,
 )
@@ -91,14 +67,8 @@ _YEAR_BEFORE = re.compile(
 
 
 def dimension_of(unit: str) -> tuple[str, Fraction] | None:
-    """The dimension and size of a unit (a dimension's name is its first unit), None for what isn't one, such as pupils."""
-    if unit in _DIMENSIONS:
-        return unit, Fraction(1)
-    for dimension, units in _DIMENSIONS.items():
-        for names, size in units.items():
-            if unit.casefold() in names.split():
-                return dimension, size
-    return None
+    """The kind and size of a unit, a kind's name being one of its own; None for what isn't one, such as pupils."""
+    return (unit, Fraction(1)) if names_of(unit) else unit_of(unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +93,7 @@ class NumberReader:
         self._others = frozenset(word.casefold() for word in others)
         known = dimension_of(unit)
         self._dimension, self._size = known if known else ("", Fraction(1))
-        names = [n for ns in _DIMENSIONS.get(self._dimension, {}) for n in ns.split()]
-        self.nouns = frozenset(names) | frozenset(word.casefold() for word in unit.split())
+        self.nouns = names_of(self._dimension) | frozenset(word.casefold() for word in unit.split())
 
     def read(self, text: str) -> Piece:
         text = self._digits(text)
@@ -157,7 +126,7 @@ class NumberReader:
                 value = None
             money = re.search(r"([$€£¥])\s?(-?)\s?$", head)
             if money:
-                dimension, size = dimension_of(money[1]) or ("", size)
+                dimension, size = unit_of(money[1]) or ("", size)
                 start -= len(money[0])
                 value = -value if value is not None and money[2] else value
                 head = head[: -len(money[0])]
@@ -187,21 +156,14 @@ class NumberReader:
             squared = own and re.match(r"[\^²³]|/[a-z]", text[after : after + 2]) is not None
             return after if own else end, None, squared or bool(self._others & set(words))
         name = match["glued"] or match["unit"]
-        unit = self._unit(name)
+        # "m" is a minute where a time is asked for.
+        unit = unit_of(name, self._dimension)
         if unit is None:
             return end, None, name.casefold() not in self.nouns
         if match["glued"] in ("$", "€", "£"):  # the next one's sign
             return end, None, False
         rate = re.match(r"/(?=[a-z])|\s*(?:per|squared|cubed)\b", text[match.end() : match.end() + 12])
         return match.end(), unit, bool(rate)
-
-    def _unit(self, name: str) -> tuple[str, Fraction] | None:
-        """The unit in the probe's own dimension if it has that name there ("m" is a minute or a metre)."""
-        name = re.sub(r"\s", "_", name.casefold())
-        for names, size in _DIMENSIONS.get(self._dimension, {}).items():
-            if name in names.split():
-                return self._dimension, size
-        return dimension_of(name)
 
     def _composed(self, text: str) -> Iterator[_Found]:
         """The quantities; "2 h 24 min" is a single one."""

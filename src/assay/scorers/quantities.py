@@ -8,49 +8,11 @@ from fractions import Fraction
 
 from assay.scorers.match import read_numbers
 from assay.scorers.number_words import scales_to_exponents, words_to_digits
+from assay.scorers.units import NAMES, unit_of
 
-# By kind, each unit's names and what one is in the kind's first unit. Left out is what has several meanings
-# ("pounds", "m" for minutes, "C"): an unknown unit is ignored, a misread one makes a right answer wrong.
-_KINDS: dict[str, dict[str, Fraction]] = {
-    "percent": {"% percent pct": Fraction(1)},
-    "time": {
-        "s sec secs second seconds": Fraction(1),
-        "min mins minute minutes": Fraction(60),
-        "h hr hrs hour hours": Fraction(3600),
-        "day days": Fraction(86400),
-        "week weeks": Fraction(7 * 86400),
-    },
-    "length": {
-        "mm millimeter millimeters millimetre millimetres": Fraction(1, 1000),
-        "cm centimeter centimeters centimetre centimetres": Fraction(1, 100),
-        "m meter meters metre metres": Fraction(1),
-        "km kilometer kilometers kilometre kilometres": Fraction(1000),
-        "inch inches": Fraction(254, 10000),
-        "ft foot feet": Fraction(3048, 10000),
-        "yard yards": Fraction(9144, 10000),
-        "mile miles": Fraction(1609344, 1000),
-    },
-    "mass": {
-        "mg milligram milligrams": Fraction(1, 1000),
-        "g gram grams": Fraction(1),
-        "kg kilogram kilograms": Fraction(1000),
-    },
-    "volume": {
-        "ml milliliter milliliters millilitre millilitres": Fraction(1, 1000),
-        "l liter liters litre litres": Fraction(1),
-    },
-    "dollars": {"$ dollar dollars usd": Fraction(1), "¢ cent cents": Fraction(1, 100)},
-    "euros": {"€ euro euros eur": Fraction(1)},
-    "sterling": {"£ gbp": Fraction(1)},
-    "yen": {"¥ yen jpy": Fraction(1)},
-}
-_UNITS = {
-    name: (kind, factor) for kind, units in _KINDS.items() for names, factor in units.items() for name in names.split()
-}
-_NAMES = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 # Before the number only signs of money stand; after it, any unit, unless a square, a cube or a rate follows.
 _UNIT = re.compile(
-    rf"(?P<before>[$€£¥])\s?-?(?=[\d.])|(?<=[\d½¼¾])(?:\s{{0,2}}|-)(?P<after>{_NAMES})(?![\w^²³/]|\s+(?:per|squared|cubed)\b)",
+    rf"(?P<before>[$€£¥])\s?-?(?=[\d.])|(?<=[\d½¼¾])(?:\s{{0,2}}|-)(?P<after>{NAMES})(?![\w^²³/]|\s+(?:per|squared|cubed)\b)",
     re.IGNORECASE,
 )
 
@@ -69,13 +31,25 @@ _TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree", " degrees"),
     )
 )
-# "1.234,5" can only be the way most of Europe writes it. "1.234" and "1,5" could be either, and are left alone.
-_EUROPEAN = re.compile(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\w.,]*\d)")
+# "1.234,5", "1.234.567" and "1 234,5" can only be the way most of Europe writes it. "1.234" and "1,5" could be either,
+# and are left alone.
+_EUROPEAN = re.compile(
+    r"(?<![\w.,])(?<!\d )(\d{1,3}(?:\.\d{3})+(?=,\d)|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?=,\d)|\d{1,3}(?:\.\d{3}){2,})(?:,(\d+))?"
+    r"(?![\w.,]*\d)"
+)
+# "$70k", "$2.5M"; without a currency capitals are mostly units, and only "70k" is read.
+_THOUSANDS = re.compile(r"(?<![\w.,])(\d+(?:,\d{3})*(?:\.\d+)?)k\b|([$€£¥₹]\s?\d+(?:,\d{3})*(?:\.\d+)?)\s?(K|M|bn|B)\b")
+_SCALES = {"K": 3, "M": 6, "bn": 9, "B": 9}
+# "negative 5" has a sign; so has "minus 5" where there is nothing to take it from.
+_SIGN = re.compile(
+    r"\bnegative\s+(?=[$€£¥]?\d)|(?:(?<=is )|(?<=was )|(?<=be )|(?<=of )|(?<=to )|(?<=[=:(] )|^\s*)minus\s+(?=[$€£¥]?\d)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """An exact number. kind: what its unit measures, "" if none is known; factor: the unit in the kind's first one."""
+    """An exact number. kind: what its unit measures, "" if none is known; factor: the unit in the kind's measure."""
 
     value: Fraction
     kind: str = ""
@@ -91,9 +65,9 @@ class Quantity:
             return self.kind == other.kind and abs(value - other.value) <= tolerance
         if abs(self.value - other.value) <= tolerance:
             return True
-        if self.kind == "percent":
+        if self.kind == "part":
             return abs(self.value / 100 - other.value) <= tolerance
-        return other.kind == "percent" and abs(self.value * 100 - other.value) <= tolerance
+        return other.kind == "part" and abs(self.value * 100 - other.value) <= tolerance
 
 
 def plain(text: str) -> str:
@@ -103,18 +77,23 @@ def plain(text: str) -> str:
     return text
 
 
+def one_notation(text: str) -> str:
+    """The text with numbers in the English notation and in full: "1.234,5" is 1234.5, "3 million" 3e6, "$70k" $70e3."""
+    return _THOUSANDS.sub(_in_full, scales_to_exponents(_EUROPEAN.sub(_in_english, text)))
+
+
 def quantities(text: str) -> list[tuple[str, Quantity | None]]:
     """The text's quantities in their order, as read; None where digits name no one number ("3-4").
 
     Number words are read only where there are no digits, for "one" is mostly no number. Where there are several
     quantities, units are known only if each has one; "2 h 30 min" is a single quantity then.
     """
-    text = plain(text)
-    text = _EUROPEAN.sub(lambda m: m[1].replace(".", "") + "." + m[2], scales_to_exponents(text))
+    text = one_notation(plain(text))
     if not re.search(r"[\d½⅓⅔¼¾⅛]", text):
         text = words_to_digits(text)
+    text = _SIGN.sub("-", text)
     numbers = list(read_numbers(text))
-    units = [_UNITS[(m["before"] or m["after"]).lower()] for m in _UNIT.finditer(text)]
+    units = [unit for m in _UNIT.finditer(text) if (unit := unit_of(m["before"] or m["after"]))]
     if len(units) != len(numbers):
         # "$5 USD" names its unit twice.
         units = [units[0]] * len(numbers) if len(set(units)) == 1 else [("", Fraction(1))] * len(numbers)
@@ -124,6 +103,15 @@ def quantities(text: str) -> list[tuple[str, Quantity | None]]:
     ]
     whole = _composed([quantity for _, quantity in found if quantity]) if len(found) == 2 else None
     return [(" ".join(run for run, _ in found), whole)] if whole else found
+
+
+def _in_english(match: re.Match[str]) -> str:
+    return re.sub(r"[^\d]", "", match[1]) + (f".{match[2]}" if match[2] else "")
+
+
+def _in_full(match: re.Match[str]) -> str:
+    number, zeros = (match[1], 3) if match[1] else (match[2], _SCALES[match[3]])
+    return f"{number.replace(',', '')}e{zeros}"
 
 
 def _composed(parts: list[Quantity]) -> Quantity | None:
