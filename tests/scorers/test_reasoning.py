@@ -27,6 +27,7 @@ PAIRS = [
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>thought", "<channel|>"),
+    ("<unused94>thought", "<unused95>"),
     ("Here is my thought process:", "Here is my response:"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|start|>assistant<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final"),
@@ -72,6 +73,8 @@ async def test_a_block_that_never_closes_is_truncated(opening: str, closing: str
         ("<|channel|>commentary<|message|>8?<|end|><|start|>assistant<|channel|>final<|message|>7<|return|>", "7"),
         ("analysisThe user asks for a sum.assistantfinal7", "7"),
         ("<|channel|>final<|message|>7", "7"),
+        ("analysisThe user asks for a sum. Is it 8", None),
+        ("Here are my reasoning steps:\n8?\n[BEGIN FINAL RESPONSE]\n7", "\n7"),
         ("8?<|end|><|start|>assistant<|channel|>final<|message|>7", "7"),
     ],
 )
@@ -93,6 +96,8 @@ def test_what_follows_the_reasoning(text: str, answer: str | None) -> None:
         "Here is my response: 7",
         "The harmony format has <|channel|> markers.",
         "analysis of the finals",
+        "analysis\nof the finals",
+        "Here are my reasoning steps:\n3 + 4 = 7",
     ],
 )
 def test_a_marker_that_is_spoken_about_is_no_block(text: str) -> None:
@@ -112,7 +117,7 @@ async def test_the_answer_after_the_reasoning_is_scored() -> None:
 plain = st.text(st.characters(blacklist_characters="<>[]|◁▷", blacklist_categories=["Cs"]), max_size=60)
 
 
-@given(plain, plain, st.sampled_from(PAIRS[:12]))
+@given(plain, plain, st.sampled_from(PAIRS[:13]))
 def test_any_thought_is_cut_and_any_answer_kept(thought: str, answer: str, pair: tuple[str, str]) -> None:
     opening, closing = pair
     assert final_answer(f"{opening}{thought}{closing}{answer}") == answer

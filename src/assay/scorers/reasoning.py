@@ -9,6 +9,8 @@ The markers are those that models' chat templates use; engines that know them cu
     <|begin_of_thought|>, <|START_THINKING|>                  OpenThoughts, Command
     <|channel|>analysis … <|channel|>final                    gpt-oss
     <|channel>thought … <channel|>                            Gemma
+    <unused94>thought … <unused95>                            MedGemma
+    [BEGIN FINAL RESPONSE], which only ends the reasoning     Apriel
     Here is my thought process: … Here is my response:        Granite
 """
 
@@ -24,6 +26,8 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|(?:start_thinking|think|thinking)\|>", r"<\|(?:end_thinking|/think|/thinking)\|>"),
     (r"<\|channel>thought", r"<channel\|>"),
+    (r"<unused94>thought", r"<unused95>"),
+    (r"(?!)", r"\[begin final response\]"),
     (r"here(?: is|'s) my thought process:", r"here(?: is|'s) my response:"),
 )
 # A marker between quotes is spoken about. Each family's markers are one pattern: 1 opens, 2 closes.
@@ -32,6 +36,12 @@ _FAMILIES = tuple(
     for opens, closes in _SHAPES
 )
 _ENDS = {family: re.compile(closes, re.IGNORECASE) for family, (_, closes) in zip(_FAMILIES, _SHAPES, strict=True)}
+# What a text with a marker of the family holds at least: looking for that first takes a hundredth of the time. No letter in
+# here has a variant outside of ASCII, so that a lower-case text will do.
+_NEEDED = tuple(
+    "[" if r"\[" in closes else "◁" if "◁" in closes else "<" if "<" in closes else "thought proce"
+    for _, closes in _SHAPES
+)
 # Granite's markers are plain words: "Here is my response:" ends no thought unless one was begun.
 _IN_WORDS = _FAMILIES[-1]
 _ALONE = re.compile(r"[ \t]*(?:\n|$)")
@@ -40,6 +50,7 @@ _FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(analysis|commentary|final)(?:[^<\n]*(?:<\|constrain\|>\w+)?<\|message\|>)?")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 # What gpt-oss's markers leave where the engine drops special tokens but keeps the text between them.
+_BARE_ANALYSIS = re.compile(r"\s*analysis[A-Z][a-z']*\s")
 _BARE_CHANNELS = re.compile(r"\s*analysis(?=[A-Z\W]).*?assistant(?:commentary.*?assistant)?final", re.DOTALL)
 
 
@@ -52,12 +63,13 @@ def final_answer(text: str) -> str | None:
     channels = _of_channels(text)
     if channels is not None:
         return channels[0]
-    for family in _FAMILIES:
-        if family.search(text):
+    lowered = text.lower()
+    for family, needed in zip(_FAMILIES, _NEEDED, strict=True):
+        if needed in lowered and family.search(text):
             cut = _without_blocks(text, family)
             if cut is None:
                 return None
-            text = cut
+            text, lowered = cut, cut.lower()
     return text
 
 
@@ -126,6 +138,8 @@ def _of_channels(text: str) -> tuple[str | None] | None:
     bare = _BARE_CHANNELS.match(text)
     if bare:
         return (text[bare.end() :],)
+    if _BARE_ANALYSIS.match(text):
+        return (None,)
     channels = list(_CHANNEL.finditer(text))
     front = re.match(r"\s*(?:<\|start\|>\s*assistant\s*)?<\|channel\|>", text)
     if not front:
