@@ -256,7 +256,11 @@ def test_where_inputs_come_from() -> None:
     found = shown(content, "Q", ground_truth="G", fact_markers=["a", "b"], evasion_markers=[])
     assert (found["fact_markers"], found["evasion_markers"]) == ('["a",\n "b"]', "[]")
     assert shown(content, "Q", ground_truth="G")["fact_markers"] is None
-    assert shown(load_rubric("capability"), "Q", target=7)["reference_answer"] == "7"
+    capability = load_rubric("capability")
+    assert shown(capability, "Q", target=7)["reference_answer"] == "7"
+    assert shown(capability, "Q", correct_answer="8")["reference_answer"] == "8"
+    assert shown(capability, "Q", target="7", correct_answer="8")["reference_answer"] == "7"
+    assert shown(capability, "Q", best_answer="8")["reference_answer"] is None
 
 
 @pytest.mark.parametrize("reference", [{}, {"best_answer": None}, {"best_answer": " "}, {"target": "B"}])

@@ -22,7 +22,7 @@ from assay.scorers.rubric import REASON, Dimension, Input, Rubric
 from assay.types import Json, Message, Prompt, Raw, Sample
 
 # Part of a judge's parameters. Raise it whenever the same rubric and answer would give another prompt.
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 
 NOT_GIVEN = "(not given)"
 
@@ -137,7 +137,10 @@ def read_blocks(text: str) -> Blocks:
 
 
 def inputs_of(inputs: Sequence[Input], sample: Sample, answer: str) -> dict[str, str | None]:
-    """Each input's text for this sample. Raises `ValueError`, one sentence, if one that is needed is not there."""
+    """Each input's text for this sample; where its reference has no `target`, its `correct_answer` is one.
+
+    Raises `ValueError`, one sentence, if one that is needed is not there.
+    """
     found: dict[str, str | None] = {}
     for item in inputs:
         if item.source == "prompt":
@@ -147,6 +150,8 @@ def inputs_of(inputs: Sequence[Input], sample: Sample, answer: str) -> dict[str,
         else:
             key = item.source.removeprefix("reference.")
             found[item.name] = _reference_text(sample.reference.get(key))
+            if found[item.name] is None and key == "target":  # files have either name for it
+                found[item.name] = _reference_text(sample.reference.get("correct_answer"))
             if found[item.name] is None and not item.optional:
                 raise ValueError(f"its reference has no {key!r}, which the rubric shows its judge")
     return found
