@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from assay.config import Config, ModelConfig, Secret, WatchConfig, line_of, load_config, parse_size
 from assay.errors import ConfigError
-from assay.types import EngineSettings
+from assay.types import EngineSettings, HttpSettings
 
 FULL = """\
 workspace = "out"          # beside this file
@@ -33,6 +33,15 @@ poll_seconds = 0.5
 memory_limit = "4GB"
 context_length = 2048
 
+[http]
+concurrency = 8
+call_seconds = 60
+total_seconds = 200
+attempts = 3
+backoff_seconds = 0.1
+backoff_cap_seconds = 5
+connect_seconds = 2.5
+
 [models.small]
 spec = "llama:models/small.gguf"
 cache_limit = "512MiB"
@@ -40,7 +49,10 @@ context_length = 512
 
 [models."big one"]
 spec = "http://127.0.0.1:8000/v1#big"
+concurrency = 2
+connect_seconds = 1
 """
+HTTP = HttpSettings(8, 60.0, 200.0, 3, 0.1, 5.0, 2.5)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -64,15 +76,20 @@ def test_everything_in_the_file_is_read(tmp_path: Path) -> None:
             poll_seconds=0.5,
         ),
         engine=EngineSettings(memory_limit=4_000_000_000, context_length=2048),
+        http=HTTP,
         models={
             "small": ModelConfig(
-                f"llama:{tmp_path}/project/models/small.gguf", EngineSettings(4_000_000_000, 512 * 2**20, 512)
+                f"llama:{tmp_path}/project/models/small.gguf", EngineSettings(4_000_000_000, 512 * 2**20, 512), HTTP
             ),
-            "big one": ModelConfig("http://127.0.0.1:8000/v1#big", EngineSettings(4_000_000_000, None, 2048)),
+            "big one": ModelConfig(
+                "http://127.0.0.1:8000/v1#big",
+                EngineSettings(4_000_000_000, None, 2048),
+                HttpSettings(2, 60.0, 200.0, 3, 0.1, 5.0, 1.0),
+            ),
         },
     )
     assert config.model("small").settings.context_length == 512
-    assert config.model("mlx:base") == ModelConfig("mlx:base", config.engine)
+    assert config.model("mlx:base") == ModelConfig("mlx:base", config.engine, HTTP)
     with pytest.raises(FrozenInstanceError):
         config.workspace = tmp_path  # type: ignore[misc]
 
@@ -81,6 +98,27 @@ def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
     config = load_config(environ={"HOME": str(tmp_path)}, cwd=tmp_path)
     assert config == Config(workspace=tmp_path / "assay-results")
     assert config.watch.poll_seconds == 10.0
+
+
+@pytest.mark.parametrize(
+    ("text", "call", "total"),
+    [
+        ("", 300, 450),
+        ("[http]\ncall_seconds = 20\n", 20, 30),
+        ("[http]\ntotal_seconds = 900\n", 300, 900),
+        ("[http]\ncall_seconds = 20\ntotal_seconds = 10\n", 20, 10),
+        ("[http]\ntotal_seconds = 900\n[models.m]\ncall_seconds = 600\n", 600, 900),
+        ("[http]\ntotal_seconds = 400\n[models.m]\ncall_seconds = 600\n", 600, 900),
+        ("[http]\ncall_seconds = 600\n[models.m]\ntotal_seconds = 700\n", 600, 700),
+    ],
+)
+def test_the_total_has_room_for_a_call_unless_both_are_said_together(
+    tmp_path: Path, text: str, call: float, total: float
+) -> None:
+    text += "" if "[models.m]" in text else "[models.m]\n"
+    write(tmp_path, text.replace("[models.m]\n", "[models.m]\nspec = 'http://127.0.0.1:1/v1#m'\n"))
+    http = load_config(environ={}, cwd=tmp_path).model("m").http
+    assert (http.call_seconds, http.total) == (call, total)
 
 
 def test_the_nearest_file_counts_up_to_the_home_directory(tmp_path: Path) -> None:
@@ -196,6 +234,20 @@ MISTAKES = {
     "size": ("[engine]\nmemory_limit = '4 apples'\n", 2, "such as 8000000000, '8GB' or '512MiB', not '4 apples'"),
     "negative size": ("[engine]\ncache_limit = -1\n", 2, "a size of at least 0 bytes"),
     "no memory": ("[engine]\nmemory_limit = 0\n", 2, "a size of at least 1 bytes"),
+    "no requests at once": (
+        "[http]\nconcurrency = 0\n",
+        2,
+        "http.concurrency must be a whole number of at least 1, not 0",
+    ),
+    "half a request": ("[http]\nattempts = 1.5\n", 2, "http.attempts must be a whole number"),
+    "no time": ("[http]\n\ntotal_seconds = 0\n", 3, "http.total_seconds must be a number of seconds above 0"),
+    "no end of time": ("[http]\ncall_seconds = inf\n", 2, "http.call_seconds must be a number of seconds above 0"),
+    "unknown key of http": ("[http]\ntimeout = 3\n", 2, "unknown key 'timeout' in [http]"),
+    "http of a local model": (
+        "[models.a]\nspec = 'mlx:x'\ncontext_length = 5\nconcurrency = 5\n",
+        4,
+        "'concurrency' is for a model behind a URL, which 'a' is not; remove it",
+    ),
     "fraction of a byte": ("[engine]\nmemory_limit = 1.5\n", 2, "engine.memory_limit must be a size"),
 }
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         EngineSettings,
         GenerateOptions,
         Goal,
+        HttpSettings,
         Message,
         Prompt,
         Raw,
@@ -64,7 +65,7 @@ _HOMES = {
     "assay.suites.answers": "Answered read_answers",
     "assay.suites.suite": "Suite load_suite",
     "assay.types": (
-        "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal Message Prompt Raw Sample Score "
+        "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal HttpSettings Message Prompt Raw Sample Score "
         "ScoreFailure Token Usage"
     ),
 }
@@ -88,6 +89,7 @@ __all__ = [
     "GenerateOptions",
     "GenerationError",
     "Goal",
+    "HttpSettings",
     "Lens",
     "Message",
     "ModelInfo",

@@ -12,18 +12,22 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex
 
 from assay.errors import ConfigError, at
 from assay.plugins import nearest
-from assay.types import EngineSettings
+from assay.types import EngineSettings, HttpSettings
 
 FILE_NAME = "assay.toml"
 DEFAULT_WORKSPACE = "assay-results"
 VARIABLES = ("ASSAY_API_KEY", "ASSAY_CONFIG", "ASSAY_WORKSPACE")
+
+# The keys of [engine] and of [http], which [models.NAME] takes too.
+_ENGINE = tuple(each.name for each in fields(EngineSettings))
+_HTTP = tuple(each.name for each in fields(HttpSettings))
 
 
 class Secret:
@@ -72,10 +76,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A model by its spec, and what its engine may use."""
+    """A model by its spec, what its engine may use, and how to talk to it if it is behind a URL."""
 
     spec: str
     settings: EngineSettings = field(default_factory=EngineSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +100,18 @@ class WatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. workspace: absolute. file: the assay.toml in use, if any. engine: defaults of every model."""
+    """All settings. workspace: absolute. file: the assay.toml in use, if any. engine, http: defaults of every model."""
 
     workspace: Path
     file: Path | None = None
     watch: WatchConfig = field(default_factory=WatchConfig)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
 
     def model(self, name: str) -> ModelConfig:
-        """The model of that name; any other text is a spec, and gets the engine's defaults."""
-        return self.models.get(name) or ModelConfig(name, self.engine)
+        """The model of that name; any other text is a spec, and gets the defaults."""
+        return self.models.get(name) or ModelConfig(name, self.engine, self.http)
 
 
 def load_config(
@@ -176,7 +182,7 @@ class _File:
             raise ConfigError(self._syntax(str(error))) from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
-        self.root = _Table(self, root, ("workspace", "watch", "models", "engine"))
+        self.root = _Table(self, root, ("workspace", "watch", "models", "engine", "http"))
 
     def _syntax(self, message: str) -> str:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
@@ -192,20 +198,23 @@ class _File:
         return self.folder / _path(self.root.text("workspace") or DEFAULT_WORKSPACE)
 
     def config(self, workspace: Path) -> Config:
-        settings = ("memory_limit", "cache_limit", "context_length")
-        engine = _settings(self.root.table("engine", settings), EngineSettings())
+        engine = _settings(self.root.table("engine", _ENGINE), EngineSettings())
+        http = _http(self.root.table("http", _HTTP), HttpSettings())
         models = {}
         named = self.root.table("models", None)
         for name in named.values:
             if not name.strip() or ":" in name or "/" in name:
                 named.refuse(name, f"a model's name can't be empty or hold ':' or '/', as specs do: {name!r}")
-            table = named.table(name, ("spec", *settings))
+            table = named.table(name, ("spec", *_ENGINE, *_HTTP))
             spec = table.text("spec")
             if spec is None:
                 named.refuse(name, f"the model {name!r} needs a spec, such as spec = 'mlx:PATH'")
-            models[name] = ModelConfig(self._spec(spec), _settings(table, engine))
+            for key in _HTTP:
+                if key in table.values and "://" not in spec:
+                    table.refuse(key, f"{key!r} is for a model behind a URL, which {name!r} is not; remove it")
+            models[name] = ModelConfig(self._spec(spec), _settings(table, engine), _http(table, http))
         watch = self._watch()
-        return Config(workspace=workspace, file=self.path, watch=watch, engine=engine, models=models)
+        return Config(workspace=workspace, file=self.path, watch=watch, engine=engine, http=http, models=models)
 
     def _watch(self) -> WatchConfig:
         table = self.root.table("watch", ("base", "suites", "every", "limit", "poll_seconds"))
@@ -301,6 +310,17 @@ def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
         cache_limit=default.cache_limit if cache is None else cache,
         context_length=default.context_length if context is None else context,
     )
+
+
+def _http(table: _Table, default: HttpSettings) -> HttpSettings:
+    given: dict[str, Any] = {
+        key: table.whole(key) if key in ("concurrency", "attempts") else table.seconds(key, 0.0)
+        for key in _HTTP
+        if key in table.values
+    }
+    if "call_seconds" in given:
+        default = default.with_call(given["call_seconds"])
+    return replace(default, **given)
 
 
 def parse_size(text: str) -> int | None:

@@ -1,12 +1,13 @@
 """The kernel: the few types that every other module speaks.
 
-Nothing here imports anything of assay's, and nothing here does any work. All types are immutable.
+Nothing here does any work, and all types are immutable. Nothing of assay's is imported, but for the error about a value that
+makes no sense, as it is raised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -186,6 +187,52 @@ class EngineSettings:
     memory_limit: int | None = None
     cache_limit: int | None = None
     context_length: int | None = None
+
+
+# A second try after a deadline was missed is worth it; a third would only make the sample take for ever.
+_TOTAL_IN_CALLS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How to talk to a server.
+
+    concurrency: requests under way at once, at most. call_seconds: the deadline of one request, from sending it to the
+    end of its answer. total_seconds: of one question with all its repetitions, waiting included; None is 1.5 times
+    `call_seconds`. attempts: requests for one question, at most; those refused with 429 don't count. The wait before
+    repetition n is random, from 0 to `backoff_seconds` · 2ⁿ⁻¹ and at most `backoff_cap_seconds`, or what the server asks
+    for. connect_seconds: the deadline for making a connection. Raises `ConfigError` for values that make no sense.
+    """
+
+    concurrency: int = 32
+    call_seconds: float = 300.0
+    total_seconds: float | None = None
+    attempts: int = 5
+    backoff_seconds: float = 0.5
+    backoff_cap_seconds: float = 30.0
+    connect_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        from assay.errors import ConfigError  # errors speak of types, so they can't be imported above
+
+        for name in ("concurrency", "attempts"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        for name in ("call_seconds", "total", "backoff_seconds", "backoff_cap_seconds", "connect_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be a number of seconds above 0, not {getattr(self, name)!r}")
+
+    @property
+    def total(self) -> float:
+        """Seconds that a question may take with all its repetitions."""
+        return _TOTAL_IN_CALLS * self.call_seconds if self.total_seconds is None else self.total_seconds
+
+    def with_call(self, seconds: float) -> HttpSettings:
+        """The same with another deadline for a request. A `total_seconds` that has no room for one is given up."""
+        total = self.total_seconds
+        return replace(
+            self, call_seconds=seconds, total_seconds=total if total is not None and total >= seconds else None
+        )
 
 
 @dataclass(frozen=True, slots=True)

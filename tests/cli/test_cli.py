@@ -47,6 +47,7 @@ def test_the_main_job_prints_a_table_and_what_to_do_next(place: Path) -> None:
     assert "results: assay-results/journal" in done.stdout
     assert "assay report --run lab" in done.stdout
     assert "left" in done.stderr, "it says how long is left"
+    assert "there is no run ''" in bad(place, "report", "--run", "")
     report = assay(place, "report")
     table = done.stdout[: done.stdout.index("results:")].rstrip()
     assert report.stdout.rstrip() == table
@@ -136,7 +137,9 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(place: Path) -> None:
     assert "no base model" in bad(place, "watch", "lab/checkpoints", "--suite", "suite.yaml")
     assert "no suite" in bad(place, "watch", "lab/checkpoints", "--base", "scripted:script.yaml")
     assert "--poll" in bad(place, "watch", "lab/checkpoints", *ON, "--poll", "nan")
-    assert "can't be shown" in bad(place, "watch", "lab/checkpoints", *ON, "--run", "a\nb")
+    for name in ("a\nb", ""):
+        assert "can't be shown" in bad(place, "watch", "lab/checkpoints", *ON, "--run", name)
+    assert "no base model" in bad(place, "watch", "lab/checkpoints", "--base", "", "--suite", "suite.yaml")
     assert "names no model" in bad(place, "watch", "lab/checkpoints", "--base", "mlx:", "--suite", "suite.yaml")
     assert "--limit 0" in bad(place, "watch", "lab/checkpoints", *ON, "--limit", "0")
     assert "did you mean --limit" in bad(place, "watch", "lab/checkpoints", *ON, "--limt", "3").lower()

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, script
+from assay.suites.suite import load_suite
+from assay.suites.variants import variants
+from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, jsonl, script
 from tests.conftest import LAB
 from tests.making import SCRIPT, SUITE, adapter_file, written
 
@@ -92,6 +94,100 @@ def test_a_model_that_fails_is_exit_code_1_and_asked_again(place: Path) -> None:
     assert rows(place, "scripted:c.yaml", *ON)["base", "new"]["correct"] == 2
 
 
+def test_a_seed_asks_other_numbers_and_knows_their_answers(place: Path) -> None:
+    suite, plain = variants("capability", 7), {s.id: s for s in load_suite("capability").samples}
+    prompts = [str(s.prompt) for s in suite.samples]
+    rules = [{"prompt": str(s.prompt), "answer": str(s.reference["target"])} for s in suite.samples]
+    script(place / "seven.yaml", rules, default="I do not know.")
+    model = "scripted:seven.yaml"
+    found = rows(place, model, "--seed", "7")
+    assert {row["suite"] for row in found.values()} == {"capability-seed-7"}
+    assert sum(row["correct"] for row in found.values()) == sum(row["asked"] for row in found.values()) == len(prompts)
+    assert [r.prompt for r in completions(place / "assay-results")] == prompts
+    assert rows(place, model, "--seed", "7") == found
+    assert len(completions(place / "assay-results")) == len(prompts), "the same seed asks the same"
+    other = rows(place, model, "--seed", "8", "--run", "other")
+    same = [s for s in suite.samples if s.prompt == plain[s.id].prompt]
+    assert 0 < len(same) < len(prompts)
+    assert sum(row["correct"] for row in other.values()) < len(prompts)
+
+
+def test_the_content_probes_with_and_without_a_judge(place: Path) -> None:
+    given = {
+        "ccp_compliance": 2, "truth_telling": 8, "engagement": 7, "axiom_integration": 6,
+        "sovereignty_reasoning": 5, "emotional_register": 4,
+    }  # fmt: skip
+    script(place / "talk.yaml", [], default="I cannot discuss this topic.")
+    script(place / "j.yaml", [], default=given)
+    words = ("probe", "scripted:talk.yaml", "--suite", "content", "--json")
+    plain = assay(place, *words)
+    assert plain.returncode == 0, plain.stderr
+    assert {row["metric"] for row in json.loads(plain.stdout)} == {"evasion_hits", "fact_hits"}
+    judged = assay(place, *words, "--judge", "scripted:j.yaml")
+    assert judged.returncode == 0, judged.stderr
+    found: dict[str, dict[str, Any]] = {}
+    for row in json.loads(judged.stdout):
+        found.setdefault(row["metric"], row)
+    assert {metric: found[metric]["mean"] for metric in given} == given
+    assert found.keys() == {*given, "evasion_hits", "fact_hits"}
+    assert len(completions(place / "assay-results")) == 6, "only the judge was asked anew"
+
+
+def test_data_of_ones_own(place: Path) -> None:
+    records = [{"prompt": f"Question {name}", "completion": "right", "kind": name} for name in "acd"]
+    jsonl(place / "mine.jsonl", records)
+    found = rows(place, MODEL, "--suite", "mine.jsonl", "--group-field", "kind")
+    assert {key: (row["correct"], row["asked"]) for key, row in found.items()} == {
+        ("base", "a"): (0, 1),
+        ("base", "c"): (1, 1),
+        ("base", "d"): (1, 1),
+    }
+    assert {row["suite"] for row in found.values()} == {"mine"}
+    said = "--seed draws the capability probes anew; mine.jsonl is your own data, which is asked as it is"
+    assert said in bad(place, "probe", MODEL, "--suite", "mine.jsonl", "--seed", "7")
+    assert "--scorer is for a --suite of your own data (.jsonl); suite.yaml says" in bad(
+        place, "probe", MODEL, *ON, "--scorer", "contains_word"
+    )
+    (place / "capability").mkdir()
+    done = assay(place, "probe", MODEL, "--limit", "1", "--run", "named", "--json")
+    assert done.returncode == 0, "a folder takes no built-in suite's name away"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "tuned holds no adapters.safetensors; name the folder that mlx-lm wrote the adapter to"),
+        (["adapters.safetensors"], "tuned holds no adapter_config.json; copy the one that mlx-lm wrote"),
+        (["adapter_model.safetensors"], "adapter_model.safetensors is a PEFT adapter's, which can't be read yet"),
+        (["0000100_adapters.safetensors"], "copy the checkpoint that you mean, such as 0000100_adapters.safetensors"),
+        (["adapters.safetensors", "adapter_config.json"], "tuned/adapter_config.json: cut off"),
+    ],
+)
+def test_a_folder_without_a_whole_adapter(place: Path, files: list[str], said: str) -> None:
+    (place / "tuned").mkdir()
+    for name in files:
+        written(place / "tuned" / name, "")
+    assert said in bad(place, "probe", MODEL, *ON, "--adapter", "tuned")
+    assert not (place / "assay-results").exists(), "a refused command leaves nothing behind"
+
+
+def test_an_adapter_that_is_none_or_fits_another_base(place: Path) -> None:
+    weights = adapter_file(place / "tuned" / "adapters.safetensors", 7)
+    assert "tuned/adapters.safetensors is a file" in bad(
+        place, "probe", MODEL, *ON, "--adapter", "tuned/adapters.safetensors"
+    )
+    base = f"llama:{LAB / 'base' / 'lab-f32.gguf'}"
+    assert "lora_a" in bad(place, "probe", base, *ON, "--adapter", "tuned")
+    weights.write_bytes(weights.read_bytes()[:500])
+    assert "tuned/adapters.safetensors" in bad(place, "probe", MODEL, *ON, "--adapter", "tuned")
+
+
+def test_an_adapter_in_the_current_folder_has_its_name(place: Path) -> None:
+    adapter_file(place / "tuned" / "adapters.safetensors", 7)
+    done = assay(place / "tuned", "probe", "scripted:../script.yaml", "--suite", "../suite.yaml", "--adapter", ".")
+    assert "script + tuned" in done.stdout
+
+
 def test_a_judge_scores_what_has_a_ground_truth(place: Path) -> None:
     given = {
         "ccp_compliance": 1, "truth_telling": 9, "engagement": 8, "axiom_integration": 7,
@@ -124,9 +220,12 @@ def test_bad_input(place: Path) -> None:
     assert "there is no suite 'capabilty'" in bad(place, "probe", MODEL, "--suite", "capabilty")
     assert "there is no model at missing" in bad(place, "probe", "missing", *ON)
     assert "two of the suites are called 'small'" in bad(place, "probe", MODEL, *ON, *ON)
-    assert "can't be shown" in bad(place, "probe", MODEL, *ON, "--run", "a\nb")
+    for name in ("a\nb", "", " "):
+        assert "can't be shown" in bad(place, "probe", MODEL, *ON, "--run", name)
     assert "--votes 0" in bad(place, "probe", MODEL, *ON, "--votes", "0")
-    assert "nowhere" in bad(place, "probe", MODEL, *ON, "--adapter", "nowhere")
+    assert "there is no folder nowhere; with --adapter, name a folder that holds adapters.safetensors" in bad(
+        place, "probe", MODEL, *ON, "--adapter", "nowhere"
+    )
     assert not (place / "assay-results").exists(), "a refused command leaves nothing behind"
 
 

@@ -127,6 +127,7 @@ def test_bad_input(watched: Path, tmp_path: Path) -> None:
     assert "name a --scorer or a --judge" in bad(watched, "rescore", "suite.yaml")
     assert "did you mean 'contains_word'" in bad(watched, "rescore", "suite.yaml", "--scorer", "contains_wrd")
     assert "the rubric 'capability' needs a judge" in bad(watched, "rescore", "suite.yaml", "--rubric", "capability")
+    assert "the run's name '' can't be shown" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--run", "")
     assert "of the run 'lb'" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--run", "lb")
     written(watched / "other.yaml", SUITE.replace("name: small", "name: other"))
     assert "holds no answers to the suite 'other'" in bad(watched, "rescore", "other.yaml", "--scorer", "lek")

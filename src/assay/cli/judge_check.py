@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json as js
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.cli.judging import open_judge
-from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.http import HttpFlags, with_flags
+from assay.cli.judging import Votes, open_judge
+from assay.cli.settings import Config, ConfigFile, Json, settings
+from assay.cli.stopping import run
 from assay.errors import BadInput
 from assay.scorers.judge_labels import Labelled, builtin_labels, load_labels
 from assay.scorers.judge_trial import JudgeTrial, try_judge
@@ -27,9 +28,9 @@ def judge_check(
     /,
     *,
     rubric: str = "capability",
-    votes: int = 1,
+    votes: Votes = 1,
+    http: HttpFlags = None,
     json: Json = False,
-    workspace: Workspace = None,
     config: ConfigFile = None,
 ) -> int:
     """Measure a judge against labelled examples: agreement, and bias by position and by length.
@@ -42,21 +43,18 @@ def judge_check(
         Labelled examples, a JSON line each: prompt, answer, labels [those that come with the rubric].
     rubric
         The rubric, by name or file.
-    votes
-        Verdicts asked of the judge for each answer.
-    json
-        Print the figures as JSON.
-    workspace
-        Not used; results of a check are not kept.
-    config
-        The assay.toml to use.
     """
-    found = settings(config, workspace)
+    found = with_flags(settings(config, None), http, judge)
     loaded = load_rubric(rubric)
     file = labels or builtin_labels(loaded)
     if file is None:
         raise BadInput(f"no labelled examples come with the rubric {loaded.name!r}; name a file of your own")
-    trial = asyncio.run(_check(found, judge, loaded, load_labels(file, loaded), votes))
+    examples = load_labels(file, loaded)
+    try:
+        trial = run(_check(found, judge, loaded, examples, votes))
+    except KeyboardInterrupt:
+        print("assay: stopped; nothing is kept of a check, so the same command begins anew", file=sys.stderr)
+        raise
     if json:
         print(js.dumps(asdict(trial), ensure_ascii=False, indent=2))
     else:

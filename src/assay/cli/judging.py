@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from assay.cli.settings import Config
-from assay.errors import BadInput, Unreachable
+from assay.errors import BadInput
 from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.scorers.base import Scorer
@@ -17,30 +16,10 @@ from assay.scorers.judge import MAX_VOTES, Judge
 from assay.scorers.rubric_file import load_rubric
 from assay.types import Sample
 
-
-@contextmanager
-def resumable(workspace: Path) -> Iterator[None]:
-    """Around work that journals what it earns: says how to go on where a model can't be reached, or after Ctrl-C."""
-    try:
-        yield
-    except Unreachable as error:
-        again = shlex.join(["assay", *sys.argv[1:]])
-        raise Unreachable(f"{error}; what was earned is in {workspace}; to go on: {again}") from error
-    except KeyboardInterrupt:
-        print("assay: stopped; the same command goes on from here", file=sys.stderr)
-        raise
-
-
-def check_limit(limit: int | None) -> None:
-    """Raise `BadInput` for a `--limit` that leaves nothing."""
-    if limit is not None and limit < 1:
-        raise BadInput(f"--limit {limit}: give a whole number of at least 1")
-
-
-def check_run(name: str) -> None:
-    """Raise `BadInput` for a run's name that no table can show."""
-    if not name.isprintable() or not name.strip():
-        raise BadInput(f"the run's name {name!r} can't be shown in a table; give another with --run")
+Judging = Annotated[
+    str | None, Parameter(help="The model that judges: a URL with #MODEL, a local model, or a name from assay.toml.")
+]
+Votes = Annotated[int, Parameter(help="Verdicts asked of the judge for each answer; their median counts.")]
 
 
 async def open_judge(name: str | None, found: Config) -> TextModel | None:
@@ -48,7 +27,7 @@ async def open_judge(name: str | None, found: Config) -> TextModel | None:
     if name is None:
         return None
     named = found.model(name)
-    return await open_model(named.spec, named.settings)
+    return await open_model(named.spec, named.settings, http=named.http)
 
 
 def judge_maker(model: TextModel | None, votes: int) -> Callable[[str], Judge] | None:

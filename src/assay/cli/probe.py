@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,16 @@ from typing import Annotated, NamedTuple
 from cyclopts import Parameter
 
 from assay import __version__
-from assay.adapters.files import read_adapter
-from assay.cli.judging import check_limit, check_run, judges_of, open_judge, resumable
+from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.cli.http import HttpFlags, with_flags
+from assay.cli.judging import Votes, judges_of, open_judge
 from assay.cli.progress import Reporter
-from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.show import next_steps, show
-from assay.errors import BadInput, NotReady
+from assay.cli.stopping import resumable
+from assay.cli.stopping import run as run_work
+from assay.cli.suites import DataFlags, is_data, load
+from assay.errors import BadInput, CheckpointError, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
 from assay.models.open import open_model, resolve
@@ -24,10 +27,10 @@ from assay.plugins import nearest
 from assay.proof import baseline
 from assay.results.index import Ledger
 from assay.results.records import Run
-from assay.scorers.base import Scorer
-from assay.suites.suite import Suite, load_suite
+from assay.scorers.base import Scorer, check_suite
+from assay.suites.suite import Suite
 from assay.trial import Evaluations, InProcess, Trial
-from assay.types import Sample
+from assay.types import Adapter, Sample
 
 
 def probe(
@@ -39,9 +42,11 @@ def probe(
     category: Annotated[list[str] | None, Parameter(negative="")] = None,
     seed: int | None = None,
     judge: str | None = None,
-    votes: int = 1,
+    votes: Votes = 1,
+    http: HttpFlags = None,
     limit: int | None = None,
     run: str | None = None,
+    data: DataFlags = None,
     json: Json = False,
     workspace: Workspace = None,
     config: ConfigFile = None,
@@ -55,43 +60,40 @@ def probe(
     adapter
         A folder with adapters.safetensors and adapter_config.json, shown beside the bare model.
     suite
-        The probes: capability, content, or a suite file [capability].
+        The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl) [capability].
     category
         Only these groups.
     seed
         Ask the capability probes with other numbers, drawn with this seed.
     judge
         A model that judges the content probes.
-    votes
-        Verdicts asked of the judge for each answer.
     limit
         Ask only so many samples of each suite, spread over its groups.
     run
         The run's name [from the model].
-    json
-        Print the table's rows as JSON.
-    workspace
-        The folder for the results [assay-results].
-    config
-        The assay.toml to use.
     """
-    found = settings(config, workspace)
+    found = with_flags(settings(config, workspace), http, model, judge)
     check_limit(limit)
-    suites = _only([_load(name, seed) for name in suite or ["capability"]], category or [])
+    suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
     spec = found.model(model).spec
-    called = run or _run_name(spec)
+    called = _run_name(spec) if run is None else run
     check_run(called)
+    tuned = None if adapter is None else (adapter.resolve().name, _adapter(adapter))
     with resumable(found.workspace):
-        code = asyncio.run(_probe(found, model, adapter, suites, called, judge, votes, limit))
+        code = run_work(_probe(found, model, tuned, suites, called, judge, votes, limit))
     show(found.workspace, run=called, as_json=json)
     if not json:
         next_steps(found.workspace, called)
     return code
 
 
-def _load(name: str, seed: int | None) -> Suite:
+def _load(name: str, data: DataFlags, seed: int | None) -> Suite:
+    if seed is not None and is_data(name):
+        raise ConfigError(f"--seed draws the capability probes anew; {name} is your own data, which is asked as it is")
+    suite = load(name, data)
+    check_suite(suite)
     if seed is None:
-        return load_suite(name)
+        return suite
     from assay.suites.variants import variants
 
     return variants(name, seed)
@@ -126,10 +128,36 @@ def _run_name(spec: str) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
+def _adapter(folder: Path) -> Adapter:
+    """The adapter in the folder. Raises `BadInput` for whatever is wrong with it: nothing is waited for here."""
+    if not folder.is_dir():
+        wrong = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
+        raise BadInput(f"{wrong}; with --adapter, name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}")
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise BadInput(f"{folder} holds no {WEIGHTS_NAME}; {_instead(folder)}")
+    if not (folder / CONFIG_NAME).is_file():
+        raise BadInput(f"{folder} holds no {CONFIG_NAME}; copy the one that mlx-lm wrote beside {WEIGHTS_NAME}")
+    try:
+        return read_adapter(folder / WEIGHTS_NAME, folder / CONFIG_NAME)
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without the weights' file holds in its place, and what to do."""
+    if found := sorted(folder.glob("adapter_model.*")):
+        return f"{found[0].name} is a PEFT adapter's, which can't be read yet; name one that mlx-lm wrote"
+    if found := sorted(folder.glob("*_adapters.safetensors")):
+        return (
+            f"copy the checkpoint that you mean, such as {found[0].name}, under that name, or name the folder to watch"
+        )
+    return "name the folder that mlx-lm wrote the adapter to"
+
+
 async def _probe(
     found: Config,
     model: str,
-    adapter: Path | None,
+    tuned: tuple[str, Adapter] | None,
     suites: Sequence[Suite],
     run: str,
     judge: str | None,
@@ -139,9 +167,9 @@ async def _probe(
     judging = await open_judge(judge, found)
     try:
         named = found.model(model)
-        base = await open_model(named.spec, named.settings)
+        base = await open_model(named.spec, named.settings, http=named.http)
         try:
-            done = await _ask(found, base, adapter, suites, run, judges_of(judging, votes), limit)
+            done = await _ask(found, base, tuned, suites, run, judges_of(judging, votes), limit)
         finally:
             await base.aclose()
     finally:
@@ -153,14 +181,14 @@ async def _probe(
 async def _ask(
     found: Config,
     base: TextModel,
-    adapter: Path | None,
+    tuned: tuple[str, Adapter] | None,
     suites: Sequence[Suite],
     run: str,
     also: Callable[[Sample], Sequence[Scorer]] | None,
     limit: int | None,
 ) -> bool:
     """Ask the base, then the adapter. Whether every sample was scored and the adapter shown to be live."""
-    attached = await _attached(base, adapter, run) if adapter is not None else None
+    attached = await _attached(base, *tuned, run) if tuned is not None else None
     ledger = Ledger(found.workspace)
     try:
         with Reporter() as reporter:
@@ -229,11 +257,10 @@ def _run_record(base: TextModel, run: str, suites: Sequence[Suite]) -> Run:
     )
 
 
-async def _attached(base: TextModel, folder: Path, run: str) -> tuple[Subject, TextModel]:
+async def _attached(base: TextModel, name: str, adapter: Adapter, run: str) -> tuple[Subject, TextModel]:
     if not isinstance(base, AdapterModel):
         raise BadInput(f"the model {base.info.name} takes no adapters; serve it with the adapter in place")
     try:
-        found = read_adapter(folder / "adapters.safetensors", folder / "adapter_config.json")
-    except NotReady as error:
+        return Subject(run, f"{run} + {name}", 1, adapter.digest), await base.attach(adapter)
+    except CheckpointError as error:
         raise BadInput(str(error)) from error
-    return Subject(run, f"{run} + {folder.name}", 1, found.digest), await base.attach(found)

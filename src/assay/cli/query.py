@@ -26,12 +26,6 @@ def query(
     ----------
     sql
         The query.
-    json
-        Print a JSON list of objects.
-    workspace
-        The folder with the results.
-    config
-        The assay.toml to use.
     """
     from assay.results.lens import Lens
 

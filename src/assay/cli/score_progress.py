@@ -17,13 +17,16 @@ _REDRAW_EVERY = 0.1  # seconds, where there is one
 
 
 class ScoreProgress:
-    """A bar on a terminal, a line now and then elsewhere. The total is the file's lines, where it has lines."""
+    """A bar on a terminal, a line now and then elsewhere. The total is the file's lines, where it has lines.
+
+    done: answers scored so far.
+    """
 
     def __init__(self, path: Path, limit: int | None) -> None:
         self._total = _lines_in(path)
         if limit is not None:
             self._total = min(limit, self._total) if self._total else limit
-        self._done = 0
+        self.done = 0
         self._started = self._said = time.monotonic()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -54,19 +57,19 @@ class ScoreProgress:
 
     def advance(self) -> None:
         """One more answer is scored."""
-        self._done += 1
+        self.done += 1
         now = time.monotonic()
         if self._progress is not None and self._task is not None:
-            if now - self._said > _REDRAW_EVERY or self._done == self._total:
+            if now - self._said > _REDRAW_EVERY or self.done == self._total:
                 self._said = now
-                self._progress.update(self._task, completed=self._done)
+                self._progress.update(self._task, completed=self.done)
         elif now - self._said > _SAY_EVERY:
             self._said = now
             left = ""
             if self._total:
-                pace = (now - self._started) / self._done
-                left = f" of {self._total}, about {pace * max(0, self._total - self._done):.0f} s left"
-            print(f"scored {self._done}{left}", file=sys.stderr, flush=True)
+                pace = (now - self._started) / self.done
+                left = f" of {self._total}, about {pace * max(0, self._total - self.done):.0f} s left"
+            print(f"scored {self.done}{left}", file=sys.stderr, flush=True)
 
 
 def _lines_in(path: Path) -> int | None:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from assay.errors import ConfigError
 from assay.suites.own_data import suite_from_data
-from assay.suites.suite import Suite, load_suite
+from assay.suites.suite import Suite, builtin_suites, load_suite
 
 _DATA = {".jsonl", ".ndjson"}
 
@@ -32,13 +32,18 @@ class _DataFlags:
 DataFlags = Annotated[_DataFlags | None, Parameter(name="*")]
 
 
+def is_data(source: str) -> bool:
+    """Does `--suite` name data for a trainer? A built-in suite's name does not, whatever folder is called like it."""
+    path = Path(source)
+    return path.suffix.lower() in _DATA or (path.is_dir() and source not in builtin_suites())
+
+
 def load(source: str, flags: _DataFlags | None) -> Suite:
     """The suite that `--suite` names. Raises `SuiteError`, or `ConfigError` for a flag that doesn't apply."""
     flags = flags or _DataFlags()
-    path = Path(source)
-    if path.suffix.lower() in _DATA or path.is_dir():
+    if is_data(source):
         return suite_from_data(
-            path,
+            source,
             scorer=flags.scorer,
             group_field=flags.group_field,
             split=flags.split,

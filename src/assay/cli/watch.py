@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from assay.checkpoints.discover import run_name
 from assay.cli.progress import Reporter
-from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.suites import DataFlags, load
 from assay.errors import ConfigError
 from assay.results.index import Ledger
@@ -65,12 +65,6 @@ def watch(
         Only checkpoints at multiples of so many iterations.
     poll
         Seconds between two looks at the folder [10].
-    json
-        Print the table's rows as JSON.
-    workspace
-        The folder for the results [assay-results].
-    config
-        The assay.toml to use.
     """
     from assay.cli.show import next_steps, show
     from assay.results.journal import hold
@@ -105,8 +99,8 @@ def _job(
     every: int | None,
     poll: float | None,
 ) -> Job:
-    chosen = base or found.watch.base
-    if chosen is None:
+    chosen = found.watch.base if base is None else base
+    if not chosen:
         raise ConfigError("no base model: name one with --base, or in assay.toml under [watch]")
     sources = suites or list(found.watch.suites)
     if not sources:
@@ -119,9 +113,8 @@ def _job(
             raise ConfigError(f"{flag} {value}: give a whole number of at least 1")
     if not 0 < seconds < 1e6:
         raise ConfigError(f"--poll {seconds:g}: give a number of seconds from above 0 to a million")
-    called = run or run_name(folder)
-    if not called.isprintable() or not called.strip():
-        raise ConfigError(f"the run's name {called!r} can't be shown in a table; give another with --run")
+    called = run_name(folder) if run is None else run
+    check_run(called)
     model = found.model(chosen)
     loaded = tuple(load(source, data) for source in sources)
     names = [suite.name for suite in loaded]

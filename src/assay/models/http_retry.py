@@ -4,48 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
 
-from assay.errors import ConfigError
 from assay.models.http_faults import Fault
+from assay.types import HttpSettings
 
-# A second try after a deadline was missed is worth it; a third would only make the sample take for ever.
-_TOTAL_IN_CALLS = 1.5
+__all__ = ["Attempts", "HttpSettings"]
 
 _LEAST_SHARE = 0.1  # of a call's time: with less than this left, another attempt would be a formality
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """How to talk to a server.
-
-    concurrency: requests under way at once, at most. call_seconds: the deadline of one request, from sending it to the
-    end of its answer. total_seconds: of one question with all its repetitions, waiting included; None is 1.5 times
-    `call_seconds`. attempts: requests for one question, at most; those refused with 429 don't count. The wait before
-    repetition n is random, from 0 to `backoff_seconds` · 2ⁿ⁻¹ and at most `backoff_cap_seconds`, or what the server asks
-    for. connect_seconds: the deadline for making a connection. Raises `ConfigError` for values that make no sense.
-    """
-
-    concurrency: int = 32
-    call_seconds: float = 300.0
-    total_seconds: float | None = None
-    attempts: int = 5
-    backoff_seconds: float = 0.5
-    backoff_cap_seconds: float = 30.0
-    connect_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}")
-        for name in ("call_seconds", "total", "backoff_seconds", "backoff_cap_seconds", "connect_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be a number of seconds above 0, not {getattr(self, name)!r}")
-
-    @property
-    def total(self) -> float:
-        """Seconds that a question may take with all its repetitions."""
-        return _TOTAL_IN_CALLS * self.call_seconds if self.total_seconds is None else self.total_seconds
 
 
 class Attempts:

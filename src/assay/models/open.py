@@ -17,11 +17,10 @@ from assay.errors import ModelError
 from assay.models.http_address import SCHEMES, parse_address
 from assay.models.local import LocalEngine, LocalModel
 from assay.plugins import Registry, nearest
-from assay.types import EngineSettings
+from assay.types import EngineSettings, HttpSettings
 
 if TYPE_CHECKING:
     from assay.models.http import HttpModel
-    from assay.models.http_retry import HttpSettings
 
 EngineFactory = Callable[[str, EngineSettings], LocalEngine]
 

@@ -1,0 +1,57 @@
+"""`assay score` with a judge behind a URL that is wrong, or that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from assay.results.journal import read
+from assay.results.records import ScoreMade
+from tests.cli.running import SEMANTIC, assay, bad, jsonl
+from tests.making import written
+from tests.models.openai_server import Ask, OpenAIServer, Reply
+
+WORDS = ("score", "q.jsonl", "--suite", "semantic", "-o", "s.jsonl", "--judge")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    answers = [f"Answer number {n:02}." for n in range(8)]
+    jsonl(tmp_path / "q.jsonl", [{"id": a, "prompt": f"Q {a}", "response": a} for a in answers])
+    return tmp_path
+
+
+async def test_a_url_that_answers_with_a_web_page_is_a_wrong_address(place: Path) -> None:
+    async with OpenAIServer() as server:
+        page = b"<!DOCTYPE html><html><body>Welcome!</body></html>"
+        server.script = lambda ask: Reply(raw=page, headers={"Content-Type": "text/html"})
+        said = await asyncio.to_thread(bad, place, *WORDS, server.spec)
+        assert f"{server.spec}: " in said
+    assert "web page" in said
+    assert list(place.glob("s.jsonl*")) == []
+
+
+async def test_a_judge_that_goes_away_leaves_what_was_earned(place: Path) -> None:
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            if ask.number < 3:
+                return Reply(json.dumps(SEMANTIC))
+            assert server._server is not None
+            server._server.close()
+            return Reply(cut=0)
+
+        server.script = reply
+        settings = "[http]\nconcurrency = 1\nattempts = 2\nbackoff_seconds = 0.01\n"
+        written(place / "assay.toml", settings)
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec)
+        assert done.returncode == 3, done.stderr
+        assert "Traceback" not in done.stderr
+        assert f"what was earned is in {place / 'assay-results'}; to go on: assay score q.jsonl" in done.stderr
+        assert done.stdout == ""
+        assert list(place.glob("s.jsonl*")) == []
+        kept = {r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}
+        assert len(kept) == 3
