@@ -17,6 +17,8 @@ from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CompletionMade, Failure, Run, ScoreMade, SuiteUse, completion_key, seed_from
+from assay.scorers.judge import Judge
+from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite, load_suite
 from assay.types import Chunk, GenerateOptions, Prompt, Usage
 from tests.making import written
@@ -41,6 +43,11 @@ answers:
   - {prompt: long, answer: "on and on and on and on"}
   - {prompt: number, answer: "it is 1 2 3 4 5 12"}
   - {prompt: broken, fail: error}
+"""
+
+
+GIVEN = """\
+default: '{"kindness": 3, "awareness": 4}'
 """
 
 
@@ -214,3 +221,25 @@ async def test_an_edited_suite_shows_its_own_results_only(suite: Suite, tmp_path
         assert values["wrong"] == 1.0
         assert len(values) == 5
         assert lens.query("select count(*) from all_cells").rows == ((10,),)
+
+
+async def test_an_answer_that_never_came_is_missing_under_each_scorers_own_name(suite: Suite, tmp_path: Path) -> None:
+    model = await open_model(f"scripted:{written(tmp_path / 'script.yaml', SCRIPT)}")
+    judging = await open_model(f"scripted:{written(tmp_path / 'j.yaml', GIVEN)}")
+    judge = Judge(judging, load_rubric("toxigen"))
+    ledger = Ledger(tmp_path)
+    ledger.append(run_record(suite, identity=model.info.identity))
+    await evaluate(model, suite, ledger=ledger, subject=Subject("r"), also=lambda _: (judge,))
+    ledger.close()
+    for opened in (model, judging):
+        await opened.aclose()
+    named = f"scripted:{tmp_path / 'j.yaml'}"
+    with Lens(tmp_path) as lens:
+        sql = "select metric, scorer, judge, outcome from cells where sample = 'broken' order by metric"
+        assert lens.query(sql).rows == (
+            ("awareness", "judge:toxigen", named, "failed"),
+            ("correct", "contains_word", "", "failed"),
+            ("kindness", "judge:toxigen", named, "failed"),
+        )
+        assert lens.query("select count(distinct measure) from cells where judge <> ''").rows == ((1,),)
+        assert {c.metric for c in lens.cells("r", "small")} == {"correct", "kindness", "awareness"}

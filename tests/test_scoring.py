@@ -18,10 +18,11 @@ from assay.results.records import Failure, ScoreMade
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Picker
-from assay.scoring import ScoredAnswer, score_answers
+from assay.scoring import ScoredAnswer, answer_record, score_answers
 from assay.suites.answers import Answered, read_answers
 from assay.types import Chunk, GenerateOptions, Prompt, Score, Usage
 from tests.cli.running import SEMANTIC, jsonl
+from tests.making import written
 
 
 class Paced:
@@ -215,6 +216,33 @@ def test_the_picker_knows_its_suites_before_the_first_answer() -> None:
         "lek",
         "heuristic",
     ]
+
+
+def test_a_rubrics_suite_has_the_rubrics_own_name(tmp_path: Path) -> None:
+    judge = Paced({})
+    text = (
+        "name: brevity\nversion: 1\ninputs: {question: prompt, answer: answer}\ndimensions:\n  brevity:\n"
+        '    range: [1, 10]\n    asks: Is it short?\n    anchors: {"1": long, "10": short}\n'
+    )
+    one, two, other = (written(tmp_path / f"{name}.yaml", text) for name in ("one", "two", "other"))
+    assert picker(judge, "heuristic", str(one), str(two)).names == ("heuristic", "brevity")
+    written(other, text.replace("Is it", "Is it very"))
+    with pytest.raises(BadInput, match="two suites of one name, 'brevity'"):
+        picker(judge, str(one), str(other))
+    written(other, text.replace("name: brevity", "name: exact"))
+    with pytest.raises(BadInput, match=r"exact and .*other\.yaml are two suites of one name"):
+        picker(judge, "exact", str(other))
+
+
+async def test_a_suite_of_both_kinds_of_scorers_journals_each_once(tmp_path: Path) -> None:
+    record = {"id": "q", "prompt": "Q?", "response": "#### 5", "correct_answer": "5", "best_answer": "five"}
+    judge = Judge(Paced({"five": 0.0}), load_rubric("truthfulqa"))
+    stream = score_answers(read_answers(jsonl(tmp_path / "a.jsonl", [record])), Picker(["standard"], lambda _: judge))
+    [scored] = [s async for s in stream]
+    kept = answer_record(scored, "r", "a.jsonl")
+    assert kept is not None
+    assert kept.scores == {"standard": {"correct": True, "extracted": "5"}}
+    assert kept.failures == (), "the judge's own records tell of it"
 
 
 def _one() -> Iterator[Answered]:

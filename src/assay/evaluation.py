@@ -9,14 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from assay.errors import EngineDied, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
 from assay.results.index import Ledger
-from assay.results.records import CompletionMade, Failure, ScoreMade, SuiteUse, completion_key, seed_from
+from assay.results.records import (
+    CompletionMade,
+    Failure,
+    Place,
+    ScoreMade,
+    SuiteUse,
+    completion_key,
+    place_of,
+    seed_from,
+)
 from assay.scorers.base import Scorer, check_suite, score_answer
-from assay.scorers.keys import key_of, record_of
+from assay.scorers.keys import key_of, records_of, unanswered
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -178,7 +186,7 @@ class _Task:
         self, sample: Sample, index: int, key: str, prompt: str, options: GenerateOptions, completion: Completion
     ) -> CompletionMade:
         record = CompletionMade(
-            **self._place(sample, index, self._batch()),
+            **place_of(self._place(sample, index, self._batch())),
             key=key,
             prompt=prompt,
             options=asdict(options),
@@ -196,29 +204,25 @@ class _Task:
         return record
 
     def _not_answered(self, sample: Sample, index: int, error: GenerationError) -> SampleResult:
-        metrics = [metric for scorer in self._scorers[sample.id] for metric in scorer.metrics]
-        failures = [ScoreFailure(metric, error.error_class, str(error)) for metric in metrics]
-        for failure in failures:
-            self._append(
-                Failure(
-                    **self._place(sample, index, self._batch()),
-                    stage="generate",
-                    error_class=failure.error_class,
-                    reason=failure.reason,
-                    metric=failure.metric,
-                    partial=error.partial,
-                )
-            )
+        failures: list[ScoreFailure] = []
+        place = self._place(sample, index, self._batch())
+        for scorer in self._scorers[sample.id]:
+            for metric in scorer.metrics:
+                failure = ScoreFailure(metric, error.error_class, str(error))
+                failures.append(failure)
+                self._append(unanswered(scorer, place, failure, error.partial))
         return SampleResult(sample, None, (), tuple(failures), reused=False)
 
     async def _score(self, sample: Sample, index: int, answer: CompletionMade, reused: bool) -> SampleResult:
         outcomes: list[Score | ScoreFailure] = []
         for scorer in self._scorers[sample.id]:
             key = key_of(scorer, sample, answer.text, answer.finish_reason)
-            for outcome in await self._outcomes(scorer, key, sample, answer):
-                outcomes.append(outcome)
-                where = self._place(sample, index, answer.batch)
-                self._append(record_of(scorer, key, where, answer.key, outcome))
+            # Equal answers to one question share a judge's verdict: whoever comes second finds it in the journal.
+            async with self._asking.setdefault(key, asyncio.Lock()):
+                found = await self._outcomes(scorer, key, sample, answer)
+                outcomes += found
+                for record in records_of(scorer, key, self._place(sample, index, answer.batch), answer.key, found):
+                    self._append(record)
         scores = tuple(o for o in outcomes if isinstance(o, Score))
         failures = tuple(o for o in outcomes if isinstance(o, ScoreFailure))
         return SampleResult(sample, answer, scores, failures, reused)
@@ -232,22 +236,22 @@ class _Task:
         usage = Usage(answer.prompt_tokens, answer.completion_tokens, answer.seconds)
         return await score_answer(scorer, sample, Completion(answer.text, answer.finish_reason, usage))
 
-    def _place(self, sample: Sample, index: int, batch: str) -> dict[str, Any]:
+    def _place(self, sample: Sample, index: int, batch: str) -> Place:
         subject = self._subject
-        return {
-            "run": subject.run,
-            "checkpoint": subject.checkpoint,
-            "iteration": subject.iteration,
-            "digest": subject.digest,
-            "identity": self._model.info.identity,
-            "suite": self._suite.name,
-            "suite_version": self._suite.version,
-            "suite_digest": self._suite.digest,
-            "sample": sample.id,
-            "group": sample.group,
-            "index": index,
-            "batch": batch,
-        }
+        return Place(
+            run=subject.run,
+            checkpoint=subject.checkpoint,
+            iteration=subject.iteration,
+            digest=subject.digest,
+            identity=self._model.info.identity,
+            suite=self._suite.name,
+            suite_version=self._suite.version,
+            suite_digest=self._suite.digest,
+            sample=sample.id,
+            group=sample.group,
+            index=index,
+            batch=batch,
+        )
 
     def _append(self, record: ScoreMade | Failure) -> None:
         if self._ledger is not None and not (record.key and self._ledger.is_placed(record)):

@@ -8,32 +8,35 @@ from dataclasses import replace
 
 from assay.results.index import Ledger
 from assay.results.lens import Lens
+from assay.results.records import Place
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.keys import judge_of
-from assay.scoring import JudgedPlace, Judging
+from assay.scoring import Judging
 from assay.suites.suite import Suite
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
-_COLUMNS = (
-    "a.key, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, c.run, c.checkpoint, c.iteration, c.digest, "
-    'c.identity, c.suite, c.suite_version, c.suite_digest, c.sample, c."group", c."index", coalesce(c.batch, \'\')'
+_PLACE = (
+    "c.run, c.checkpoint, c.iteration, c.digest, c.identity, c.suite, c.suite_version, c.suite_digest, c.sample, "
+    'c."group", c."index", coalesce(c.batch, \'\') as batch'
 )
 
-Answer = tuple[JudgedPlace, Completion]
+# Where an answer stands, its key, and the answer.
+Answer = tuple[Place, str, Completion]
 
 
 def journaled(lens: Lens, suite: str, run: str | None = None) -> list[Answer]:
     """The standing answers to a suite, each at its place, in the table's order."""
     table = lens.query(
-        f"select distinct {_COLUMNS} from cells c join completions a on c.completion = a.key "
+        f"select distinct a.key, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, {_PLACE} "
+        "from cells c join completions a on c.completion = a.key "
         f"where c.suite = '{_quoted(suite)}'" + (f" and c.run = '{_quoted(run)}'" if run is not None else "") + " "
         'order by c.run, c.iteration, c.digest, c."index"'
     )
-    found: list[Answer] = []
-    for key, text, finish, prompt_tokens, tokens, *place in table.rows:
-        where = replace(JudgedPlace(*place), completion=key)
-        found.append((where, Completion(text, finish, Usage(prompt_tokens, tokens))))
-    return found
+    names = table.columns[5:]
+    return [
+        (Place(**dict(zip(names, place, strict=True))), key, Completion(text, finish, Usage(prompt_tokens, tokens)))
+        for key, text, finish, prompt_tokens, tokens, *place in table.rows
+    ]
 
 
 def _quoted(text: str) -> str:
@@ -61,13 +64,13 @@ async def rescore(
     beside = _Beside(suite)
     counts = [0, 0]
 
-    async def one(place: JudgedPlace, completion: Completion) -> None:
+    async def one(place: Place, key: str, completion: Completion) -> None:
         sample = samples.get(place.sample)
         if sample is None:
             return
         async with gate:
             for scorer in scorers(sample):
-                for outcome in await judging.outcomes(beside(sample, scorer), sample, completion, place):
+                for outcome in await judging.outcomes(beside(sample, scorer), sample, completion, place, key):
                     if isinstance(outcome, Score):
                         counts[0] += 1
                     elif outcome.error_class != "truncated":
@@ -76,8 +79,8 @@ async def rescore(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for place, completion in answers:
-                group.create_task(one(place, completion))
+            for place, key, completion in answers:
+                group.create_task(one(place, key, completion))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return counts[0], counts[1]

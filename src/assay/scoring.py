@@ -7,22 +7,25 @@ what they earn is journaled under its key and not paid for again. Memory is boun
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from assay.models.base import TextModel
+from assay.report.score_file import EXTRACTED
 from assay.results.index import Ledger
-from assay.results.records import digest_of
+from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, digest_of, origin_of
 from assay.scorers.base import Scorer, score_answer
 from assay.scorers.judge import Judge
-from assay.scorers.keys import judge_of, key_of, record_of
+from assay.scorers.keys import judge_of, key_of, records_of
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Pick, Picker
 from assay.suites.answers import Answered
-from assay.types import Completion, Sample, Score, ScoreFailure, Usage
+from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
 
@@ -33,6 +36,44 @@ class ScoredAnswer:
 
     answered: Answered
     outcomes: tuple[tuple[str, Scorer, Outcomes], ...]
+
+
+def values_of(outcomes: Outcomes) -> dict[str, bool | int | float | Json]:
+    """The scores among the outcomes by metric, and under `extracted` what a scorer took for the answer."""
+    values: dict[str, bool | int | float | Json] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Score):
+            value = outcome.value
+            values[outcome.metric] = value if isinstance(value, bool) or not float(value).is_integer() else int(value)
+            if EXTRACTED in outcome.detail:
+                values[EXTRACTED] = outcome.detail[EXTRACTED]
+    return values
+
+
+def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored | None:
+    """What scorers that only read text made of an answer, for the journal; None if there was none of them.
+
+    Judged scores are left out: they have records of their own.
+    """
+    scores: dict[str, dict[str, Any]] = {}
+    failures: list[tuple[str, str, str, str]] = []
+    for suite, scorer, outcomes in scored.outcomes:
+        if not judge_of(scorer):
+            scores.setdefault(suite, {}).update(values_of(outcomes))
+            failed = (outcome for outcome in outcomes if isinstance(outcome, ScoreFailure))
+            failures.extend((suite, f.metric, f.error_class, f.reason) for f in failed)
+    if not scores:
+        return None
+    answered = scored.answered
+    return AnswerScored(
+        run=run,
+        source=source,
+        line=answered.line,
+        sample=answered.id,
+        model=answered.model,
+        scores=scores,
+        failures=tuple(failures),
+    )
 
 
 Window: TypeAlias = deque["asyncio.Task[ScoredAnswer] | ScoredAnswer"]
@@ -55,6 +96,7 @@ async def score_answers(
     concurrency = max(1, concurrency)
     gate = asyncio.Semaphore(concurrency)
     judging = Judging(ledger) if ledger is not None else None
+    scales = _Scales(ledger, run) if ledger is not None else None
     window: Window = deque()
     try:
         for answered in answers:
@@ -64,9 +106,9 @@ async def score_answers(
             else:
                 window.append(await _score(answered, chosen, judging, run))
             while window and (len(window) > 4 * concurrency or not isinstance(window[0], asyncio.Task)):
-                yield await _first(window)
+                yield await _first(window, scales)
         while window:
-            yield await _first(window)
+            yield await _first(window, scales)
     finally:
         left = [entry for entry in window if isinstance(entry, asyncio.Task)]
         for task in left:
@@ -92,7 +134,7 @@ async def score(
     return [scored async for scored in stream]
 
 
-async def _first(window: Window) -> ScoredAnswer:
+async def _first(window: Window, scales: _Scales | None) -> ScoredAnswer:
     """The window's first answer, once it is scored; it stays in the window until then."""
     entry = window[0]
     if isinstance(entry, asyncio.Task) and not entry.done():
@@ -100,7 +142,39 @@ async def _first(window: Window) -> ScoredAnswer:
         # none makes room for another to begin.
         await asyncio.wait([entry])
     window.popleft()
-    return entry.result() if isinstance(entry, asyncio.Task) else entry
+    scored = entry.result() if isinstance(entry, asyncio.Task) else entry
+    if scales is not None:
+        scales.note(scored)
+    return scored
+
+
+class _Scales:
+    """Journals the bounds of each model's metrics as they are first seen, and as they widen."""
+
+    def __init__(self, ledger: Ledger, run: str) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._seen: dict[tuple[str, str, str], tuple[float, float]] = {}
+
+    def note(self, scored: ScoredAnswer) -> None:
+        model = scored.answered.model
+        for suite, _, outcomes in scored.outcomes:
+            for outcome in outcomes:
+                name = (model, suite, outcome.metric)
+                known = self._seen.get(name)
+                low, high = (outcome.low, outcome.high) if isinstance(outcome, Score) else (math.inf, -math.inf)
+                if known is None or low < known[0] or high > known[1]:
+                    bounds = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+                    self._seen[name] = bounds
+                    self._journal(name, bounds)
+
+    def _journal(self, name: tuple[str, str, str], bounds: tuple[float, float]) -> None:
+        model, suite, metric = name
+        # JSON has no infinity.
+        low, high = (bound if math.isfinite(bound) else None for bound in bounds)
+        record = ScaleSeen(run=self._run, model=model, suite=suite, metric=metric, low=low, high=high)
+        if self._ledger.is_wider(record):
+            self._ledger.append(record)
 
 
 async def _gated(
@@ -122,36 +196,22 @@ async def _score(answered: Answered, chosen: Sequence[Pick], judging: Judging | 
     return ScoredAnswer(answered, tuple(done))
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedPlace:
-    """Where a judged score belongs; see `results.records.Place`."""
-
-    run: str
-    checkpoint: str
-    iteration: int
-    digest: str
-    identity: str
-    suite: str
-    suite_version: int
-    suite_digest: str
-    sample: str
-    group: str
-    index: int
-    batch: str = ""
-    completion: str = ""
+@lru_cache(maxsize=1024)
+def _digest_of_suite(name: str) -> str:
+    return digest_of("suite", name)
 
 
-def _place(answered: Answered, suite: str, run: str) -> JudgedPlace:
+def _place(answered: Answered, suite: str, run: str) -> Place:
     sample = answered.sample
-    return JudgedPlace(
+    return Place(
         run=run,
         checkpoint=answered.model or "answers",
         iteration=0,
-        digest=digest_of("answers of", answered.model),
-        identity=digest_of("answers"),
+        digest=origin_of(answered.model),
+        identity=FROM_FILES,
         suite=suite,
         suite_version=1,
-        suite_digest=digest_of("suite", suite),
+        suite_digest=_digest_of_suite(suite),
         sample=answered.id,
         group=sample.group,
         index=answered.line,
@@ -168,16 +228,20 @@ class Judging:
         self._ledger = ledger
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def outcomes(self, scorer: Scorer, sample: Sample, completion: Completion, place: JudgedPlace) -> Outcomes:
-        """One score or failure for each of the scorer's metrics, which are in the journal now."""
+    async def outcomes(
+        self, scorer: Scorer, sample: Sample, completion: Completion, place: Place, answer: str = ""
+    ) -> Outcomes:
+        """One score or failure for each of the scorer's metrics, which are in the journal now.
+
+        answer: the key of the journaled answer; "" for one from a file.
+        """
         key = key_of(scorer, sample, completion.text, completion.finish_reason)
         async with self._asking.setdefault(key, asyncio.Lock()):
             found = self._known(scorer, key) or await score_answer(scorer, sample, completion)
-            for outcome in found:
-                where = {name: getattr(place, name) for name in JudgedPlace.__slots__ if name != "completion"}
-                record = record_of(scorer, key, where, place.completion, outcome)
-                if not (record.key and self._ledger.is_placed(record)):
-                    self._ledger.append(record)
+            records = records_of(scorer, key, place, answer, found)
+            new = [record for record in records if not (record.key and self._ledger.is_placed(record))]
+            if new:
+                self._ledger.append_all(new)
         return found
 
     def _known(self, scorer: Scorer, key: str) -> Outcomes | None:

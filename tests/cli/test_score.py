@@ -109,7 +109,7 @@ def test_a_rubric_of_ones_own(place: Path) -> None:
     written(place / "brevity.yaml", rubric)
     script(place / "any.yaml", [], default={"brevity": 4})
     words = ("score", "a.jsonl", "--suite", "brevity.yaml", "--judge", "scripted:any.yaml")
-    assert rows(assay(place, *words, "--json"))["old", "brevity.yaml", "brevity"]["mean"] == 4
+    assert rows(assay(place, *words, "--json"))["old", "brevity", "brevity"]["mean"] == 4
     written(place / "brevity.yaml", rubric[: rubric.index("dimensions")] + "dimensions: {}\n")
     assert "brevity.yaml:4: the rubric has no dimensions" in bad(place, *words)
 
@@ -170,6 +170,7 @@ def test_bad_lines_are_named_counted_and_with_strict_the_end(place: Path) -> Non
         (["a.jsonl", "-o", "folder"], "folder is a folder"),
         (["a.jsonl", "-o", "a.jsonl"], "a.jsonl holds the answers"),
         (["a.jsonl", "--run", "a\nb"], "can't be shown"),
+        (["a.jsonl", "--run", ""], "the run's name '' can't be shown"),
         (["a.jsonl", "--suite", "semantic", "--judge", "scripted:gone.yaml"], "the script gone.yaml cannot be read"),
     ],
 )

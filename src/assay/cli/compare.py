@@ -5,13 +5,11 @@ from __future__ import annotations
 import json as js
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
 from assay.errors import BadInput
-from assay.plugins import nearest
 from assay.report.comparison import Change, compare
-from assay.types import Cell
+from assay.report.sides import sides
 
 
 def compare_command(
@@ -37,15 +35,9 @@ def compare_command(
         What to compare.
     suite
         Only this suite.
-    json
-        Print a JSON list of changes.
-    workspace
-        The folder with the results [assay-results].
-    config
-        The assay.toml to use.
     """
     where = settings(config, workspace).workspace
-    changes = [c for c in compare(_cells(old, where), _cells(new, where)) if suite is None or c.suite == suite]
+    changes = [c for c in compare(*sides(old, new, where)) if suite is None or c.suite == suite]
     if not changes:
         raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))
     if not any(change.n for change in changes):
@@ -55,39 +47,6 @@ def compare_command(
         return 0
     _print(changes, old, new)
     return 0
-
-
-def _cells(side: str, workspace: Path) -> list[Cell]:
-    file, named, model = side, "", ""
-    if not Path(side).is_file():
-        file, named, model = side.rpartition("#")
-    if Path(file).is_file():
-        from assay.report.score_file import read_score_file
-
-        return read_score_file(Path(file), model if named else None)
-    from assay.results.lens import Lens
-
-    with Lens(workspace) as lens:
-        known = {each.run for each in lens.run_suites()}
-        run, at, iteration = side.rpartition("@")
-        if not at or side in known:
-            run, iteration = side, ""
-        if run.strip() not in known:
-            raise BadInput(f"{side}: neither a file nor a run in {workspace}; {nearest(run.strip(), known)}")
-        cells = [cell for each in lens.run_suites(run.strip()) for cell in lens.cells(each.run, each.suite)]
-    return _at(cells, iteration.strip(), side)
-
-
-def _at(cells: list[Cell], iteration: str, side: str) -> list[Cell]:
-    iterations = sorted({cell.iteration for cell in cells if cell.digest})
-    if not iteration:
-        iteration = str(iterations[-1]) if iterations else "base"
-    if iteration == "base":
-        return [cell for cell in cells if not cell.digest]
-    if not iteration.isdecimal() or int(iteration) not in iterations:
-        known = ", ".join(["base", *map(str, iterations)])
-        raise BadInput(f"{side}: there is no such checkpoint; known: {known}")
-    return [cell for cell in cells if cell.digest and cell.iteration == int(iteration)]
 
 
 def _print(changes: list[Change], old: str, new: str) -> None:

@@ -22,12 +22,6 @@ def report(
         Only this run.
     suite
         Only this suite.
-    json
-        Print a JSON list of rows, one a checkpoint, group and metric.
-    workspace
-        The folder with the results [assay-results].
-    config
-        The assay.toml to use.
     """
-    show(settings(config, workspace).workspace, run=run, suite=suite, as_json=json)
+    show(settings(config, workspace).workspace, run=run, suite=suite, as_json=json, answers=True)
     return 0

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.cli.judging import judge_maker, open_judge, resumable
-from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.http import HttpFlags, with_flags
+from assay.cli.judging import Judging, Votes, judge_maker, open_judge
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.show import show
+from assay.cli.stopping import resumable
+from assay.cli.stopping import run as run_work
 from assay.errors import BadInput
 from assay.rescoring import Answer, journaled, rescore
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.sets import one_a_name
 from assay.suites.suite import ScorerSpec, Suite, load_suite
 from assay.types import Sample
 
@@ -28,8 +31,9 @@ def rescore_command(
     *,
     scorer: Names = None,
     rubric: Names = None,
-    judge: str | None = None,
-    votes: int = 1,
+    judge: Judging = None,
+    votes: Votes = 1,
+    http: HttpFlags = None,
     run: str | None = None,
     json: Json = False,
     workspace: Workspace = None,
@@ -45,23 +49,14 @@ def rescore_command(
         A scorer by name; its metrics appear beside the first ones as METRIC/SCORER.
     rubric
         A rubric by name or file, for the judge [semantic].
-    judge
-        The model that judges: a URL with #MODEL, a local model, or a name from assay.toml.
-    votes
-        Verdicts asked of the judge for each answer.
     run
         Only this run.
-    json
-        Print the table's rows as JSON.
-    workspace
-        The folder with the results [assay-results].
-    config
-        The assay.toml to use.
     """
-    found = settings(config, workspace)
+    found = with_flags(settings(config, workspace), http, judge)
+    check_run(run)
     loaded = load_suite(suite)
     with resumable(found.workspace):
-        failed = asyncio.run(_rescore(found, loaded, scorer or [], rubric or [], judge, votes, run))
+        failed = run_work(_rescore(found, loaded, scorer or [], rubric or [], judge, votes, run))
     show(found.workspace, run=run, suite=loaded.name, as_json=json)
     return 1 if failed else 0
 
@@ -92,7 +87,7 @@ async def _rescore(
     try:
         make = judge_maker(model, votes)
         plain = [build_scorer(ScorerSpec(name)) for name in names]
-        judges = [make(rubric) for rubric in rubrics or ["semantic"]] if make is not None else []
+        judges = one_a_name(make(rubric) for rubric in rubrics or ["semantic"]) if make is not None else []
         scorers: list[Scorer] = [*plain, *judges]
 
         def of(_: Sample) -> list[Scorer]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json as js
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -15,22 +16,24 @@ from typing import IO, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from assay.cli.judging import check_limit, check_run, judge_maker, open_judge, resumable
-from assay.cli.settings import Config, ConfigFile, Json, Workspace, settings
+from assay.cli.http import HttpFlags, with_flags
+from assay.cli.judging import Judging, Votes, judge_maker, open_judge
+from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
+from assay.cli.stopping import resumable
+from assay.cli.stopping import run as run_work
 from assay.errors import BadInput
 from assay.models.base import TextModel
-from assay.report.score_file import EXTRACTED
 from assay.report.score_table import print_tallies, tally_rows
 from assay.results.index import Ledger
-from assay.results.records import AnswerScored
 from assay.results.tally import Tally
-from assay.scorers.keys import judge_of
 from assay.scorers.sets import Picker
-from assay.scoring import ScoredAnswer, score_answers
+from assay.scoring import ScoredAnswer, answer_record, score_answers, values_of
 from assay.suites.answers import Answered, BadLine, read_answers
-from assay.types import Score
+from assay.types import ScoreFailure
 
 _SHOWN_BAD_LINES = 20
+# Answers scored between two looks for Ctrl-C and SIGTERM: scorers that only read text leave the event loop no turn.
+_LISTEN_EVERY = 50
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tallies = dict[tuple[str, str, str], Tally]
@@ -41,8 +44,9 @@ def score(
     /,
     *,
     suite: Annotated[list[str] | None, Parameter(negative="")] = None,
-    judge: str | None = None,
-    votes: int = 1,
+    judge: Judging = None,
+    votes: Votes = 1,
+    http: HttpFlags = None,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     limit: int | None = None,
     strict: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -62,10 +66,6 @@ def score(
     suite
         heuristic, exact, answer, standard, semantic, content, capability, a scorer's name or a rubric's file; commas or
         the flag again for more [heuristic].
-    judge
-        The model that judges: a URL with #MODEL, a local model, or a name from assay.toml.
-    votes
-        Verdicts asked of the judge for each answer; their median counts.
     output
         Write a JSON line for each answer here, in input order.
     limit
@@ -74,24 +74,18 @@ def score(
         Stop at the first bad line.
     run
         The run's name [from the file].
-    json
-        Print the table's rows as JSON.
-    workspace
-        The folder for the results [assay-results].
-    config
-        The assay.toml to use.
     """
-    found = settings(config, workspace)
+    found = with_flags(settings(config, workspace), http, judge)
     names = [name.strip() for given in suite or ["heuristic"] for name in given.split(",") if name.strip()]
     if not names:
         raise BadInput("--suite names no suite")
-    job = _Job(file, names, judge, votes, output, limit, strict, run or file.stem)
+    job = _Job(file, names, judge, votes, output, limit, strict, file.stem if run is None else run)
     check_limit(limit)
     check_run(job.run)
     _check_output(job)
+    gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
     with resumable(found.workspace):
-        tallies, bad = asyncio.run(_score(job, found))
-    _note_unfit(job, tallies)
+        tallies, bad = run_work(_score(job, found))
     if json:
         print(js.dumps(tally_rows(tallies, job.run), ensure_ascii=False, indent=2))
     else:
@@ -122,8 +116,8 @@ def _check_output(job: _Job) -> None:
         raise BadInput(f"{job.output} holds the answers; name another file with -o")
 
 
-def _note_unfit(job: _Job, tallies: Tallies) -> None:
-    for suite in dict.fromkeys(job.suites):
+def _note_unfit(suites: Sequence[str], tallies: Tallies) -> None:
+    for suite in suites:
         if not any(suite == name for _, name, _ in tallies):
             print(f"assay: no answer has the fields that the suite {suite!r} goes by", file=sys.stderr)
 
@@ -140,6 +134,7 @@ async def _score(job: _Job, found: Config) -> tuple[Tallies, int]:
                 tallies = await _run(job, islice(answers, job.limit), picker, ledger, model, out)
         finally:
             ledger.close()
+        _note_unfit(picker.names, tallies)
         return tallies, len(bad)
     finally:
         if model is not None:
@@ -162,28 +157,28 @@ async def _run(
     with ScoreProgress(job.file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
-                line, failures = _line(scored, tallies)
+                line = _line(scored, tallies)
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
-                _journal(job, scored, line, failures, ledger)
+                record = answer_record(scored, job.run, str(job.file))
+                if record is not None:
+                    ledger.append(record)
                 progress.advance()
+                if progress.done % _LISTEN_EVERY == 0:
+                    await asyncio.sleep(0)
     return tallies
 
 
-def _line(scored: ScoredAnswer, tallies: Tallies) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _line(scored: ScoredAnswer, tallies: Tallies) -> dict[str, Any]:
     """The output's line; counts its outcomes on the way."""
     answered = scored.answered
     scores: dict[str, dict[str, Any]] = {}
     failures: list[dict[str, str]] = []
     for suite, _, outcomes in scored.outcomes:
-        values = scores.setdefault(suite, {})
+        scores.setdefault(suite, {}).update(values_of(outcomes))
         for outcome in outcomes:
             tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome)
-            if isinstance(outcome, Score):
-                values[outcome.metric] = _number(outcome.value)
-                if EXTRACTED in outcome.detail:
-                    values[EXTRACTED] = outcome.detail[EXTRACTED]
-            else:
+            if isinstance(outcome, ScoreFailure):
                 failures.append(
                     {
                         "suite": suite,
@@ -195,32 +190,7 @@ def _line(scored: ScoredAnswer, tallies: Tallies) -> tuple[dict[str, Any], list[
     line = {"id": answered.id, "model": answered.model, "scores": scores, "failures": failures}
     if answered.sample.group != "all":
         line["group"] = answered.sample.group
-    return line, failures
-
-
-def _number(value: bool | float) -> bool | int | float:
-    if isinstance(value, bool):
-        return value
-    return int(value) if float(value).is_integer() else value
-
-
-def _journal(
-    job: _Job, scored: ScoredAnswer, line: dict[str, Any], failures: list[dict[str, str]], ledger: Ledger
-) -> None:
-    """Journal what was read off the text; judged scores are journaled as they are earned."""
-    plain = {suite for suite, scorer, _ in scored.outcomes if not judge_of(scorer)}
-    if plain:
-        ledger.append(
-            AnswerScored(
-                run=job.run,
-                source=str(job.file),
-                line=scored.answered.line,
-                sample=scored.answered.id,
-                model=scored.answered.model,
-                scores={suite: values for suite, values in line["scores"].items() if suite in plain},
-                failures=tuple(tuple(f.values()) for f in failures if f["suite"] in plain),  # type: ignore[misc]
-            )
-        )
+    return line
 
 
 @contextmanager

@@ -13,29 +13,42 @@ from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.decision import Decision, decide
 from assay.report.rows import Proofs, broke, rows
+from assay.report.score_table import answer_tables, print_tallies, tally_rows
 from assay.results.lens import Lens, RunSuite
 from assay.types import Cell
 
 
-def show(workspace: Path, *, run: str | None = None, suite: str | None = None, as_json: bool = False) -> None:
-    """Print every (run, suite) that fits, as tables or as one JSON list of rows.
+def show(
+    workspace: Path, *, run: str | None = None, suite: str | None = None, as_json: bool = False, answers: bool = False
+) -> None:
+    """Print every (run, suite) that fits, as tables or as one JSON list of rows; with `answers` also those from files.
 
     Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
     """
     with Lens(workspace) as lens:
         known = lens.run_suites()
-        _check("run", run, {r.run for r in known}, workspace)
-        _check("suite", suite, {r.suite for r in known}, workspace)
+        from_files = lens.answer_suites() if answers else []
+        _check("run", run, {r.run for r in known} | {name for name, _ in from_files}, workspace)
+        _check("suite", suite, {r.suite for r in known} | {name for _, name in from_files}, workspace)
         chosen = [r for r in known if (run is None or r.run == run) and (suite is None or r.suite == suite)]
+        files = answer_tables(lens, run, suite) if answers else {}
         if as_json:
-            print(json.dumps([row for r in chosen for row in _rows(lens, r)], ensure_ascii=False, indent=2))
+            found = [row for r in chosen for row in _rows(lens, r)]
+            found += [row for name, tallies in files.items() for row in tally_rows(tallies, name)]
+            print(json.dumps(found, ensure_ascii=False, indent=2))
             return
         for number, each in enumerate(chosen):
             if number:
                 print()
-            if len(chosen) > 1:
+            if len(chosen) + len(files) > 1:
                 print(f"run {each.run}, suite {each.suite}")
             _table(lens, each)
+        for number, (name, tallies) in enumerate(files.items(), len(chosen)):
+            if number:
+                print()
+            if len(chosen) + len(files) > 1:
+                print(f"run {name}, answers from files")
+            print_tallies(tallies)
 
 
 def next_steps(workspace: Path, run: str) -> None:

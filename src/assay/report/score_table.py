@@ -1,14 +1,24 @@
-"""The table that `assay score` ends with: averages per model and metric, with intervals and counts."""
+"""The table that `assay score` ends with, and `report` shows again: averages per model, with intervals and counts."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import TypeAlias
 
+from assay.results.lens import Lens
 from assay.results.tally import Tally
 
+Tallies: TypeAlias = Mapping[tuple[str, str, str], Tally]  # by model, suite and metric
 
-def tally_rows(tallies: Mapping[tuple[str, str, str], Tally], run: str) -> list[dict[str, object]]:
+
+def answer_tables(lens: Lens, run: str | None = None, suite: str | None = None) -> dict[str, Tallies]:
+    """From a run's name to its answers from files as they were last scored; of this `run` and `suite` only, if named."""
+    runs = dict.fromkeys(r for r, s in lens.answer_suites() if run in (None, r) and suite in (None, s))
+    return {name: lens.tallies(name, suite) for name in runs}
+
+
+def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
     """One row a model, suite and metric, for JSON. mean, low and high are None where nothing was scored."""
     rows: list[dict[str, object]] = []
     for (model, suite, metric), tally in tallies.items():
@@ -32,7 +42,7 @@ def tally_rows(tallies: Mapping[tuple[str, str, str], Tally], run: str) -> list[
     return rows
 
 
-def print_tallies(tallies: Mapping[tuple[str, str, str], Tally]) -> None:
+def print_tallies(tallies: Tallies) -> None:
     """Print a line a suite and metric, a column a model."""
     from rich.console import Console
     from rich.table import Table

@@ -6,19 +6,22 @@ so its memory grows by some 200 bytes an answer and not by the answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from assay.results.journal import Damage, Journal, Location, read, read_at
+from assay.results.journal import Damage, Journal, Location, indexed, read_at
 from assay.results.records import (
+    AnswerNoted,
     AnswerScored,
     AnyRecord,
     CheckpointSeen,
     CompletionMade,
     Failure,
     Finished,
-    Place,
+    IndexedRecord,
     Proof,
     Run,
+    ScaleSeen,
     ScoreMade,
 )
 
@@ -31,14 +34,16 @@ class Ledger:
         self.damage = Damage()
         self._completions: dict[str, tuple[Location, str]] = {}
         self._scores: dict[str, list[Location]] = {}
-        self._places: dict[tuple[str, ...], str] = {}
+        # At each place, for each metric and judge: the key of what was journaled last, "" for a failure, and its batch.
+        self._places: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
         self._seen: dict[tuple[str, str], CheckpointSeen] = {}
         seq = 1
-        for location, record in read(workspace, self.damage):
+        for location, record in indexed(workspace, self.damage):
             self._take(location, record)
             seq = max(seq, record.seq + 1)
         self.journal = Journal(workspace, seq)
@@ -47,15 +52,22 @@ class Ledger:
         """Write a record and know it from now on."""
         self._take(self.journal.append(record), record)
 
-    def _take(self, location: Location, record: AnyRecord) -> None:
+    def append_all(self, records: Sequence[AnyRecord]) -> None:
+        """Write records at once, and know them from now on."""
+        for location, record in zip(self.journal.append_all(records), records, strict=True):
+            self._take(location, record)
+
+    def _take(self, location: Location, record: AnyRecord | IndexedRecord) -> None:
         match record:
+            case AnswerNoted() | AnswerScored():  # there may be millions, so they are sent home first
+                pass
             case CompletionMade():
                 self._completions[record.key] = (location, record.batch)
             case ScoreMade():
                 self._scores.setdefault(record.key, []).append(location)
-                self._places[(record.key, record.metric, *_place(record))] = record.batch
-            case Failure() if record.key:
-                self._places[(record.key, record.metric, *_place(record))] = record.batch
+                self._places[_place(record)] = record.key, record.batch
+            case Failure():
+                self._places[_place(record)] = record.key, record.batch
             case Proof():
                 self._take_proof(record)
             case Finished():
@@ -66,7 +78,11 @@ class Ledger:
                     self._finished[key] = record
             case CheckpointSeen():
                 self._seen[(record.run, record.path)] = record
-            case Run() | Failure() | AnswerScored():
+            case ScaleSeen():
+                name = _scale(record)
+                low, high = self._scales.get(name, (None, None))
+                self._scales[name] = _least(low, record.low), _most(high, record.high)
+            case Run():
                 pass
 
     def _take_proof(self, record: Proof) -> None:
@@ -91,9 +107,20 @@ class Ledger:
         return list({r.metric: r for r in records if isinstance(r, ScoreMade)}.values())
 
     def is_placed(self, record: ScoreMade | Failure) -> bool:
-        """Whether this result already stands at this place."""
-        batch = self._places.get((record.key, record.metric, *_place(record)))
-        return batch is not None and batch not in self._distrusted
+        """Whether this result is what stands at its place: journaled there last of all under its metric, by its judge.
+
+        A result that another one has followed there is to be journaled again, so that it is the latest.
+        """
+        key, batch = self._places.get(_place(record), ("", ""))
+        return key == record.key != "" and batch not in self._distrusted
+
+    def is_wider(self, record: ScaleSeen) -> bool:
+        """Whether the metric is not known yet, or its bounds go beyond those known."""
+        name = _scale(record)
+        if name not in self._scales:
+            return True
+        low, high = self._scales[name]
+        return _least(low, record.low) != low or _most(high, record.high) != high
 
     def is_unvouched(self, batch: str) -> bool:
         """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""
@@ -129,5 +156,18 @@ def _state(record: CheckpointSeen) -> tuple[object, ...]:
     return record.checkpoint, record.size, record.modified_ns, record.digest, record.reason
 
 
-def _place(record: Place) -> tuple[str, ...]:
-    return (record.run, record.digest, record.identity, record.suite_digest, record.sample)
+def _place(record: ScoreMade | Failure) -> tuple[str, ...]:
+    by = (record.scorer, record.judge) if record.measure else ("", "")
+    return (record.metric, *by, record.run, record.digest, record.identity, record.suite_digest, record.sample)
+
+
+def _scale(record: ScaleSeen) -> tuple[str, ...]:
+    return record.run, record.model, record.suite, record.metric
+
+
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((bound for bound in (one, other) if bound is not None), default=None)
+
+
+def _most(one: float | None, other: float | None) -> float | None:
+    return max((bound for bound in (one, other) if bound is not None), default=None)

@@ -16,21 +16,23 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from assay.errors import WorkspaceError
-from assay.results.records import SCHEMA_VERSION, AnyRecord
+from assay.results.records import SCHEMA_VERSION, AnyRecord, IndexedRecord
 
 _SYNC_SECONDS = 1.0
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
+_indexed: msgspec.json.Decoder[IndexedRecord] = msgspec.json.Decoder(IndexedRecord)
+T = TypeVar("T")
 
 
 class _Version(msgspec.Struct):
@@ -48,8 +50,7 @@ class Damage:
     lines: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Where a record's line stands: its segment, its first byte, its length in bytes."""
 
     segment: Path
@@ -72,10 +73,16 @@ def segments(workspace: Path) -> list[Path]:
 def read(workspace: Path, damage: Damage | None = None) -> Iterator[tuple[Location, AnyRecord]]:
     """All records, segment by segment. Raises `WorkspaceError` at a record of a newer schema."""
     for segment in segments(workspace):
-        yield from read_segment(segment, damage)
+        yield from _read(segment, damage, _decoder)
 
 
-def read_segment(segment: Path, damage: Damage | None = None) -> Iterator[tuple[Location, AnyRecord]]:
+def indexed(workspace: Path, damage: Damage | None = None) -> Iterator[tuple[Location, IndexedRecord]]:
+    """As `read`, for an index: of an answer from a file, whose scores nobody looks up, only `seq` is read."""
+    for segment in segments(workspace):
+        yield from _read(segment, damage, _indexed)
+
+
+def _read(segment: Path, damage: Damage | None, decoder: msgspec.json.Decoder[T]) -> Iterator[tuple[Location, T]]:
     """A segment's whole lines; the tail after the last newline belongs to a writer at work, or to one that crashed."""
     offset = 0
     with _opened(segment) as file:
@@ -83,7 +90,7 @@ def read_segment(segment: Path, damage: Damage | None = None) -> Iterator[tuple[
             if not line.endswith(b"\n"):
                 _count(damage)
                 return
-            record = _parse(segment, number, line)
+            record = _parse(segment, number, line, decoder)
             if record is None:
                 _count(damage)
             else:
@@ -103,9 +110,9 @@ def _count(damage: Damage | None) -> None:
         damage.lines += 1
 
 
-def _parse(segment: Path, number: int, line: bytes) -> AnyRecord | None:
+def _parse(segment: Path, number: int, line: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
-        return _decoder.decode(line)
+        return decoder.decode(line)
     except msgspec.MsgspecError:
         pass
     try:
@@ -130,7 +137,7 @@ def check_schema(workspace: Path) -> None:
                 except msgspec.MsgspecError:
                     continue
                 if seen.v > SCHEMA_VERSION:
-                    _parse(segment, number, b'{"v":%d,"kind":"?"}' % seen.v)
+                    _parse(segment, number, b'{"v":%d,"kind":"?"}' % seen.v, _decoder)
 
 
 class Journal:
@@ -161,22 +168,31 @@ class Journal:
 
     def append(self, record: AnyRecord) -> Location:
         """Write one record; it is the operating system's when this returns. Raises `WorkspaceError` if the disk refuses."""
+        return self.append_all((record,))[0]
+
+    def append_all(self, records: Sequence[AnyRecord]) -> list[Location]:
+        """Write records with one call to the system: all of them, or none if the disk refuses. Otherwise as `append`."""
         with self._lock:
-            stamped = msgspec.structs.replace(record, v=SCHEMA_VERSION, seq=self._seq, time=round(time.time(), 6))
-            line = _encoder.encode(stamped) + b"\n"
+            now = round(time.time(), 6)
+            lines = [
+                _encoder.encode(msgspec.structs.replace(record, v=SCHEMA_VERSION, seq=seq, time=now)) + b"\n"
+                for seq, record in enumerate(records, self._seq)
+            ]
             try:
                 segment, file = self._open()
-                self._write(file, line)
+                self._write(file, b"".join(lines))
             except OSError as error:
                 raise WorkspaceError(
                     f"the journal in {self._folder} cannot be written to ({error.strerror}); what was written before is "
                     "safe: make room and run the same command again"
                 ) from error
-            location = Location(segment, self._length, len(line))
-            self._length += len(line)
-            self._seq += 1
+            locations = []
+            for line in lines:
+                locations.append(Location(segment, self._length, len(line)))
+                self._length += len(line)
+            self._seq += len(lines)
             self._dirty = True
-            return location
+            return locations
 
     def _open(self) -> tuple[Path, int]:
         # Opened at the first record: a command that writes nothing leaves no empty segment behind.

@@ -7,7 +7,7 @@ may have left, is no row; `read_json` drops what doesn't parse, as the journal's
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from assay.errors import BadInput, WorkspaceError
+from assay.results.columns import Column, titles
 from assay.results.journal import check_schema, segments
+from assay.results.records import FROM_FILES, origin_of
+from assay.results.tally import Tally
 from assay.types import Cell, Goal
 
 if TYPE_CHECKING:
@@ -31,11 +34,22 @@ _COLUMNS = {
     "finish_reason": "VARCHAR", "prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "seconds": "DOUBLE",
     "logprob": "DOUBLE", "repeat": "INTEGER",
     "completion": "VARCHAR", "scorer": "VARCHAR", "scorer_version": "BIGINT", "metric": "VARCHAR",
+    "judge": "VARCHAR", "measure": "VARCHAR",
     "value": "VARCHAR", "low": "DOUBLE", "high": "DOUBLE", "detail": "JSON", "stage": "VARCHAR",
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
     "failures": "JSON",
 }  # fmt: skip
+
+
+# The fields of a `columns.Column`. Scorers that read text share a metric's column.
+_COLUMN = "metric, case when measure = '' then '' else scorer end as scorer, judge, measure"
+# The fields of `Tally.summed`, but for the bounds.
+_AGGREGATES = (
+    "count(*) filter (where outcome = 'scored'), count(*) filter (where outcome = 'failed'), "
+    "count(*) filter (where outcome = 'truncated'), coalesce(sum(value) filter (where boolean), 0)::bigint, "
+    "coalesce(bool_and(boolean) filter (where outcome = 'scored'), true), avg(value), var_pop(value), min(value), max(value)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,8 @@ class Lens:
             f"maximum_object_size = 268435456, columns = {{{columns}}}) where kind is not null",
             {"files": [str(f) for f in files]},
         )
+        for name, text in (("from_files", FROM_FILES), ("origin_of_none", origin_of(""))):
+            self._db.execute(f"create macro {name}() as '{text}'")
         self._db.execute(Path(__file__).with_name("views.sql").read_text(encoding="utf-8"))
         self._db.execute("set enable_external_access = false")  # a query reads the journal, and touches no other file
 
@@ -113,15 +129,58 @@ class Lens:
             for r, s, base, engine, identity, groups, metrics, goal in rows
         ]
 
-    def cells(self, run: str, suite: str) -> list[Cell]:
-        """Every sample's result, base first, then by iteration, in the suite's order of samples."""
+    def cells(self, run: str, suite: str, beside: str | None = None) -> list[Cell]:
+        """Every sample's result, base first, then by iteration, in the suite's order of samples.
+
+        A judged metric is called as `columns.titles` says. beside: another run whose cells these are to be compared with; what
+        is called alike in both is of one judge and measure.
+        """
         rows = self._db.execute(
-            'select run, checkpoint, iteration, digest, suite, "group", sample, metric, outcome, value, '
+            f'select {_COLUMN}, run, checkpoint, iteration, digest, suite, "group", sample, metric, outcome, value, '
             "coalesce(boolean, true), coalesce(low, 0), coalesce(high, 1) from cells where run = $run and suite = $suite "
-            "order by digest <> '', iteration, checkpoint, digest, \"index\", metric",
+            "order by digest <> '', iteration, checkpoint, digest, \"index\", metric, judge, measure",
             {"run": run, "suite": suite},
         ).fetchall()
-        return [Cell(*row) for row in rows]
+        called = self._titles(suite, (run, run if beside is None else beside))
+        cells = [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
+        return [replace(cell, metric=called[column]) if column.judge else cell for column, cell in cells]
+
+    def _titles(self, suite: str, runs: tuple[str, str]) -> dict[Column, str]:
+        judged = self._db.execute(
+            f"select distinct {_COLUMN} from cells where suite = $suite and run in $runs",
+            {"suite": suite, "runs": runs},
+        ).fetchall()
+        own = {metric for run in runs for each in self.run_suites(run, suite) for metric in each.metrics}
+        return titles([Column(*row) for row in judged], own)
+
+    def answer_suites(self) -> list[tuple[str, str]]:
+        """The (run, suite) pairs of answers from files, in the order in which they were first scored."""
+        rows = self._db.execute(
+            "select run, suite from (select run, suite, min(seq) as seq from answers group by run, suite union all "
+            "select run, suite, min(seq) from all_cells where identity = from_files() group by run, suite) "
+            "group by run, suite order by min(min(seq)) over (partition by run), min(seq), suite"
+        ).fetchall()
+        return [(run, suite) for run, suite in rows]
+
+    def tallies(self, run: str, suite: str | None = None) -> dict[tuple[str, str, str], Tally]:
+        """A run's answers from files, as they were last scored: a tally for each model, suite and metric, as they came.
+
+        A judged metric is called as `columns.titles` says.
+        """
+        rows = self._db.execute(
+            f"select model, suite, {_COLUMN}, c.* exclude (model, suite, metric, scorer, judge, measure, low, high, line), "
+            "coalesce(c.low, s.low), coalesce(c.high, s.high) "
+            f"from (select model, suite, metric, scorer, judge, measure, {_AGGREGATES}, min(low) as low, max(high) as high, "
+            "min(line) as line from answer_cells where run = $run and ($suite is null or suite = $suite) group by all) c "
+            "left join (from scales where run = $run) s using (model, suite, metric) "
+            "order by s.seq, line, judge, measure, metric",
+            {"run": run, "suite": suite},
+        ).fetchall()
+        of_suite: dict[str, list[Column]] = {}
+        for row in rows:
+            of_suite.setdefault(row[1], []).append(Column(*row[2:6]))
+        called = {suite: titles(columns, ()) for suite, columns in of_suite.items()}
+        return {(row[0], row[1], called[row[1]][Column(*row[2:6])]): Tally.summed(*row[6:]) for row in rows}
 
     def proofs(self, run: str, suite: str) -> dict[tuple[str, str], Literal["live", "unproven"]]:
         """(run, adapter digest) → whether all its answers to this suite were given while it was shown to be live."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,6 +19,8 @@ import msgspec
 from assay.types import FailureClass, FinishReason, GenerateOptions, Goal
 
 SCHEMA_VERSION = 1
+
+_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 # Part of every completion key. Raise it when prompts reach engines differently than before.
 _KEY_VERSION = 1
@@ -107,6 +110,14 @@ class Place(Record, kw_only=True, frozen=True):
     batch: str = ""
 
 
+def place_of(place: Place) -> dict[str, Any]:
+    """The fields of a place, for a record that belongs there."""
+    return {name: getattr(place, name) for name in _PLACE}
+
+
+_PLACE = tuple(name for name in Place.__struct_fields__ if name not in Record.__struct_fields__)
+
+
 class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
     """An answer. `seconds` is the engine's own time; `options` are the resolved ones, the seed included.
 
@@ -126,7 +137,11 @@ class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
 
 
 class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
-    """One metric's value for one answer at one place. The same key may stand at several places."""
+    """One metric's value for one answer at one place. The same key may stand at several places.
+
+    judge: the name of the model that judged, for people; "" for a scorer that only reads text. measure: what makes judged
+    scores comparable, see `measure_of`; "" with no judge. Records from before these fields stand as if no model had judged.
+    """
 
     key: str
     completion: str
@@ -138,12 +153,15 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     high: float
     detail: dict[str, Any] = {}
     repeat: int = 0
+    judge: str = ""
+    measure: str = ""
 
 
 class Failure(Place, tag="failure", kw_only=True, frozen=True):
     """Why a sample has no score under this metric here. `stage` is "generate" or "score". Satisfies no key.
 
     The class "truncated" with a `key` is final: the answer is whole as journaled, and was cut off by its options.
+    scorer, judge, measure: by whom there is no score, as in `ScoreMade`.
     """
 
     stage: str
@@ -154,6 +172,9 @@ class Failure(Place, tag="failure", kw_only=True, frozen=True):
     key: str = ""
     partial: str = ""
     repeat: int = 0
+    scorer: str = ""
+    judge: str = ""
+    measure: str = ""
 
 
 class Finished(Record, tag="finished", kw_only=True, frozen=True):
@@ -190,13 +211,32 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     failures: tuple[tuple[str, str, str, str], ...] = ()
 
 
-AnyRecord: TypeAlias = AnswerScored | Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished
+class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):
+    """The bounds of a metric, as far as the scores of a model's answers from a file have stated them; None: no bound yet.
 
+    Journaled when a metric comes first, which gives a table's order, and when a score states wider bounds.
+    """
+
+    run: str
+    model: str
+    suite: str
+    metric: str
+    low: float | None = None
+    high: float | None = None
+
+
+class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):
+    """An `AnswerScored` to a reader that asks only for its `seq`: a third of the time, and there may be millions."""
+
+
+# What everybody reads alike.
+_Others: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen
+AnyRecord: TypeAlias = AnswerScored | _Others
+IndexedRecord: TypeAlias = AnswerNoted | _Others
 
 def digest_of(*parts: object) -> str:
     """sha256 hex of the parts as canonical JSON (sorted keys, no spaces): equal meaning, equal digest."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canonical(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:
@@ -216,6 +256,21 @@ def score_key(
 ) -> str:
     """What decides a score: the answer, what it is compared with, the scorer with its version and parameters, the judge."""
     return digest_of("score", text, finish_reason, dict(reference), scorer, version, dict(parameters), judge, vote)
+
+
+def measure_of(scorer: str, version: int, parameters: Mapping[str, object], judge: str) -> str:
+    """What judged scores must share to stand in one average: the rubric, how it is asked, and the judge's identity."""
+    return digest_of("measure", scorer, version, dict(parameters), judge)
+
+
+# The identity under which answers from files are journaled: no model of ours gave them.
+FROM_FILES = digest_of("answers")
+
+
+@lru_cache(maxsize=1024)
+def origin_of(model: str) -> str:
+    """What stands for the adapter's digest at a place of an answer from a file."""
+    return digest_of("answers of", model)
 
 
 def seed_from(key: str) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 
+# From this p on two things are called tied: the pairs don't separate them, which is no proof that they are equal. With fewer
+# than six pairs that differ nothing can reach it, so small suites leave most things tied.
 ALPHA = 0.05
 _EXACT_FLIPS = 16  # up to here all 2^n sign patterns are counted; beyond, a fixed number of them is drawn
 _DRAWS = 19_999
@@ -133,14 +135,6 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
         lost=sum(difference < 0 for difference in differences),
         p=sign_flip_p(differences),
     )
-
-
-def tied(a: Sequence[float], b: Sequence[float], alpha: float = ALPHA) -> bool:
-    """Whether the pairs do not separate `a` from `b`: p >= `alpha`. That is no proof that they are equal.
-
-    With fewer than six pairs that differ, no outcome can reach p < 0.05: small suites leave most things tied.
-    """
-    return paired_difference(a, b).p >= alpha
 
 
 def sign_flip_p(differences: Iterable[float]) -> float:

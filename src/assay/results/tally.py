@@ -37,6 +37,30 @@ class Tally:
     def asked(self) -> int:
         return self.scored + self.failed + self.truncated
 
+    @classmethod
+    def summed(
+        cls,
+        scored: int,
+        failed: int,
+        truncated: int,
+        correct: int,
+        boolean: bool,
+        mean: float | None,
+        variance: float | None,
+        least: float | None,
+        most: float | None,
+        low: float | None,
+        high: float | None,
+    ) -> Tally:
+        """What `add` would have made of all scores, from their sums. variance: of these values, divided by their number.
+
+        None stands for what nothing scored has, and for a bound that a metric lacks.
+        """
+        if mean is None or variance is None or least is None or most is None:
+            return cls(failed=failed, truncated=truncated)
+        bounds = -math.inf if low is None else low, math.inf if high is None else high
+        return cls(scored, failed, truncated, correct, boolean, mean, *bounds, variance * scored, least, most)
+
     def add(self, outcome: Score | ScoreFailure) -> None:
         """Count one answer's score, or why it has none."""
         if isinstance(outcome, ScoreFailure):

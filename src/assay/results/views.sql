@@ -24,11 +24,17 @@ create view run_suites as
                 from records where kind = 'run'))
     where place = 1;
 
--- Every sample's standing result under every metric, wherever it was asked: a score beats a failure, the latest beats the rest.
+-- What each measure's judge is called: by the name that it was last asked under.
+create view judges as
+    select measure, arg_max(judge, (seq, time, judge)) as judge from records where coalesce(measure, '') <> '' group by measure;
+
+-- Every sample's standing result under every metric and measure, wherever it was asked: a score beats a failure, the latest
+-- beats the rest. An answer from a file may have been given anew, so there the latest beats all.
 create view all_cells as
-    select * exclude (place) from (
+    select * exclude (place, named) replace (coalesce(named, judge, '') as judge) from (
         select seq, time, run, checkpoint, iteration, digest, identity, suite, suite_version, suite_digest, sample, "group",
-               "index", metric, coalesce(repeat, 0) as repeat, completion, batch,
+               "index", metric, r.judge, coalesce(r.measure, '') as measure, j.judge as named,
+               coalesce(repeat, 0) as repeat, completion, batch,
                case when kind = 'score' then 'scored' when error_class = 'truncated' then 'truncated' else 'failed' end
                    as outcome,
                case when value in ('true', 'false') then (value = 'true')::int::double else try_cast(value as double) end
@@ -36,11 +42,22 @@ create view all_cells as
                value in ('true', 'false') as boolean,
                low, high, scorer, scorer_version, detail, error_class, reason,
                row_number() over (
-                   partition by run, digest, identity, suite, suite_digest, sample, metric, coalesce(repeat, 0)
-                   order by (kind = 'score') desc, seq desc) as place
-        from records
+                   partition by run, digest, identity, suite, suite_digest, sample, metric, coalesce(r.measure, ''),
+                       coalesce(repeat, 0)
+                   order by (kind = 'score' and identity <> from_files()) desc, seq desc) as place
+        from records r left join judges j using (measure)
         where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
+
+-- Who judged in each run and suite, and by which measures. Of a judge's measures under one rubric the one used last stands:
+-- tables show it alone, so that no average mixes two.
+create view measures as
+    select *, row_number() over (
+                  partition by run, identity, suite, suite_digest, scorer, judge order by seq desc, time desc, measure) = 1 as standing
+    from (select run, identity, suite, suite_digest, scorer, j.judge, measure, max(seq) as seq, max(time) as time
+          from records r join judges j using (measure)
+          where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
+          group by run, identity, suite, suite_digest, scorer, j.judge, measure);
 
 -- Each checkpoint file as last seen.
 create view checkpoints as
@@ -59,11 +76,12 @@ create view overwritten as
     except
     select r.run, r.digest from records r join checkpoints c using (run, path) where r.kind = 'checkpoint' and c.digest = '';
 
--- The same, of each run's present suites and base only: what tables show.
+-- The same, of each run's present suites and base only, by the measures that stand: what tables show.
 create view cells as
     select c.* from all_cells c
     semi join run_suites r using (run, suite, suite_digest, identity)
-    anti join overwritten o using (run, digest);
+    anti join overwritten o using (run, digest)
+    anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure);
 
 create view scores as select * from cells where outcome = 'scored';
 create view failures as select * from cells where outcome <> 'scored';
@@ -86,7 +104,7 @@ create view proofs as
 
 create view checkpoint_scores as
     select c.run, c.checkpoint, c.iteration, c.digest, c.suite, c.suite_version, c."group", c.metric,
-           avg(c.value) as mean,
+           c.judge, c.measure, avg(c.value) as mean,
            case when bool_and(c.boolean) filter (where c.outcome = 'scored') then sum(c.value)::bigint end as correct,
            count(*) as asked,
            count(*) filter (where c.outcome = 'scored') as scored,
@@ -94,19 +112,46 @@ create view checkpoint_scores as
            count(*) filter (where c.outcome = 'truncated') as truncated,
            case when c.digest = '' then null else coalesce(any_value(p.verdict), 'unproven') end as proof
     from cells c left join proofs p using (run, suite, digest, identity)
-    group by c.run, c.checkpoint, c.iteration, c.digest, c.suite, c.suite_version, c."group", c.metric
-    order by c.run, c.suite, c.iteration, min(c."index"), c.metric;
+    group by c.run, c.checkpoint, c.iteration, c.digest, c.suite, c.suite_version, c."group", c.metric, c.judge, c.measure
+    order by c.run, c.suite, c.iteration, min(c."index"), c.metric, c.judge, c.measure;
 
 create view probe_results as
-    select c.run, c.checkpoint, c.iteration, c.digest, c.suite, c."group", c.sample, c.metric, c.outcome, c.value,
-           a.prompt, a.text as response, a.finish_reason, c.detail, c.reason
+    select c.run, c.checkpoint, c.iteration, c.digest, c.suite, c."group", c.sample, c.metric, c.judge, c.outcome,
+           c.value, a.prompt, a.text as response, a.finish_reason, c.detail, c.reason
     from cells c left join completions a on c.completion = a.key
-    order by c.run, c.suite, c.iteration, c."index", c.metric;
+    order by c.run, c.suite, c.iteration, c."index", c.metric, c.judge, c.measure;
 
--- Answers scored from files, as each run last scored them: one row an answer; `scores` is JSON by suite and metric.
+-- Answers from files, as each run last scored them by scorers that only read text: one row an answer and suite; `scores` is
+-- JSON by metric, `failures` a JSON list of [suite, metric, class, reason].
 create view answers as
-    select * exclude (place) from (
-        select seq, time, run, source, line, model, sample, scores, failures,
-               row_number() over (partition by run, model, sample order by seq desc) as place
-        from records where kind = 'answer'
-    ) where place = 1;
+    select seq, time, run, source, line, model, sample, suite, scores,
+           to_json(list_filter(failures::json[], lambda f: f->>0 = suite)) as failures
+    from (select *, row_number() over (partition by run, model, sample, suite order by seq desc, time desc) as place
+          from (select seq, time, run, source, line, model, sample, unnest(json_keys(scores)) as suite,
+                       unnest(json_extract(scores, '$.*')) as scores, failures
+                from records where kind = 'answer'))
+    where place = 1;
+
+-- The same by metric, and judged scores beside them: one row an answer, suite, metric and judge. `value` is null without a score.
+create view answer_cells as
+    select run, source, line, model, sample, suite, metric, '' as scorer, '' as judge, '' as measure, 'scored' as outcome,
+           case value when 'true' then 1.0 when 'false' then 0.0 else try_cast(value as double) end as value,
+           value in ('true', 'false') as boolean, null as low, null as high, null as reason
+    from (select run, source, line, model, sample, suite, unnest(json_keys(scores)) as metric,
+                 unnest(json_extract_string(scores, '$.*')) as value from answers)
+    where metric <> 'extracted'
+    union all
+    select run, source, line, model, sample, suite, f->>1, '', '', '',
+           case when f->>2 = 'truncated' then 'truncated' else 'failed' end, null, null, null, null, f->>3
+    from (select run, source, line, model, sample, suite, unnest(failures::json[]) as f from answers)
+    union all
+    select c.run, null, c."index", case when c.digest = origin_of_none() then '' else c.checkpoint end, c.sample, c.suite, c.metric,
+           case when c.measure = '' then '' else c.scorer end, c.judge, c.measure, c.outcome, c.value, c.boolean, c.low, c.high,
+           c.reason
+    from all_cells c anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure)
+    where c.identity = from_files();
+
+-- The bounds of each metric in a run's answers from files, and where its column stands: `seq` is that of its first score.
+create view scales as
+    select run, model, suite, metric, min(low) as low, max(high) as high, min(seq) as seq
+    from records where kind = 'scale' group by run, model, suite, metric;

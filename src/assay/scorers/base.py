@@ -103,7 +103,8 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
         reason = f"the answer was cut off {where}, at {completion.usage.completion_tokens} tokens"
         return _failures(scorer, "truncated", reason)
     try:
-        results = await scorer.score(sample, replace(completion, text=answer))
+        whole = completion if answer is completion.text else replace(completion, text=answer)
+        results = await scorer.score(sample, whole)
         return tuple(_sound(metric, results) for metric in scorer.metrics)
     except (BadInput, Unreachable):  # the job's fault and not this answer's: every other one would fail alike
         raise

@@ -88,6 +88,12 @@ class Judge:
         """Who judges, for the key of a score: `score_key(…, judge=judge.identity)`."""
         return self._asker.identity
 
+    @property
+    def judge(self) -> str:
+        """Who judges, for people: the spec that the model was opened by, with the start of its adapter's digest."""
+        info = self._asker.model.info
+        return f"{info.name} + {info.adapter[:6]}" if info.adapter else info.name
+
     @cached_property
     def parameters(self) -> Mapping[str, Json]:
         options = self._asker.options
@@ -144,8 +150,19 @@ class Judge:
         """
         if not votes:
             raise ValueError("no votes")
+        if len(votes) == 1 and not failed:
+            (vote,) = votes
+            detail = _detail(votes, self.rubric.dimensions[0].name, 0, _shared(votes))
+            return [Score(d.name, float(vote.values[d.name]), d.low, d.high, detail) for d in self.rubric.dimensions]
+        shared = _shared(votes)
         return [
-            Score(d.name, float(median(v.values[d.name] for v in votes)), d.low, d.high, _detail(votes, d.name, failed))
+            Score(
+                d.name,
+                float(median(v.values[d.name] for v in votes)),
+                d.low,
+                d.high,
+                _detail(votes, d.name, failed, shared),
+            )
             for d in self.rubric.dimensions
         ]
 
@@ -162,17 +179,21 @@ def _vote(asked: Asked, left_out: int) -> Vote:
     )
 
 
-def _detail(votes: Sequence[Vote], metric: str, failed: int) -> dict[str, Any]:
-    values = [vote.values[metric] for vote in votes]
-    middle = median(values)
-    nearest = min(votes, key=lambda vote: abs(vote.values[metric] - middle))
-    detail: dict[str, Any] = {
-        "reason": nearest.reason,
+def _shared(votes: Sequence[Vote]) -> dict[str, Any]:
+    """What the detail of each dimension says alike."""
+    return {
         "calls": sum(vote.calls for vote in votes),
         "prompt_tokens": sum(vote.prompt_tokens for vote in votes),
         "completion_tokens": sum(vote.completion_tokens for vote in votes),
         "structured": all(vote.structured for vote in votes),
     }
+
+
+def _detail(votes: Sequence[Vote], metric: str, failed: int, shared: Mapping[str, Any]) -> dict[str, Any]:
+    values = [vote.values[metric] for vote in votes]
+    middle = median(values)
+    nearest = min(votes, key=lambda vote: abs(vote.values[metric] - middle))
+    detail: dict[str, Any] = {"reason": nearest.reason, **shared}
     if len(votes) + failed > 1:
         detail |= {"votes": values, "spread": max(values) - min(values), "failed_votes": failed}
     if votes[0].left_out:

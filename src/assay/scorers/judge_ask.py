@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from assay.errors import GenerationError, UnsupportedOption
@@ -59,11 +60,11 @@ class Asker:
     @property
     def identity(self) -> str:
         """A digest of the judge: the engine's identity and the adapter's, if one is attached."""
-        return digest_of("judge", self.model.info.identity, self.model.info.adapter or "")
+        return _identity(self.model.info.identity, self.model.info.adapter or "")
 
     def _options(self, vote: int) -> GenerateOptions:
         seed = (self.options.seed or 0) + vote if self.seeded else None
-        return replace(self.options, seed=seed)
+        return self.options if seed == self.options.seed else replace(self.options, seed=seed)
 
     async def ask(
         self,
@@ -107,6 +108,11 @@ class Asker:
             except UnsupportedOption:
                 self._structured = None
         return await complete(self.model, tuple(talk), options), False
+
+
+@lru_cache(maxsize=64)
+def _identity(model: str, adapter: str) -> str:
+    return digest_of("judge", model, adapter)
 
 
 def _again(reply: Completion, problem: str) -> list[Message]:

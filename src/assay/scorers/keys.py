@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from assay.results.records import Failure, ScoreMade, score_key
+from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
 from assay.scorers.base import Scorer
 from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
@@ -29,23 +29,26 @@ def _plain(prompt: Prompt) -> Json:
     return [type(prompt).__name__, str(prompt)] if isinstance(prompt, str) else [[m.role, m.content] for m in prompt]
 
 
-def record_of(
-    scorer: Scorer, key: str, where: Mapping[str, Any], completion: str, outcome: Score | ScoreFailure
-) -> ScoreMade | Failure:
-    """The record of one metric's outcome. where: the fields of `Place`; completion: the answer's key, "" if it has none.
+def records_of(
+    scorer: Scorer, key: str, place: Place, completion: str, outcomes: Iterable[Score | ScoreFailure]
+) -> Iterator[ScoreMade | Failure]:
+    """The records of what a scorer made of an answer, one a metric. completion: the answer's key, "" if it has none.
 
     Only a truncated answer's failure carries the key: asked again, it would be cut off again.
     """
-    if isinstance(outcome, ScoreFailure):
-        return Failure(
-            **where,
-            stage="score",
-            error_class=outcome.error_class,
-            reason=outcome.reason,
-            metric=outcome.metric,
-            completion=completion,
-            key=key if outcome.error_class == "truncated" else "",
-        )
+    where, judged = place_of(place), _judged(scorer)
+    for outcome in outcomes:
+        if isinstance(outcome, ScoreFailure):
+            final = key if outcome.error_class == "truncated" else ""
+            yield _failure(scorer, "score", place, outcome, completion=completion, key=final)
+        else:
+            yield _made(scorer, key, where, completion, outcome, judged)
+
+
+def _made(
+    scorer: Scorer, key: str, where: Mapping[str, Any], completion: str, outcome: Score, judged: tuple[str, str]
+) -> ScoreMade:
+    judge, measure = judged
     return ScoreMade(
         **where,
         key=key,
@@ -57,4 +60,53 @@ def record_of(
         low=outcome.low,
         high=outcome.high,
         detail=dict(outcome.detail),
+        judge=judge,
+        measure=measure,
     )
+
+
+def unanswered(scorer: Scorer, place: Place, failure: ScoreFailure, partial: str) -> Failure:
+    """The record of a metric that has no score because the model gave no answer; partial: what it said until then."""
+    return _failure(scorer, "generate", place, failure, partial=partial)
+
+
+def _failure(
+    scorer: Scorer,
+    stage: str,
+    place: Place,
+    failure: ScoreFailure,
+    *,
+    completion: str = "",
+    key: str = "",
+    partial: str = "",
+) -> Failure:
+    judge, measure = _judged(scorer)
+    return Failure(
+        **place_of(place),
+        stage=stage,
+        error_class=failure.error_class,
+        reason=failure.reason,
+        metric=failure.metric,
+        completion=completion,
+        key=key,
+        partial=partial,
+        scorer=scorer.name,
+        judge=judge,
+        measure=measure,
+    )
+
+
+# Of each judge the last measure: a digest that all answers share.
+_measures: dict[tuple[str, str], tuple[Mapping[str, Json], str]] = {}
+
+
+def _judged(scorer: Scorer) -> tuple[str, str]:
+    """Who judges, for people, and by what measure; both "" for a scorer that only reads the text."""
+    identity = judge_of(scorer)
+    if not identity:
+        return "", ""
+    parameters = scorer.parameters
+    name = scorer.name, identity
+    if name not in _measures or _measures[name][0] is not parameters:
+        _measures[name] = parameters, measure_of(scorer.name, scorer.version, dict(parameters), identity)
+    return str(getattr(scorer, "judge", "")) or identity[:6], _measures[name][1]

@@ -8,7 +8,8 @@
     semantic, capability    the judge's rubric of that name, of every answer
     content      the judge's content rubric, of the answers of domain content
 
-Any scorer's name, and the file of a rubric, work the same way.
+Any scorer's name, and the file of a rubric, work the same way. A rubric's suite has the rubric's own name, wherever its file
+lies.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TypeAlias
 from assay.errors import BadInput
 from assay.plugins import SCORERS, nearest
 from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.choice import poses_choice
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import builtin_rubrics
 from assay.suites.suite import ScorerSpec
@@ -31,8 +33,13 @@ Pick: TypeAlias = tuple[str, Scorer]
 Rule: TypeAlias = Callable[[Mapping[str, Json]], Iterable[Scorer]]
 
 _BY_TEXT = {"heuristic": "lek", "exact": "gsm8k_v1", "answer": "final_answer"}
-# The suites that go by a field of the answer, and which will do.
-_FIELDS = {"exact": {"correct_answer"}, "answer": {"correct_answer", "target"}}
+# The suites that go by a field of the answer, and which will do. An answer without one is left out, and not failed.
+_ANSWERS = {"correct_answer", "target"}
+_FIELDS = {
+    **{"exact": {"correct_answer"}, "answer": _ANSWERS, "final_answer": _ANSWERS, "gsm8k_v1": _ANSWERS},
+    **{"contains_word": {"target"}, "final_number": {"target"}, "probe_answer": {"target"}},
+    "markers": {"evasion_markers", "fact_markers"},
+}
 _JUDGED = ("semantic", "capability", "content")
 NAMES = (*_BY_TEXT, "standard", *_JUDGED)
 
@@ -40,19 +47,35 @@ NAMES = (*_BY_TEXT, "standard", *_JUDGED)
 class Picker:
     """Chooses the scorers of each sample for the suites that were asked for.
 
-    judge: makes a judge for a rubric; None where no judge was named. Raises `BadInput` for a suite that nobody knows, and
-    for one that needs a judge: at once where it always does, else at the first sample that needs it.
+    judge: makes a judge for a rubric; None where no judge was named. Raises `BadInput` for a suite that nobody knows, for
+    two of one name, whose scores would be one column, and for one that needs a judge: at once where it always does, else at
+    the first sample that needs it.
     """
 
     def __init__(self, suites: Sequence[str], judge: Callable[[str], Judge] | None) -> None:
         self._make_judge = judge
         self._judges: dict[str, Judge] = {}
         self._plain: dict[str, Scorer] = {}
-        self._suites = tuple((suite, self._rule(suite)) for suite in dict.fromkeys(suites))
+        self._suites: dict[str, tuple[str, Rule]] = {}
+        for given in dict.fromkeys(suites):
+            self._add(given)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the suites are called in results, in the order given."""
+        return tuple(self._suites)
 
     def __call__(self, sample: Sample) -> list[Pick]:
         """The scorers of this sample, suite by suite."""
-        return [(suite, scorer) for suite, rule in self._suites for scorer in rule(sample.reference)]
+        return [(suite, scorer) for suite, (_, rule) in self._suites.items() for scorer in rule(sample.reference)]
+
+    def _add(self, given: str) -> None:
+        rule = self._rule(given)
+        name = self._judges[given].rubric.name if _is_file(given) else given
+        other, _ = self._suites.setdefault(name, (given, rule))
+        files = _is_file(other) and _is_file(given)
+        if other != given and not (files and self._judges[other].rubric == self._judges[given].rubric):
+            raise BadInput(f"{other} and {given} are two suites of one name, {name!r}; give one of the rubrics another")
 
     def _rule(self, suite: str) -> Rule:
         """What tells a suite's scorers by a sample's fields."""
@@ -65,6 +88,8 @@ class Picker:
             hint = nearest(suite, {*NAMES, *SCORERS.names()})
             raise BadInput(f"there is no suite or scorer {suite!r}; {hint}")
         scorer = self._by_text(_BY_TEXT.get(suite, suite))
+        if suite == "choice":
+            return lambda reference: (scorer,) if poses_choice(reference) else ()
         fields = _FIELDS.get(suite)
         return lambda reference: (scorer,) if fields is None or fields & reference.keys() else ()
 
@@ -90,6 +115,17 @@ class Picker:
         if rubric not in self._judges:
             self._judges[rubric] = self._make_judge(rubric)
         return self._judges[rubric]
+
+
+def one_a_name(judges: Iterable[Judge]) -> list[Judge]:
+    """The judges, each rubric once. Raises `BadInput` for two rubrics of one name: their scores would be one column."""
+    found: dict[str, Judge] = {}
+    for judge in judges:
+        if found.setdefault(judge.rubric.name, judge).rubric != judge.rubric:
+            raise BadInput(
+                f"two of the rubrics are called {judge.rubric.name!r} and differ; give one of them another name"
+            )
+    return list(found.values())
 
 
 def _has_truth(reference: Mapping[str, Json]) -> bool:
