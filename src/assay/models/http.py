@@ -36,10 +36,10 @@ from assay.models.http_protocol import (
     refuses_schema,
     request_for,
 )
-from assay.models.http_retry import Attempts, HttpSettings
+from assay.models.http_retry import Attempts
 from assay.models.sse import EventReader
 from assay.results.records import digest_of
-from assay.types import Chunk, Completion, FailureClass, GenerateOptions, Json, Prompt
+from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSettings, Json, Prompt
 
 # How prompts and options become requests; what runs behind the URL, only the server knows.
 _VERSION = "1"

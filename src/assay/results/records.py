@@ -234,6 +234,7 @@ _Others: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade |
 AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others
 
+
 def digest_of(*parts: object) -> str:
     """sha256 hex of the parts as canonical JSON (sorted keys, no spaces): equal meaning, equal digest."""
     return hashlib.sha256(_canonical(parts).encode("utf-8", "surrogatepass")).hexdigest()
