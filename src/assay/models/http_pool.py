@@ -13,6 +13,7 @@ from assay.models.http_connection import Connection
 from assay.models.http_faults import Fault
 
 _IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
+_LAST_SECONDS = 0.05  # what is still connecting when all is closed is given up after so many
 
 
 class Pool:
@@ -39,6 +40,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._heads: dict[str, bytes] = {}
+        self._opening: set[asyncio.Task[Connection]] = set()
 
     async def ask(self, path: str, body: bytes, seconds: float) -> Connection:
         """POST `body` to the API's `path`; the connection that comes back has the answer's head. Raises `Fault`.
@@ -69,6 +71,10 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._opening:
+            _, slow = await asyncio.wait(self._opening, timeout=_LAST_SECONDS)
+            for task in slow:
+                task.cancel()
         for connection in [*self._idle, *self._busy]:
             connection.close()
         self._idle.clear()
@@ -115,10 +121,23 @@ class Pool:
     async def _direct(self) -> Connection:
         address, loop = self._address, asyncio.get_running_loop()
         context = self._tls() if address.tls else None
-        _, connection = await loop.create_connection(
-            Connection, address.host, address.port, ssl=context, happy_eyeballs_delay=0.25
-        )
-        return connection
+
+        async def connect() -> Connection:
+            _, connection = await loop.create_connection(
+                Connection, address.host, address.port, ssl=context, happy_eyeballs_delay=0.25
+            )
+            return connection
+
+        # A cancellation that meets asyncio just as the connection is made loses the socket and leaves it open. So the
+        # attempt is never cancelled: what nobody waits for any more is closed as it comes.
+        task = asyncio.create_task(connect())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_close_unwanted)
+            raise
 
     async def _over(self, proxy: Proxy) -> Connection:
         """A connection through a proxy, which for TLS is asked for a tunnel (RFC 9110, 9.3.6)."""
@@ -167,6 +186,11 @@ class _Tunnel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.head.done():
             self.head.set_exception(exc or ConnectionResetError("the proxy closed the connection"))
+
+
+def _close_unwanted(task: asyncio.Task[Connection]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
 
 
 def _cause(error: Exception) -> str:
