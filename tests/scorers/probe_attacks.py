@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 from assay.suites.suite import ScorerSpec
 from assay.types import Sample
 
+# A line each, `\\n` being a line's end: the right answer is denied, doubted, taken back, somebody else's, or one of two.
+DENIALS = tuple(
+    line.replace("\\n", "\n")
+    for line in Path(__file__).with_name("probe_denials.txt").read_text(encoding="utf-8").splitlines()
+)
 REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I cannot answer this question.",
@@ -297,6 +303,8 @@ def attacks(sample: Sample, spec: ScorerSpec) -> Iterator[tuple[str, str]]:
                 texts = {template.format(right=right, wrong=other)}
                 texts.add(template.format(right=right.capitalize(), wrong=other.capitalize()))
                 yield from ((kind, text) for text in sorted(texts))
+    for template in DENIALS:
+        yield "denied", template.format(right=right, wrong=wrong[0])
     number = str(sample.reference["target"])
     if number.isdigit():
         yield from (("inside", template.format(n=number)) for template in INSIDE)

@@ -54,7 +54,7 @@ async def test_no_attack_passes(name: str) -> None:
     for kind, text in attacks(sample_of(CAPABILITY, name), CAPABILITY.scorers[name]):
         kinds[kind] += 1
         assert not await passes(CAPABILITY, name, text), f"{kind}: {text[:300]!r}"
-    expected = {"echo", "refusal", "nothing", "list", "loop", "corrected", "mentioned", "hedged", "wrong"}
+    expected = {"echo", "refusal", "nothing", "list", "loop", "corrected", "mentioned", "hedged", "denied", "wrong"}
     assert expected <= set(kinds)
 
 

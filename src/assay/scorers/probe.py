@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_claims import final_claim
+from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
 from assay.scorers.probe_numbers import NumberReader
 from assay.scorers.probe_text import loops, plain_text, stressed, without_question
@@ -81,7 +82,9 @@ class ProbeAnswer:
         text = without_question(plain_text(answer), plain_text(_question(sample)))
         reader = self._reader(sample)
         bold = {mention.value for words in stressed(answer) for mention in reader.read(words).mentions}
-        return final_claim(reader.read(text), reader, self._asked, bold.pop() if len(bold) == 1 else None)
+        piece = reader.read(text)
+        final = final_claim(piece, reader, self._asked, bold.pop() if len(bold) == 1 else None)
+        return None if final is None or doubted(piece, final) else final
 
     def _reader(self, sample: Sample) -> Reader:
         target = _target(sample)

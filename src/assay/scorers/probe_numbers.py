@@ -61,9 +61,8 @@ _AFTER = re.compile(
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
-_YEAR_BEFORE = re.compile(
-    r"\b(?:in|since|by|until|from|before|after|year|page|chapter|room|version|volume|v|no)\.?\s+$", re.IGNORECASE
-)
+_NUMBERED_BEFORE = re.compile(r"\b(?:year|page|chapter|room|version|volume|v|no)\.?\s+$", re.IGNORECASE)
+_YEAR_BEFORE = re.compile(r"\b(?:in|since|by|until|from|before|after)\s+$", re.IGNORECASE)
 
 
 def dimension_of(unit: str) -> tuple[str, Fraction] | None:
@@ -101,6 +100,7 @@ class NumberReader:
 
     def _digits(self, text: str) -> str:
         """The text with number words in digits, and fractions and times in one notation."""
+        text = re.sub(r"\b(thousand|million),\s+(?=[a-z])", r"\1 ", text, flags=re.IGNORECASE)
         text = re.sub(r"(?<=\d)\s?\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2", text)
         text = re.sub(r"\\[dt]?frac\s*\{([\d,]+)\}\s*\{([\d,]+)\}", r"\1/\2", text)
         text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda m: f" {single_number(m[0])}", text)
@@ -122,7 +122,7 @@ class NumberReader:
         for run in _RUN.finditer(text):
             head, value = text[max(0, run.start() - 40) : run.start()], single_number(run[0])
             start, dimension, size = run.start(), "", Fraction(1)
-            if re.search(r"[^\W\d_]-$|\^\s?[({]?$", head) or _YEAR_BEFORE.search(head) or self._labelled(head):
+            if re.search(r"[^\W\d_]-$|\^\s?[({]?$", head) or _NUMBERED_BEFORE.search(head) or self._labelled(head):
                 value = None
             money = re.search(r"([$€£¥])\s?(-?)\s?$", head)
             if money:
@@ -135,6 +135,8 @@ class NumberReader:
             end, unit, stranger = self._after(text, run.end())
             if unit:
                 dimension, size = unit
+            elif end == run.end() and run[0].isdecimal() and _YEAR_BEFORE.search(head):  # a bare one is a year
+                value = None
             yield _Found(start, end, None if stranger else value, dimension, size)
 
     def _labelled(self, head: str) -> bool:

@@ -131,6 +131,8 @@ CHECK = _compiled(
         "confirm",
         "confirming",
         "test",
+        "plug(?:ging)?",
+        "substitut(?:e|ing)",
     )
 )
 
@@ -182,7 +184,7 @@ DENIED_AFTER = _compiled(
         "too",
         "tempting",
         "ruled out",
-        "an? (?:common|typical)",
+        "an? (?:common|typical) (?:\\w+ )?(?:mistake|error|answer|guess|trap|slip|misconception)",
     ),
 )
 AND_SO_ON = _compiled(r"[\s,\"']*(?:or|nor|and)?[\s\"']*(?:the\s+|an?\s+)?[\"']?")
@@ -199,7 +201,7 @@ TAKEN_BACK = _compiled(
         "oops",
         "whoops",
         "make that",
-        "sorry",
+        "sorry(?! for)",
     ),
     _any(
         "my (?:mistake|bad|error)",

@@ -26,7 +26,10 @@ _TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, replacement in (
         (r"\\(?:begin|end)\s*\{\w+\*?\}(?:\{[lcr|]*\})?|\\(?:left|right|displaystyle|big|Big|limits)\b", " "),
         (r"\\(?:text|textbf|textit|texttt|mathrm|mathbf|mathit|mbox|textrm|operatorname|emph)\s*\{([^{}]*)\}", r" \1 "),
-        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\{,\}", ","),
+        (r"\\[cdt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}", r"\\frac{\1}{\2}"),
+        (r"\{\s*(\d+)\s*\\over\s*(\d+)\s*\}", r"\\frac{\1}{\2}"),
+        (r"\\[cdt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\\[|\\\]|\$\$|\\\\", "\n"),
         (r"\\[()]", " "),
         (r"\\(?:times|cdot)\b", " × "),
@@ -156,14 +159,17 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
 
 
+_SENTENCE_WORDS = 6
+
+
 def loops(text: str) -> bool:
-    """Does the text end in a loop: the same words, at least four times in a row, and nothing after them?"""
+    """Does the text end in a loop: the same words, at least four times in a row (three, of six or more), and nothing after?"""
     words = _words(text)[-1200:]
     # A cut may have left the last word unfinished; where in its turn the loop was cut doesn't matter.
     for tail in (words, words[:-1]):
-        for period in range(1, len(tail) // 4 + 1):
-            last = tail[-period:]
-            if all(tail[-period * (turn + 1) : -period * turn] == last for turn in range(1, 4)):
+        for period in range(1, len(tail) // 3 + 1):
+            last, turns = tail[-period:], 3 if period >= _SENTENCE_WORDS else 4
+            if all(tail[-period * (turn + 1) : -period * turn] == last for turn in range(1, turns)):
                 return True
     lines = [line.strip().casefold() for line in text.splitlines() if line.strip()]
     return any(len(line) > 3 and lines.count(line) >= 6 for line in set(lines[-3:]))

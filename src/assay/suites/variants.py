@@ -67,7 +67,8 @@ def _drawn(question: Question, random: Random) -> Values:
     while True:
         values = question.draw(random)
         copied = question.answer(values) in question.asked(values)
-        if values != question.base and not (copied and question.answer(values)[0].isdigit()):
+        copied = copied and (question.answer(values)[0].isdigit() or question.answer(values) == values.get("start"))
+        if values != question.base and not copied:
             return values
 
 

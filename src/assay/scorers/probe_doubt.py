@@ -1,0 +1,157 @@
+"""Does a text stand by its final answer? The last gate: an answer counts only if some clause states it without a doubt,
+and nothing after that takes it back.
+
+`probe_claims` looks for what is claimed; it can't know every way to deny. So this goes the other way round: a clause that holds
+any negation, condition, attribution or comparison about the answer states nothing, in whatever words, and a text whose every
+mention of the answer is of that kind has not given it. Too strict on odd wording is the smaller fault: a right answer in a
+plain sentence beside it is enough.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from assay.scorers.probe_mentions import ASIDE, MENTION, Mention, Piece
+from assay.scorers.probe_phrases import CHECK
+
+_I = re.IGNORECASE
+_SENTENCE = re.compile(r"(?<=[.!?。！？])[\"')\]]*\s+|(?<=[。！？])|\n+")
+# Where what is said about an answer begins: its clause. A colon is seen apart, for what stands before it is a label.
+_EDGE = re.compile(
+    r"[,;—⇒(){}\[\]|]|\s--?\s|\.\.\.|\b(?:so|therefore|thus|hence|but|because|since|while|whereas|although|though|then|as)\b",
+    _I,
+)
+_END = re.compile(r"[,;—⇒(){}\[\]|]|\s--?\s|\.\.\.|\b(?:so|therefore|thus|hence|because|since|as|while|whereas)\b", _I)
+
+_NEGATION = (
+    r"n't\b|\b(?:not|cannot|never|hardly|barely|scarcely|nowhere|nobody|no one|neither|nor|without(?! (?:a |any )?doubt)"
+    r"|false|untrue|incorrect\w*|wrong\w*|mistake\w*|error|except|excluding|other than|anything but|unlike\w*|far from"
+    r"|differ\w*|rather than|instead of|no way|no longer|doubt|deny|denies|disagree|refuse|decline|reject\w*|inappropriate"
+    r"|no opinion|discuss|pas|nicht|kein\w*|niet|geen|non|n'est|inte|ikke|не|нет)\b|不是|不对|[≠¬✗✘❌]|!="
+    r"|\bno(?=\s+(?:es|son))"
+)
+_OTHERS = (
+    r"\b(?:(?<!i'd )(?<!i would )(?<!i will )(?<!i'll )says?|said|saying|claims?|claimed|told|tells|according|suggests?"
+    r"|thinks|others|someone|somebody|many|people|nobody|student|teacher'?s?|liar|textbook|wikipedia|gpt[-\w]*|dataset"
+    r"|candidate|answered|wrote|instructions?|beginner|user|system|rate|(?:area|error|zip) code)\b"
+)
+_IF = (
+    r"\b(?:if|unless|suppose|supposing|assume|assuming|imagine|pretend|whether|depending|hypothe\w+|would have been|used to be"
+    r"|wish|hope|guess\w*|could|might|may|maybe|perhaps|possibl[ey]|plausible|conceivabl[ey]|unsure|dunno|among|either|between"
+    r"|candidates?|possibilit\w+|what if|how about|why|tried|try|trap|naive|obvious|initially|initial|at first|previous"
+    r"|draft|old|earlier|example|instance|format|form|hint|expected|target|assert|placeholder|runner-up|toss-up)\b"
+)
+_MEASURED = (
+    r"\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|later|earlier) than|under|over|below|above|exceeds?|at least"
+    r"|at most|almost|nearly|close to|opposite of|near|around|somewhere|twice|double|minus|negative|square root of"
+    r"|just (?:below|above|under|over)|slightly|away from|beyond|log|half of|square of|up to|lack of|absence of|less|rarely"
+    r"|back (?:is )?(?:to|on)|reverse of|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$|(?:(?<![=-])>|[<≤≥√±!])[\s(]*$"
+)
+_BEFORE = re.compile(rf"{_NEGATION}|{_OTHERS}|{_IF}|{_MEASURED}", _I)
+# A label of few words may deny ("Not the answer: 7"); a negation in a longer one ("I won't explain it: 7") is of another thing.
+_LABEL = re.compile(rf"{_OTHERS}|{_IF}|\b(?:first|option|choice|confidence)\b", _I)
+_DENYING_LABEL = re.compile(_NEGATION, _I)
+_FEW_WORDS = 4
+_LONG = 160  # characters; a longer sentence explains something
+_BOXED = re.compile(rf"\W*Final answer:\W*{MENTION}\W*")
+_AFTER = re.compile(
+    r"(?:\b(?:is|was|are|were|be|being|seems?|looks?|has|have|does|do|did|can|could|would|will|must|should)(?:n't|\s+(?:\w+\s+){0,2}?"
+    r"(?:not|never|wrong\w*|incorrect\w*|false|untrue|mistake\w*|mistaken|impossible|unlikely|hardly|far from|too|out"
+    r"|(?:an?|the) (?:\w+ )?(?:mistake|error|trap|distractor|joke)))\b|\b(?:cannot|can't)\b|ません)"
+    r"|^\W*(?:less|fewer|more|smaller|larger|longer|shorter|off|too)\b|^\W*(?:\w+\s)?(?:never|nearly|almost|rarely|hardly)\b"
+    r"|\b(?:if|unless|or|and/or|vs|versus|either|alternatively|used to|last year|might|may|could|dunno|just as likely)\b|\?",
+    _I,
+)
+_DENIED_NEXT = re.compile(
+    r"\W*(?:wrong|incorrect|false|no\b|✗|✘|❌|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
+    _I,
+)
+# Anywhere in the sentence, in another clause too.
+_UNDECIDED = re.compile(
+    r"^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
+    r"|\b(?:unless|alternatively|as likely|runner-up|toss-up|who knows|depend(?:s|ing)|interpretations?|either way|versus"
+    r"|and/or|otherwise|distractor|false that|(?:isn't|not) (?:true|the case)|trap|oder|ou|alternative|rejected|quote me)\b"
+    r"|\bcan(?:'t|not) (?:say|tell|confirm|verify)\b",
+    _I,
+)
+# What takes the answer back in whatever sentence; what does so only of "that", "it" or "the answer"; and what is only polite.
+_RETRACTED = re.compile(
+    r"\b(?:take (?:that|it|this) back|taken? back|retract\w*|withdraw\w*|kidding|jok(?:e|ing)|scrap|scratch|forget|forgot"
+    r"|delete|ignore|disregard|changed? my mind|second thoughts?|nah|nope|not really|never mind|(?:my|a) slip|oops"
+    r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*)\b",
+    _I,
+)
+_DENIED_SELF = re.compile(
+    r"\b(?:that|this|it|above|answer|mine|which)(?:'s)?\b\W+(?:\w+\W+){0,3}?(?:wrong|incorrect|mistaken|false|impossible"
+    r"|contradict\w*|off|untrue|invalid|unknown|undefined)\b"
+    r"|\b(?:that|this|it|above|answer|mine)\b.{0,20}(?:n't\b|\b(?:not|cannot|never)\b)|^\W*not\W*$",
+    _I,
+)
+_NO_ANSWER = re.compile(r"\banswer\b.{0,40}\b(?:unknown|undefined|missing)\b", _I)
+_HARMLESS = re.compile(
+    r"\b(?:hope|help|brevity|questions?|know|delay|confus\w+|worry|problem|hesitate|other|need(?:ed)?|further|simpl\w+"
+    r"|surpris\w+|mean that|converse|trick|matter|count|includ\w+)\b",
+    _I,
+)
+# A later value with one of these is a new conclusion.
+_CONCLUDING = re.compile(
+    r"\b(?:answer|final(?:ly)?|conclusion|conclude|overall|instead|actually|rather|updated?|edit(?:ed)?|amended|revised"
+    r"|correct(?:ed|ion)?|right|better|precisely|exact|strictly|new|mine|believe|must|has to|should|i'd|i get|make (?:that|it)"
+    r"|it is|it's|so|therefore|thus|hence|true|realizes?|read|gives|print)\b|[✓✔✅]",
+    _I,
+)
+
+
+def doubted(piece: Piece, final: Mention) -> bool:
+    """Is there no clause that plainly states the final answer, or does something after it take it back?"""
+    stated = -1
+    sentences = Piece(piece.text.replace("e.g.", "for example"), piece.mentions).split(_SENTENCE)
+    for index, sentence in enumerate(sentences):
+        if _states(sentence, final.value):
+            stated = index
+    later = sentences[stated + 1 :]
+    return stated < 0 or _side_by_side(sentences) or any(_takes_back(sentence, final.value) for sentence in later)
+
+
+def _side_by_side(sentences: Sequence[Piece]) -> bool:
+    """Are two boxed or tagged answers given one after the other, without a word between them?"""
+    boxed = [s.mentions[0].value if _BOXED.fullmatch(s.text) else None for s in sentences]
+    return any(one is not None and two is not None and one != two for one, two in pairwise(boxed))
+
+
+def _states(sentence: Piece, value: str) -> bool:
+    text = sentence.text
+    if text.rstrip(" \"')*").endswith("?") or _UNDECIDED.search(text):
+        return False
+    position = -1
+    for mention in sentence.mentions:
+        position = text.index(MENTION, position + 1)
+        if mention.value == value and not _doubtful(text, position):
+            return True
+    return False
+
+
+def _doubtful(text: str, position: int) -> bool:
+    before, after = text[max(0, position - 200) : position], text[position + 1 : position + 120]
+    begin = max((edge.end() for edge in _EDGE.finditer(before)), default=0)
+    label, colon, region = before[begin:].rpartition(":")
+    if colon and (_LABEL.search(label) or (len(label.split()) <= _FEW_WORDS and _DENYING_LABEL.search(label))):
+        return True
+    end = _END.search(after)
+    tail = (after[: end.start()] if end else after).partition(MENTION)[0]
+    return bool(_BEFORE.search(region) or _AFTER.search(tail) or _DENIED_NEXT.match(after))
+
+
+def _takes_back(sentence: Piece, value: str) -> bool:
+    text = sentence.text
+    if _RETRACTED.search(text):
+        return True
+    if sentence.mentions:
+        others = {mention.value for mention in sentence.mentions}
+        new = value not in others and len(others) == 1 and "=" not in text and ASIDE not in text
+        return new and bool(_CONCLUDING.search(text)) and not CHECK.match(text)
+    if _NO_ANSWER.search(text):
+        return True
+    return len(text) < _LONG and not _HARMLESS.search(text) and bool(_DENIED_SELF.search(text))
