@@ -340,3 +340,29 @@ async def test_a_kept_connection_that_the_server_closed_is_nobodys_fault() -> No
             assert isinstance(await complete(model, "?"), Completion)
             for task in server._tasks:
                 task.cancel()  # the server drops its idle connections
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"choices": [{"message": {"content": "Ho"}, "finish_reason": ["stop"]}]}',
+        b"[" * 100_000,
+        b'{"choices": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+)
+async def test_a_reply_of_a_strange_shape_is_asked_again_and_classed(raw: bytes) -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2, backoff_seconds=0.01) as model:
+        server.script = lambda ask: Reply(raw=raw)
+        with pytest.raises(GenerationError) as caught:
+            await complete(model, "?")
+        assert caught.value.error_class == "transient"
+        assert len(server.asked) == 2
+
+
+async def test_counts_that_are_none_are_not_taken() -> None:
+    reply = {"choices": [{"message": {"content": "Ho ho"}, "finish_reason": "stop"}]}
+    for told in (True, -3, "7", None, 2.5):
+        async with OpenAIServer() as server, opened(server) as model:
+            usage = {"prompt_tokens": told, "completion_tokens": told}
+            server.script = lambda ask, usage=usage: Reply(raw=json.dumps({**reply, "usage": usage}).encode())
+            assert (await complete(model, "?")).usage.prompt_tokens == 0

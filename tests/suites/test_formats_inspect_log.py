@@ -7,6 +7,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -172,3 +173,26 @@ def test_other_zip_files_are_not_logs(tmp_path: Path) -> None:
         list(read_answers(tmp_path / "a.eval"))
     with pytest.raises(SuiteError, match="there are no answers in it"):
         list(read_answers(log(tmp_path / "b.eval")))
+
+
+def test_not_a_number_where_none_can_be_is_a_bad_line(tmp_path: Path) -> None:
+    good = json.dumps(sample()).encode()
+    for field in ("id", "epoch", "messages", "output"):
+        wrong = json.dumps({**sample(), field: float("nan")}).encode()
+        answers, bad = everything(log(tmp_path / f"{field}.eval", wrong, good))
+        assert (len(answers), len(bad)) == (1, 1), field
+
+
+def test_a_log_damaged_anywhere_is_one_sentence(tmp_path: Path) -> None:
+    whole = log(tmp_path / "whole.eval", sample(), sample(id=2)).read_bytes()
+    path = tmp_path / "damaged.eval"
+    for seed in range(400):
+        draw = Random(seed)
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 6)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(bytes(data))
+        try:
+            everything(path)
+        except SuiteError as error:
+            assert "damaged.eval" in str(error)

@@ -318,6 +318,6 @@ async def _events_of(connection: Connection) -> AsyncGenerator[Json, None]:
 def _parsed(data: str) -> Json:
     try:
         found: Json = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise Fault("garbled", f"the server's stream holds what is no JSON: {data[:80]!r}") from None
     return found

@@ -141,7 +141,7 @@ def read_refusal(body: bytes) -> Refusal:
     """The words of an error's body, whatever its form."""
     try:
         found: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = re.sub(r"<[^>]*>", " ", body[:4000].decode("utf-8", errors="replace"))
         return Refusal(_short(text))
     return refusal_of(found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -144,7 +144,7 @@ def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Complet
     """The completion that a whole reply holds. Raises `Fault`, `UnsupportedOption`."""
     try:
         reply = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Fault("garbled", f"the server's reply is not whole JSON ({len(body)} bytes)") from None
     answer = Answer(options)
     text = answer.take(reply) + answer.end()
@@ -184,6 +184,8 @@ class Answer:
         if isinstance(reply.get("usage"), dict):
             self._told = reply["usage"]
         choices = reply.get("choices")
+        if choices is None and "choices" in reply and self._told:  # some servers' event that only carries the usage
+            return ""
         if not isinstance(choices, list):
             raise Fault("garbled", "the server's reply has no choices")
         return "".join([self._choice(choice) for choice in choices[:1] if isinstance(choice, dict)])
@@ -206,12 +208,12 @@ class Answer:
     def usage(self, seconds: float) -> Usage:
         """Token counts as the server tells them. Where it tells none: 0 for the prompt; for the answer what can be counted."""
         prompt, completion = self._told.get("prompt_tokens"), self._told.get("completion_tokens")
-        if not isinstance(completion, int):
+        if not _is_count(completion):
             # A streamed piece is a token with nearly every server, and one that was cut off has all it may have.
             limited = self._finish == "length" and not self.stopped
             counted = len(self._tokens) or self._pieces
             completion = self._options.max_tokens if limited else counted
-        return Usage(prompt if isinstance(prompt, int) else 0, completion, seconds)
+        return Usage(prompt if _is_count(prompt) else 0, completion, seconds)
 
     def tokens(self) -> tuple[Token, ...]:
         """The tokens not reported yet."""
@@ -258,7 +260,13 @@ def _content(content: Any) -> str:
     raise Fault("garbled", "the server's reply holds no text where it should")
 
 
+def _is_count(told: Any) -> TypeGuard[int]:
+    return isinstance(told, int) and not isinstance(told, bool) and told >= 0
+
+
 def _finish(told: Any) -> FinishReason:
+    if not isinstance(told, str):
+        raise Fault("garbled", f"the answer's finish reason is no text: {str(told)[:80]}")
     if told in _WITHHELD:
         raise Fault("refused", f"the answer was withheld by the server ({told})")
     if told not in _FINISHED:

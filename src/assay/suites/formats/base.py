@@ -155,7 +155,10 @@ def loosely(line: bytes | mmap, decode: Callable[[Any], Any]) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, msgspec.ValidationError):
             raise Unfit(_shape(error)) from None
-        value = decode(_repaired(bytes(line)))
+        try:
+            value = decode(_repaired(bytes(line)))
+        except msgspec.ValidationError as wrong:
+            raise Unfit(_shape(wrong)) from None
     if isinstance(value, dict | msgspec.Struct):
         return value
     raise Unfit(f"not a JSON object but {kind(value)}")

@@ -36,7 +36,13 @@ from assay.suites.readers import Place
 from assay.types import Sample
 
 _ZSTD = 93  # the zip format's number for it
+# What a damaged member of the archive raises, by the place of the damage.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
+
+
+class _Damaged(Exception):
+    """The log's header can't be read."""
 
 
 class _Message(msgspec.Struct):
@@ -108,17 +114,21 @@ def read_eval(path: Path) -> Iterator[Answered | BadLine]:
             header = members.get("header.json") or members.get("_journal/start.json")
             if header is None:
                 raise SuiteError(f"{path}: a zip file, but not a log of inspect_ai, which holds a header.json")
-            spec: _Spec = _whole(path, lambda: _header(_data(archive, header))).eval
+            try:
+                head = _data(archive, header)
+            except _DAMAGED as error:
+                raise _Damaged(f"its header is damaged: {error}") from None
+            spec: _Spec = _whole(path, lambda: _header(head)).eval
             samples = [info for name, info in members.items() if re.fullmatch(r"samples/.+\.json", name)]
             for number, info in enumerate(samples, start=1):
                 place = Place(path / info.filename)
                 try:
                     data = _data(archive, info)
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                except _DAMAGED as error:
                     yield BadLine(place, f"damaged: {error}")
                 else:
                     yield _one(data, number, spec, place)
-    except zipfile.BadZipFile as error:
+    except (_Damaged, *_DAMAGED) as error:
         raise SuiteError(f"{path}: not a whole .eval log: {error}") from None
 
 
