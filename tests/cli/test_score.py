@@ -337,3 +337,31 @@ def test_all_values_of_the_corpus_are_as_expected(place: Path) -> None:
         assert ("exact" in line["scores"]) == (verdict is not None)
         if verdict is not None:
             assert line["scores"]["exact"] == {"correct": verdict["correct"], "extracted": verdict["extracted"]}
+
+
+def test_output_goes_to_what_is_there_already(place: Path) -> None:
+    jsonl(place / "q.jsonl", questions(3))
+    written(place / "real.jsonl", "old\n")
+    (place / "link.jsonl").symlink_to("real.jsonl")
+    assert assay(place, "score", "q.jsonl", "-o", "link.jsonl").returncode == 0
+    assert (place / "link.jsonl").is_symlink()
+    assert len((place / "real.jsonl").read_text().splitlines()) == 3
+    os.mkfifo(place / "pipe")
+    reader = subprocess.Popen(["cat", "pipe"], cwd=place, stdout=subprocess.PIPE)
+    assert assay(place, "score", "q.jsonl", "-o", "pipe").returncode == 0
+    assert len(reader.communicate(timeout=20)[0].splitlines()) == 3
+    assert (place / "pipe").is_fifo()
+
+
+def test_answers_come_through_a_pipe_too(place: Path) -> None:
+    jsonl(place / "q.jsonl", questions(3))
+    with (place / "q.jsonl").open() as file:
+        whole = subprocess.run(
+            ["bash", "-c", f"cat | {ASSAY} score /dev/stdin --json"],
+            cwd=place,
+            stdin=file,
+            capture_output=True,
+            text=True,
+        )
+    assert whole.returncode == 0, whole.stderr
+    assert json.loads(whole.stdout)[0]["scored"] == 3

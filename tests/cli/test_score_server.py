@@ -55,3 +55,33 @@ async def test_a_judge_that_goes_away_leaves_what_was_earned(place: Path) -> Non
         assert list(place.glob("s.jsonl*")) == []
         kept = {r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}
         assert len(kept) == 3
+
+
+async def test_a_judge_of_which_only_its_proxy_is_left_ends_the_run(place: Path) -> None:
+    jsonl(place / "q.jsonl", [{"id": f"{n}", "prompt": f"Q{n}", "response": f"Answer {n}."} for n in range(300)])
+    async with OpenAIServer() as server:
+        server.script = lambda ask: Reply(json.dumps(SEMANTIC)) if ask.number < 50 else Reply(status=502, raw=b"")
+        written(place / "assay.toml", "[http]\nconcurrency = 4\nattempts = 2\nbackoff_seconds = 0.01\n")
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec)
+        assert done.returncode == 3, done.stderr
+        assert "questions in a row came to nothing" in done.stderr
+        assert "to go on: assay score q.jsonl" in done.stderr
+        assert len(server.asked) < 200, "it is not hammered on"
+        kept = {r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}
+        assert len(kept) == 50
+
+
+async def test_answers_that_always_fail_among_others_do_not_end_the_run(place: Path) -> None:
+    jsonl(place / "q.jsonl", [{"id": f"{n}", "prompt": f"Q{n}", "response": f"Answer {n}."} for n in range(120)])
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            faulty = any(f"Answer {n}." in ask.question for n in range(0, 120, 3))
+            return Reply(status=500, raw=b"") if faulty else Reply(json.dumps(SEMANTIC), latency=0.01)
+
+        server.script = reply
+        written(place / "assay.toml", "[http]\nconcurrency = 8\nattempts = 3\nbackoff_seconds = 0.02\n")
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec)
+    assert done.returncode == 1, done.stderr
+    assert len((place / "s.jsonl").read_text().splitlines()) == 120
+    assert "semantic: 40 without a score: the judge failed" in done.stderr

@@ -6,11 +6,14 @@ import asyncio
 import errno
 import gc
 import json as js
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Annotated, Any
 
 import msgspec
@@ -18,6 +21,7 @@ from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, judge_maker, open_judge
+from assay.cli.reasons import Reasons, print_reasons
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
@@ -84,12 +88,14 @@ def score(
     check_run(job.run)
     _check_output(job)
     gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
-    with resumable(found.workspace):
-        tallies, bad = run_work(_score(job, found))
+    reasons: Reasons = Counter()
+    with resumable(found.workspace), _seekable(job.file) as source:
+        tallies, bad = run_work(_score(msgspec.structs.replace(job, file=source), found, reasons))
     if json:
         print(js.dumps(tally_rows(tallies, job.run), ensure_ascii=False, indent=2))
     else:
         print_tallies(tallies)
+    print_reasons(reasons)
     if bad:
         print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
     return 1 if bad or any(t.failed for t in tallies.values()) else 0
@@ -122,7 +128,7 @@ def _note_unfit(suites: Sequence[str], tallies: Tallies) -> None:
             print(f"assay: no answer has the fields that the suite {suite!r} goes by", file=sys.stderr)
 
 
-async def _score(job: _Job, found: Config) -> tuple[Tallies, int]:
+async def _score(job: _Job, found: Config, reasons: Reasons) -> tuple[Tallies, int]:
     model = await open_judge(job.judge, found)
     bad: list[BadLine] = []
     try:
@@ -131,7 +137,7 @@ async def _score(job: _Job, found: Config) -> tuple[Tallies, int]:
         ledger = Ledger(found.workspace)
         try:
             with _lines(job.output) as out:
-                tallies = await _run(job, islice(answers, job.limit), picker, ledger, model, out)
+                tallies = await _run(job, islice(answers, job.limit), picker, ledger, model, out, reasons)
         finally:
             ledger.close()
         _note_unfit(picker.names, tallies)
@@ -148,6 +154,7 @@ async def _run(
     ledger: Ledger,
     model: TextModel | None,
     out: IO[bytes] | None,
+    reasons: Reasons,
 ) -> Tallies:
     from assay.cli.score_progress import ScoreProgress
 
@@ -158,6 +165,7 @@ async def _run(
         async with aclosing(stream) as done:
             async for scored in done:
                 line = _line(scored, tallies)
+                reasons.update({(failure["suite"], failure["reason"]) for failure in line["failures"]})
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
                 record = answer_record(scored, job.run, str(job.file))
@@ -199,7 +207,9 @@ def _lines(path: Path | None) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None
         return
-    part = path.with_name(path.name + ".part")
+    path = path.resolve()  # a link stays one
+    special = path.exists() and not path.is_file()  # a pipe or a device is written to, and never replaced
+    part = path if special else path.with_name(path.name + ".part")
     try:
         file = part.open("wb")
     except OSError as error:
@@ -207,12 +217,27 @@ def _lines(path: Path | None) -> Iterator[IO[bytes] | None]:
     try:
         with file:
             yield file
-        part.replace(path)
+        if not special:
+            part.replace(path)
     except BaseException as error:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
             raise BadInput(f"{path} cannot be written: {error.strerror}") from error
         raise
+
+
+@contextmanager
+def _seekable(file: Path) -> Iterator[Path]:
+    """The file, or a copy of what comes through a pipe: its format is told by a look at its beginning."""
+    if not file.exists() or file.is_file() or file.is_dir():
+        yield file
+        return
+    with TemporaryDirectory(prefix="assay-") as folder:
+        copy = Path(folder) / file.name
+        with file.open("rb") as reading, copy.open("wb") as writing:
+            shutil.copyfileobj(reading, writing)
+        yield copy
 
 
 def _bad(line: BadLine, bad: list[BadLine]) -> None:

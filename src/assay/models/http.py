@@ -47,6 +47,9 @@ _VERSION = "1"
 # A server that never answered anything is given up for dead after so many questions: one may only be a hard question.
 _SILENT_CALLS = 3
 
+# So many questions in a row, each asked and given up since the last answer: the server, or what its proxy stands for, is gone.
+_FAILED_CALLS = 20
+
 _OPEN_A_SLOT = 4
 _END_SECONDS = 0.1  # from a stream's last event to the end of the response that carried it
 
@@ -68,7 +71,7 @@ class HttpModel:
     Raises `GenerationError` with its class for what one question may be the reason of, `ModelError` for a wrong address,
     name or key, `UnsupportedOption` for an option that the server refuses, and `Unreachable` for a server that can't be
     reached: no attempt at the question got a connection, and meanwhile nothing else was answered either; or it takes
-    connections and never answers.
+    connections and never answers; or twenty questions in a row, all asked since its last answer, were given up.
     """
 
     def __init__(
@@ -81,8 +84,8 @@ class HttpModel:
         self._pool: Pool | None = None
         self._dialect = Dialect()
         self._answered_at = float("-inf")  # the event loop's time of the last answer, of whatever status
-        self._succeeded = False
-        self._silent_calls = 0
+        self._succeeded_at = float("-inf")  # the event loop's time of the last answer that was one
+        self._silent_calls = self._failed_calls = 0
         self._closed = False
         self._info = ModelInfo(
             name=address.spec,
@@ -262,7 +265,7 @@ class HttpModel:
     def _given_up(self, fault: Fault, attempts: Attempts, shown: str) -> AssayError:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""
         said = f"{self._info.name}: {self._scrubbed(fault.reason)}{times}"
-        if fault.kind in ("setup", "webpage") and not self._succeeded:
+        if fault.kind in ("setup", "webpage") and self._succeeded_at == float("-inf"):
             return ModelError(said)
         if fault.kind == "unconnected" and self._answered_at < attempts.began:
             return Unreachable(said)
@@ -270,10 +273,15 @@ class HttpModel:
             self._silent_calls += 1
             if self._silent_calls >= _SILENT_CALLS:
                 return Unreachable(f"{said}; it has not answered anything yet")
+        if _CLASSES.get(fault.kind, "transient") == "transient" and self._succeeded_at < attempts.began:
+            self._failed_calls += 1
+            if self._failed_calls >= _FAILED_CALLS:
+                return Unreachable(f"{said}; {self._failed_calls} questions in a row came to nothing")
         return GenerationError(said, partial=shown, error_class=_CLASSES.get(fault.kind, "transient"))
 
     def _success(self) -> None:
-        self._succeeded = True
+        self._succeeded_at = asyncio.get_running_loop().time()
+        self._failed_calls = 0
         self._limit.succeeded()
 
     def _check(self, options: GenerateOptions) -> None:
