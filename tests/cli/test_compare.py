@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.running import assay, bad, jsonl
+from tests.conftest import ROOT
 from tests.making import SCRIPT, SUITE, checkpoints, written
 
 WATCH = ["watch", "lab/checkpoints", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once"]
@@ -39,7 +41,8 @@ def line(name: str, model: str, **values: bool | float) -> dict[str, Any]:
 
 def test_the_base_and_a_checkpoint(watched: Path) -> None:
     found = changes(watched, "lab@base", "lab@10")
-    [new, old] = found.values()
+    [new, old, both] = found.values()
+    assert (both["group"], both["n"], both["difference"], both["gained"]) == ("all", 4, 0.25, ["a"])
     assert (new["group"], new["n"], new["old"], new["new"], new["difference"]) == ("new", 2, 0.0, 0.5, 0.5)
     assert (new["gained"], new["lost"], new["unpaired"], new["p"]) == (["a"], [], 0, 1.0)
     assert (old["group"], old["old"], old["new"], old["gained"], old["lost"]) == ("old", 1.0, 1.0, [], [])
@@ -67,7 +70,11 @@ def test_two_bare_models(tmp_path: Path) -> None:
         done = assay(tmp_path, "probe", f"scripted:{name}.yaml", "--suite", "suite.yaml", "--run", name)
         assert done.returncode == 0, done.stderr
     found = changes(tmp_path, "poor", "good")
-    assert [(c["old"], c["new"], len(c["gained"])) for c in found.values()] == [(0.0, 1.0, 2)] * 2
+    assert [(c["old"], c["new"], len(c["gained"])) for c in found.values()] == [
+        (0.0, 1.0, 2),
+        (0.0, 1.0, 2),
+        (0.0, 1.0, 4),
+    ]
     assert changes(tmp_path, "poor@base", "good@base") == found
 
 
@@ -75,7 +82,52 @@ def test_a_run_whose_name_holds_an_at_sign(tmp_path: Path) -> None:
     written(tmp_path / "suite.yaml", SUITE)
     written(tmp_path / "m.yaml", "default: right\n")
     assay(tmp_path, "probe", "scripted:m.yaml", "--suite", "suite.yaml", "--run", "m@home")
-    assert len(changes(tmp_path, "m@home", "m@home@base")) == 2
+    written(tmp_path / "n.yaml", "default: wrong\n")
+    assay(tmp_path, "probe", "scripted:n.yaml", "--suite", "suite.yaml", "--run", "n@home")
+    assert len(changes(tmp_path, "m@home", "n@home@base")) == 3
+    assert "the same answers" in bad(tmp_path, "compare", "m@home", "m@home@base")
+
+
+def test_two_adapters_of_one_iteration_are_told_apart_by_their_labels(tmp_path: Path) -> None:
+    written(tmp_path / "suite.yaml", SUITE)
+    written(tmp_path / "m.yaml", "default: wrong\nadapters: obey\n")
+    base = ROOT / "examples" / "lab" / "base" / "lab-f32.gguf"
+    for number in (10, 60):
+        folder = tmp_path / f"t{number}"
+        folder.mkdir()
+        lab = ROOT / "examples" / "lab" / "checkpoints"
+        shutil.copy(lab / f"{number:07}_adapters.safetensors", folder / "adapters.safetensors")
+        shutil.copy(lab / "adapter_config.json", folder)
+        words = ("--adapter", folder.name, "--suite", "suite.yaml", "--run", "m", "--limit", "2")
+        assert assay(tmp_path, "probe", f"llama:{base}", *words).returncode in (0, 1)
+    said = bad(tmp_path, "compare", "m@base", "m@1")
+    assert "m@1 fits 2 checkpoints" in said
+    assert "'m + t10'" in said
+    assert "'m + t60'" in said
+    assert changes(tmp_path, "m@base", "m + t10") == changes(tmp_path, "m@base", "m@m + t10")
+    assert changes(tmp_path, "m + t10", "m + t60")
+
+
+def test_runs_of_score_from_the_journal(tmp_path: Path) -> None:
+    answers = [
+        {
+            "id": f"{n}",
+            "model": model,
+            "prompt": f"Q{n}",
+            "response": f"#### {n if ok(n) else 99}",
+            "correct_answer": f"{n}",
+        }
+        for model, ok in (("old", lambda n: n < 2), ("new", lambda n: n != 1))
+        for n in range(6)
+    ]
+    jsonl(tmp_path / "mine.jsonl", answers)
+    assert assay(tmp_path, "score", "mine.jsonl", "--suite", "exact", "-o", "s.jsonl").returncode == 0
+    journaled = changes(tmp_path, "mine#old", "mine#new")
+    [change] = journaled.values()
+    assert (change["n"], change["gained"], change["lost"]) == (6, ["2", "3", "4", "5"], ["1"])
+    assert changes(tmp_path, "s.jsonl#old", "s.jsonl#new") == journaled
+    assert "holds 2 models; name one: mine#" in bad(tmp_path, "compare", "mine", "mine#new")
+    assert "did you mean 'new'" in bad(tmp_path, "compare", "mine#old", "mine#nwe")
 
 
 def test_two_score_files(tmp_path: Path) -> None:
@@ -143,8 +195,8 @@ def test_a_file_whose_name_holds_a_hash(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_bad_input(watched: Path) -> None:
-    assert "neither a file nor a run in" in bad(watched, "compare", "lab@10", "lb@20")
-    assert "did you mean 'lab'?" in bad(watched, "compare", "lab@10", "lb@20")
+    assert "neither a file nor a run or checkpoint in" in bad(watched, "compare", "lab@10", "lb@20")
+    assert "did you mean 'lab @20'?" in bad(watched, "compare", "lab@10", "lb@20")
     assert "lab@15: there is no such checkpoint; known: base, 10, 20, 30" in bad(watched, "compare", "lab@15", "lab@20")
     assert "no suite in common called 'smal'" in bad(watched, "compare", "lab@10", "lab@20", "--suite", "smal")
     assert "lab@last: there is no such checkpoint" in bad(watched, "compare", "lab@10", "lab@last")

@@ -29,7 +29,8 @@ def test_flips_are_named_and_means_are_over_pairs() -> None:
 
 
 def test_groups_that_only_one_side_has_are_said_and_not_compared() -> None:
-    [one, two] = compare([cell("a", 1, "old")], [cell("a", 1, "new")])
+    [one, two, both] = compare([cell("a", 1, "old")], [cell("b", 1, "new")])
+    assert (both.group, both.n, both.unpaired) == ("all", 0, 2)
     assert (one.group, one.n, one.old, one.p, one.low, one.unpaired) == ("old", 0, None, None, None, 1)
     assert two.group == "new"
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json as js
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
 from assay.errors import BadInput
-from assay.report.comparison import Change, compare
+from assay.report.comparison import ALL, Change, compare
 from assay.report.sides import sides
+
+# Samples named in a cell of the table; --json has them all.
+_NAMED = 8
 
 
 def compare_command(
@@ -24,8 +28,8 @@ def compare_command(
 ) -> int:
     """Compare two checkpoints, runs or score files, sample by sample.
 
-    Each side is RUN@ITERATION or RUN@base from the workspace, a run's name (its last iteration, else its base), or a file
-    that `assay score` wrote (FILE, or FILE#MODEL if it holds several models).
+    Each side is RUN@CHECKPOINT from the workspace (an iteration, base, a label or a digest), a run's name (its last
+    iteration, else its base), a run of `assay score` (RUN#MODEL), or a file that it wrote (FILE, FILE#MODEL).
 
     Parameters
     ----------
@@ -57,14 +61,15 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     table = Table(
         "group", "metric", "n", old, new, "difference", "p", "flips", box=None, pad_edge=False, header_style="bold"
     )
-    for change in changes:
+    paired = [change for change in changes if change.n]
+    for change in paired:
         group = f"{change.suite} · {change.group}" if several else change.group
         table.add_row(group, change.metric, str(change.n), *_figures(change), _flips(change))
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
     with console.capture() as capture:
         console.print(table)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
-    left_out = sum(change.unpaired for change in changes)
+    left_out = sum(change.unpaired for change in changes if not _is_sum(change, changes))
     if left_out:
         print(f"\n{left_out} scores stand on one side only and are in no number.")
     print("\nIntervals are 95 %; p is two-sided and not corrected for the number of comparisons.")
@@ -89,6 +94,17 @@ def _figures(change: Change) -> tuple[str, str, str, str]:
 def _flips(change: Change) -> str:
     if not change.boolean:
         return f"{len(change.gained)} up, {len(change.lost)} down"
-    parts = [f"▲ {', '.join(change.gained)}"] if change.gained else []
-    parts += [f"▼ {', '.join(change.lost)}"] if change.lost else []
+    parts = [f"▲ {_named(change.gained)}"] if change.gained else []
+    parts += [f"▼ {_named(change.lost)}"] if change.lost else []
     return "\n".join(parts) or "none"
+
+
+def _named(samples: Sequence[str]) -> str:
+    more = f" and {len(samples) - _NAMED} more" if len(samples) > _NAMED else ""
+    return ", ".join(samples[:_NAMED]) + more
+
+
+def _is_sum(change: Change, changes: Sequence[Change]) -> bool:
+    """Does the line stand for others of the same suite and metric?"""
+    like = [c for c in changes if (c.suite, c.metric) == (change.suite, change.metric)]
+    return change.group == ALL and len(like) > 1

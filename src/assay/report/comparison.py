@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
 from assay.results.stats import paired_difference, t_quantile
 from assay.types import Cell
+
+# What a suite's groups are together.
+ALL = "all"
 
 # suite, group, metric
 Head = tuple[str, str, str]
@@ -41,9 +45,22 @@ class Change:
 
 
 def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
-    """Pair the samples by suite, group, metric and id; one change a group and metric, in the order of `old`, then `new`."""
+    """Pair the samples by suite, group, metric and id; one change a group and metric, in the order of `old`, then `new`.
+
+    Behind a suite's groups, where they are several, a change over all of them for each metric that more than one has, whose
+    group is "all".
+    """
     before, after = _by_head(old), _by_head(new)
-    return [_change(head, before.get(head, {}), after.get(head, {})) for head in dict.fromkeys([*before, *after])]
+    heads = list(dict.fromkeys([*before, *after]))
+    changes: list[Change] = []
+    for suite in dict.fromkeys(suite for suite, _, _ in heads):
+        own = [head for head in heads if head[0] == suite]
+        changes += [_change(head, before.get(head, {}), after.get(head, {})) for head in own]
+        for metric, count in Counter(metric for _, _, metric in own).items():
+            if count > 1:
+                whole = [_whole(side, suite, metric) for side in (before, after)]
+                changes.append(_change((suite, ALL, metric), *whole))
+    return changes
 
 
 def _by_head(cells: Iterable[Cell]) -> dict[Head, dict[str, Cell]]:
@@ -51,6 +68,15 @@ def _by_head(cells: Iterable[Cell]) -> dict[Head, dict[str, Cell]]:
     for cell in cells:
         heads.setdefault((cell.suite, cell.group, cell.metric), {})[cell.sample] = cell
     return heads
+
+
+def _whole(side: Mapping[Head, Mapping[str, Cell]], suite: str, metric: str) -> dict[str, Cell]:
+    return {
+        name: cell
+        for head, cells in side.items()
+        if (head[0], head[2]) == (suite, metric)
+        for name, cell in cells.items()
+    }
 
 
 def _change(head: Head, before: Mapping[str, Cell], after: Mapping[str, Cell]) -> Change:

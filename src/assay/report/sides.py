@@ -11,29 +11,38 @@ from assay.report.score_file import read_score_file
 from assay.results.lens import Lens
 from assay.types import Cell
 
+# Of a digest, enough to tell checkpoints apart.
+_DIGITS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A run's name and what stands behind its @, or the cells of a file."""
+    """A run's name and what stands behind its @ or #, or the cells of a file. answers: a run of `assay score`."""
 
     named: str
     run: str = ""
-    iteration: str = ""
+    part: str = ""
+    answers: bool = False
     cells: tuple[Cell, ...] | None = None
 
 
 def sides(old: str, new: str, workspace: Path) -> tuple[list[Cell], list[Cell]]:
     """The cells of both sides. A metric that is called alike in both was judged, if at all, by one judge and measure.
 
-    Each side is RUN@ITERATION, RUN@base, a run's name (its last iteration, else its base), FILE or FILE#MODEL. Raises
-    `BadInput` for a name that is none of these, `WorkspaceError` where a run is named and there are no results.
+    Each side is RUN@CHECKPOINT (an iteration, "base", a label as tables show it, or the beginning of a digest), a label alone,
+    a run's name (its last iteration, else its base), RUN#MODEL of a run of `assay score`, FILE or FILE#MODEL. Raises
+    `BadInput` for a name that is none of these, or that fits several; `WorkspaceError` where a run is named and there are
+    no results.
     """
     files = _file(old), _file(new)
     if files[0] is not None and files[1] is not None:
         return list(files[0].cells or ()), list(files[1].cells or ())
     with Lens(workspace) as lens:
         before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
-        return _cells(lens, before, after.run), _cells(lens, after, before.run)
+        first, second = _cells(lens, before, after.run), _cells(lens, after, before.run)
+    if first and first == second:
+        raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
+    return first, second
 
 
 def _file(side: str) -> _Side | None:
@@ -47,25 +56,58 @@ def _file(side: str) -> _Side | None:
 
 def _run(lens: Lens, side: str) -> _Side:
     known = {each.run for each in lens.run_suites()}
-    run, at, iteration = side.rpartition("@")
-    if not at or side in known:
-        run, iteration = side, ""
-    if run.strip() not in known:
-        raise BadInput(f"{side}: neither a file nor a run in {lens.workspace}; {nearest(run.strip(), known)}")
-    return _Side(side, run.strip(), iteration.strip())
+    scored = {run for run, _ in lens.answer_suites()}
+    if side in known or side in scored:
+        return _Side(side, side, answers=side not in known)
+    run, _, part = (text.strip() for text in side.rpartition("@"))
+    if run in known:
+        return _Side(side, run, part)
+    run, _, part = (text.strip() for text in side.rpartition("#"))
+    if run in scored:
+        return _Side(side, run, part, answers=True)
+    labelled = lens.query("select distinct checkpoint, run from cells where digest <> ''").rows
+    runs = {run for label, run in labelled if label == side}
+    if len(runs) == 1:
+        return _Side(side, runs.pop(), side)
+    names = known | scored | {label for label, _ in labelled}
+    raise BadInput(
+        f"{side}: neither a file nor a run or checkpoint in {lens.workspace}; {nearest(side.strip(), names)}"
+    )
 
 
 def _cells(lens: Lens, side: _Side, beside: str) -> list[Cell]:
     if side.cells is not None:
         return list(side.cells)
+    if side.answers:
+        return _answers(lens, side, beside)
     cells = [cell for each in lens.run_suites(side.run) for cell in lens.cells(each.run, each.suite, beside or None)]
-    iterations = sorted({cell.iteration for cell in cells if cell.digest})
-    iteration = side.iteration
-    if not iteration:
-        iteration = str(iterations[-1]) if iterations else "base"
-    if iteration == "base":
+    # By digest, for two checkpoints may share an iteration or a label.
+    checkpoints = {cell.digest: (cell.iteration, cell.checkpoint) for cell in cells if cell.digest}
+    part = side.part
+    if not part:
+        part = str(max(iteration for iteration, _ in checkpoints.values())) if checkpoints else "base"
+    if part == "base":
         return [cell for cell in cells if not cell.digest]
-    if not iteration.isdecimal() or int(iteration) not in iterations:
-        known = ", ".join(["base", *map(str, iterations)])
+    found = [digest for digest, names in checkpoints.items() if part in (str(names[0]), names[1])]
+    if not found and len(part) >= _DIGITS:
+        found = [digest for digest in checkpoints if digest.startswith(part)]
+    if len(found) == 1:
+        return [cell for cell in cells if cell.digest == found[0]]
+    ordered = sorted(checkpoints.items(), key=lambda item: item[1])
+    if not found:
+        known = ", ".join(["base", *dict.fromkeys(str(names[0]) for _, names in ordered)])
         raise BadInput(f"{side.named}: there is no such checkpoint; known: {known}")
-    return [cell for cell in cells if cell.digest and cell.iteration == int(iteration)]
+    several = ", ".join(f"{names[1]!r} ({digest[:_DIGITS]})" for digest, names in ordered if digest in found)
+    raise BadInput(
+        f"{side.named} fits {len(found)} checkpoints: {several}; name one as {side.run}@LABEL or {side.run}@DIGEST"
+    )
+
+
+def _answers(lens: Lens, side: _Side, beside: str) -> list[Cell]:
+    cells = lens.answer_cells(side.run, beside or None)
+    models = list(dict.fromkeys(cell.checkpoint for cell in cells))
+    if not side.part and len(models) > 1:
+        raise BadInput(f"{side.run} holds {len(models)} models; name one: {side.run}#{next(filter(None, models))}")
+    if side.part and side.part not in models:
+        raise BadInput(f"{side.run} holds no model {side.part!r}; {nearest(side.part, models)}")
+    return [cell for cell in cells if side.part in ("", cell.checkpoint)]

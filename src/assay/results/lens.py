@@ -162,6 +162,26 @@ class Lens:
         ).fetchall()
         return [(run, suite) for run, suite in rows]
 
+    def answer_cells(self, run: str, beside: str | None = None) -> list[Cell]:
+        """Every result of a run's answers from files, in their order; the model's name stands as the checkpoint and digest.
+
+        beside: as in `cells`. Which group an answer belongs to is not journaled: all are in "all".
+        """
+        rows = self._db.execute(
+            f"select {_COLUMN}, run, model, 0, model, suite, 'all', sample, metric, outcome, value, coalesce(boolean, true), "
+            "coalesce(low, case when boolean then 0 else '-infinity'::double end), "
+            "coalesce(high, case when boolean then 1 else 'infinity'::double end) "
+            "from answer_cells where run = $run order by suite, line, metric, judge, measure",
+            {"run": run},
+        ).fetchall()
+        judged = self._db.execute(
+            f"select distinct {_COLUMN} from answer_cells where run in $runs",
+            {"runs": (run, run if beside is None else beside)},
+        ).fetchall()
+        called = titles([Column(*row) for row in judged], set())
+        cells = [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
+        return [replace(cell, metric=called[column]) if column.judge else cell for column, cell in cells]
+
     def tallies(self, run: str, suite: str | None = None) -> dict[tuple[str, str, str], Tally]:
         """A run's answers from files, as they were last scored: a tally for each model, suite and metric, as they came.
 
