@@ -105,7 +105,6 @@ def test_two_adapters_of_one_iteration_are_told_apart_by_their_labels(tmp_path: 
     assert "'m + t10'" in said
     assert "'m + t60'" in said
     assert changes(tmp_path, "m@base", "m + t10") == changes(tmp_path, "m@base", "m@m + t10")
-    assert changes(tmp_path, "m + t10", "m + t60")
 
 
 def test_runs_of_score_from_the_journal(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, s
 from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
+from assay.cli.suites import load
 from assay.errors import BadInput
 from assay.rescoring import Answer, journaled, rescore
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.sets import one_a_name
-from assay.suites.suite import ScorerSpec, Suite, load_suite
+from assay.suites.suite import ScorerSpec, Suite
 from assay.types import Sample
 
 Names = Annotated[list[str] | None, Parameter(negative="")]
@@ -44,7 +45,7 @@ def rescore_command(
     Parameters
     ----------
     suite
-        The suite whose answers are scored: its file, or a built-in one's name.
+        The suite whose answers are scored: its file, a built-in one's name, or your own data (.jsonl).
     scorer
         A scorer by name; its metrics appear beside the first ones as METRIC/SCORER.
     rubric
@@ -54,7 +55,7 @@ def rescore_command(
     """
     found = with_flags(settings(config, workspace), http, judge)
     check_run(run)
-    loaded = load_suite(suite)
+    loaded = load(suite, None)
     with resumable(found.workspace):
         failed = run_work(_rescore(found, loaded, scorer or [], rubric or [], judge, votes, run))
     show(found.workspace, run=run, suite=loaded.name, as_json=json)
