@@ -38,6 +38,7 @@ from assay.types import ScoreFailure
 _SHOWN_BAD_LINES = 20
 # Answers scored between two looks for Ctrl-C and SIGTERM: scorers that only read text leave the event loop no turn.
 _LISTEN_EVERY = 50
+_FIRST_WAIT = 0.02  # seconds until the first questions are on their way
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Tallies = dict[tuple[str, str, str], Tally]
@@ -160,6 +161,8 @@ async def _run(
 
     tallies: Tallies = {}
     concurrency = model.info.concurrency if model is not None else 1
+    if model is not None:
+        asyncio.get_running_loop().call_later(_FIRST_WAIT, _prepare_table)
     stream = score_answers(answers, picker, ledger=ledger, run=job.run, concurrency=concurrency)
     with ScoreProgress(job.file, job.limit) as progress:
         async with aclosing(stream) as done:
@@ -175,6 +178,12 @@ async def _run(
                 if progress.done % _LISTEN_EVERY == 0:
                     await asyncio.sleep(0)
     return tallies
+
+
+def _prepare_table() -> None:
+    """Load what the table needs while the judge thinks, and not after it is done."""
+    import rich.console
+    import rich.table  # noqa: F401
 
 
 def _line(scored: ScoredAnswer, tallies: Tallies) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from assay.results.lens import Lens
 from assay.results.tally import Tally
+
+if TYPE_CHECKING:
+    from assay.results.lens import Lens
 
 Tallies: TypeAlias = Mapping[tuple[str, str, str], Tally]  # by model, suite and metric
 

@@ -20,13 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from assay.errors import WorkspaceError
 from assay.results.records import SCHEMA_VERSION, AnyRecord, IndexedRecord
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _SYNC_SECONDS = 1.0
 _encoder = msgspec.json.Encoder()
@@ -262,6 +264,8 @@ def hold(workspace: Path) -> FileLock:
 
     Raises `WorkspaceError` if another watch holds it or the folder can't be written to.
     """
+    from filelock import FileLock, Timeout
+
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workspace / ".lock")

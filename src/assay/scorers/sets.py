@@ -21,7 +21,6 @@ from typing import TypeAlias
 from assay.errors import BadInput
 from assay.plugins import SCORERS, nearest
 from assay.scorers.base import Scorer, build_scorer
-from assay.scorers.choice import poses_choice
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import builtin_rubrics
 from assay.suites.suite import ScorerSpec
@@ -89,6 +88,8 @@ class Picker:
             raise BadInput(f"there is no suite or scorer {suite!r}; {hint}")
         scorer = self._by_text(_BY_TEXT.get(suite, suite))
         if suite == "choice":
+            from assay.scorers.choice import poses_choice  # a twentieth of the command's start
+
             return lambda reference: (scorer,) if poses_choice(reference) else ()
         fields = _FIELDS.get(suite)
         return lambda reference: (scorer,) if fields is None or fields & reference.keys() else ()

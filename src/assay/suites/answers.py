@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from assay.errors import BadInput, SuiteError
-from assay.suites.formats import inspect_log, lm_eval, openai_batch, responses, tables
+from assay.suites.formats import lm_eval, openai_batch, responses, tables
 from assay.suites.formats.base import Answered, BadLine, Unfit, decoded, numbered_lines, opened
 from assay.suites.formats.seen import Seen
 from assay.suites.readers import Place
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _FORMATS = "JSON lines, lm-eval samples, an inspect log, OpenAI Batch output, Parquet or CSV"
 # Where an answer's number is not that of a line.
-_ROWS = (tables.read_parquet, inspect_log.read_eval, inspect_log.read_json)
+_ROWS = ("read_parquet", "read_eval", "read_json")
 _TRIED = 100  # lines looked at for one that tells the format
 
 
@@ -61,7 +61,7 @@ def read_answers(
         raise SuiteError(f"{requests}: there is no such file")
     else:
         found = openai_batch.read(path, Path(requests))
-    return _checked(path, found, on_bad or _warn, strict, rows=read in _ROWS)
+    return _checked(path, found, on_bad or _warn, strict, rows=getattr(read, "__name__", "") in _ROWS)
 
 
 def _warn(bad: BadLine) -> None:
@@ -110,6 +110,8 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
     if head.startswith(b"PAR1"):
         return tables.read_parquet
     if head.startswith(b"PK\x03\x04"):
+        from assay.suites.formats import inspect_log
+
         return inspect_log.read_eval
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Place(path, 1).error("UTF-16 text; save the file as UTF-8")
@@ -117,7 +119,12 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
         return tables.read_csv
     if path.suffix.lower() == ".parquet":
         raise SuiteError(f"{path}: not a Parquet file, whatever its name says")
-    return inspect_log.read_json if inspect_log.is_log(path) else _json_lines(path)
+    if b'"version"' in head[:200]:
+        from assay.suites.formats import inspect_log
+
+        if inspect_log.is_log(path):
+            return inspect_log.read_json
+    return _json_lines(path)
 
 
 def _json_lines(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
