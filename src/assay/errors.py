@@ -21,9 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from assay.types import FailureClass
+if TYPE_CHECKING:  # `assay --help` needs the errors alone
+    from assay.types import FailureClass
 
 
 class AssayError(Exception):

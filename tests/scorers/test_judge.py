@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from assay.errors import GenerationError, Unreachable, UnsupportedOption
@@ -84,7 +85,7 @@ async def test_what_decides_a_score_is_in_its_key(tmp_path: Path) -> None:
         key(Judge(model, RUBRIC, max_chars=500)),
         key(Judge(model, replace(RUBRIC, guidance="Be kind."))),
         key(Judge(await open_model(f"scripted:{other}"), RUBRIC)),
-        key(Judge(model, RUBRIC), replace(SAMPLE, prompt="Is the sun made of cheese?")),
+        key(Judge(model, RUBRIC), msgspec.structs.replace(SAMPLE, prompt="Is the sun made of cheese?")),
     ]
     assert len(set(keys)) == len(keys)
     assert key(Judge(model, RUBRIC)) == keys[0]

@@ -13,8 +13,9 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from assay.errors import AssayError, GenerationError
 from assay.models.attached import AttachedModel

@@ -7,12 +7,13 @@ may have left, is no row; `read_json` drops what doesn't parse, as the journal's
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from assay.errors import BadInput, WorkspaceError
 from assay.results.columns import Column, titles

@@ -10,8 +10,9 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol, cast, runtime_checkable
+
+from msgspec.structs import replace
 
 from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from assay.scorers.match import ContainsWord
 from assay.types import Completion, Json, Sample, Score, ScoreFailure

@@ -13,6 +13,8 @@ from math import isqrt
 from random import Random
 from typing import Any, TypeAlias
 
+import msgspec
+
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.suites.suite import Suite, load_suite
@@ -57,8 +59,8 @@ def variants(name: str, seed: int) -> Suite:
         if question is not None:
             values = _drawn(question, Random(f"{name}/{sample.id}/{seed}"))
             reference = {**sample.reference, "target": question.answer(values)}
-            sample = replace(sample, prompt=question.asked(values), reference=reference)
-        samples.append(replace(sample, metadata={**sample.metadata, "seed": seed}))
+            sample = msgspec.structs.replace(sample, prompt=question.asked(values), reference=reference)
+        samples.append(msgspec.structs.replace(sample, metadata={**sample.metadata, "seed": seed}))
     return replace(suite, name=f"{suite.name}-seed-{seed}", samples=tuple(samples), path=None)
 
 
