@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# Its deadline is wall time, which a busy machine takes away from any test.
+hypothesis.settings.register_profile("assay", deadline=None)
+hypothesis.settings.load_profile("assay")
 
 ROOT = Path(__file__).parent.parent
 LAB = ROOT / "examples" / "lab"
