@@ -42,6 +42,7 @@ def test_what_a_stream_says(stream: bytes, events: list[str]) -> None:
 def test_an_event_is_out_as_soon_as_it_is_whole() -> None:
     reader = EventReader()
     assert reader.feed(b"data: a\r") == []
+    assert reader.feed(b"") == []
     assert reader.feed(b"\n\r") == ["a"], "a lone carriage return ends a line, too"
     assert reader.feed(b"\ndata: b\n") == []
     assert reader.feed(b"\n") == ["b"]

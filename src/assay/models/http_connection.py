@@ -1,7 +1,7 @@
 """One connection to a server: a request goes out, its answer comes in, and the connection serves the next.
 
-HTTP/1.1 is parsed by llhttp, through `httptools`. Nothing is compressed, redirected or sent twice in here, and a deadline or
-a cancelled caller closes the connection, so that the server stops working for nobody.
+HTTP/1.1 is parsed by llhttp, through `httptools`. Nothing is redirected or sent twice in here, and a deadline or a cancelled
+caller closes the connection, so that the server stops working for nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from assay.models.http_faults import Fault
 
 if TYPE_CHECKING:
     from httptools import HttpResponseParser
+
+    from assay.models.http_encoding import Inflater
+
+# More is no answer of a language model, and would fill the memory.
+_MOST_HEAD_BYTES = 1 << 20
+_MOST_BYTES = 1 << 28
 
 
 class Connection(asyncio.Protocol):
@@ -31,6 +37,8 @@ class Connection(asyncio.Protocol):
         self._eager = False
         self._bounded = False
         self._keep = False
+        self._received = 0  # bytes of the present answer
+        self._inflater: Inflater | None = None
         self.headed = False
         self.complete = True  # no answer is under way
         self.closed = False
@@ -52,9 +60,12 @@ class Connection(asyncio.Protocol):
             from httptools import HttpResponseParser
 
             self._parser = HttpResponseParser(self)
-        self._pieces, self.headers, self.status = [], {}, 0
+        self._pieces, self.headers, self.status, self._received, self._inflater = [], {}, 0, 0, None
         self.headed = self.complete = self.touched = self._eager = self._bounded = self._keep = False
         self._seconds, self._deadline = seconds, self._loop.time() + seconds
+        if self.closed:  # by the server, as soon as it was made
+            self._fail(Fault("broken", "the server closed the connection without an answer"))
+            return
         if self._timer is None or self._timer.when() > self._deadline:
             self._stop_timer()
             self._timer = self._loop.call_at(self._deadline, self._expire)
@@ -71,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._eager = False
         while not self.complete:
             await self._change()
-        return b"".join(self._pieces)
+        return self._plain(b"".join(self._pieces))
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The answer's body as it comes. Raises `Fault` after all that had come."""
@@ -79,7 +90,7 @@ class Connection(asyncio.Protocol):
         while True:
             if self._pieces:
                 pieces, self._pieces = self._pieces, []
-                yield b"".join(pieces)
+                yield self._plain(b"".join(pieces))
             elif self.complete:
                 return
             else:
@@ -91,6 +102,16 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
+
+    def _plain(self, data: bytes) -> bytes:
+        encoding = self.headers.get("content-encoding", "identity").lower()
+        if encoding == "identity":
+            return data
+        if self._inflater is None:
+            from assay.models.http_encoding import Inflater
+
+            self._inflater = Inflater(encoding, _MOST_BYTES)
+        return self._inflater.feed(data)
 
     async def _change(self) -> None:
         if self._fault is not None:
@@ -136,12 +157,16 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self.touched = True
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except Exception as error:  # the parser has a class for each rule that can be broken
             self._fail(
                 Fault("broken", f"the server does not speak HTTP as it should ({type(error).__name__}: {error})")
             )
+            self.close()
+        if self._received > (_MOST_BYTES if self.headed else _MOST_HEAD_BYTES):
+            self._fail(Fault("garbled", f"the server's answer does not end: {self._received:,} bytes came"))
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,24 +181,35 @@ class Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.headed:  # what follows the body is no head
+            return
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
+        if self.complete:
+            return
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self.headed = True
-            self._bounded = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "")
+            self._bounded = (
+                "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower()
+            )
             if self._eager:
                 self._wake()
 
     def on_body(self, piece: bytes) -> None:
+        if self.complete:
+            return
         self._pieces.append(piece)
         if self._eager:
             self._wake()
 
     def on_message_complete(self) -> None:
         assert self._parser is not None
+        if self.complete:  # a second answer, to nothing: whatever comes next here can't be trusted
+            self._keep = False
+            return
         if self.status < 200:  # "100 Continue" and such come before the answer
             self.headers = {}
             return

@@ -21,7 +21,9 @@ class EventReader:
 
     def feed(self, packet: bytes) -> list[str]:
         """Take a packet; return the data of the events that it completes, in order."""
-        if self._after_cr and packet:
+        if not packet:
+            return []
+        if self._after_cr:
             packet = packet.removeprefix(b"\n")
         self._after_cr = packet.endswith(b"\r")
         self._rest += packet
