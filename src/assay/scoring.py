@@ -17,8 +17,9 @@ from weakref import WeakValueDictionary
 
 from assay.models.base import TextModel
 from assay.report.score_file import EXTRACTED
+from assay.results.canonical import digest_of
 from assay.results.index import Ledger
-from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, digest_of, origin_of
+from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
 from assay.scorers.base import Scorer, score_answer
 from assay.scorers.judge import Judge
 from assay.scorers.keys import judge_of, key_of, records_of

@@ -38,7 +38,7 @@ from assay.models.http_protocol import (
 )
 from assay.models.http_retry import Attempts
 from assay.models.sse import EventReader
-from assay.results.records import digest_of
+from assay.results.canonical import digest_of
 from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSettings, Json, Prompt
 
 # How prompts and options become requests; what runs behind the URL, only the server knows.

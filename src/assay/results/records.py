@@ -7,8 +7,6 @@ depend on a wall clock that may be turned back.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
@@ -16,11 +14,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from assay.results.canonical import digest_of
 from assay.types import FailureClass, FinishReason, GenerateOptions, Goal
 
 SCHEMA_VERSION = 1
-
-_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
 # Part of every completion key. Raise it when prompts reach engines differently than before.
 _KEY_VERSION = 1
@@ -233,11 +230,6 @@ class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):
 _Others: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen
 AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others
-
-
-def digest_of(*parts: object) -> str:
-    """sha256 hex of the parts as canonical JSON (sorted keys, no spaces): equal meaning, equal digest."""
-    return hashlib.sha256(_canonical(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from assay.errors import GenerationError, UnsupportedOption
 from assay.models.base import TextModel, check_options, complete
 from assay.models.structured import StructuredModel
-from assay.results.records import digest_of
+from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
 from assay.types import Completion, FailureClass, GenerateOptions, Message

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from assay.models.base import messages_of
-from assay.results.records import digest_of
+from assay.results.canonical import digest_of
 from assay.scorers.rubric import REASON, Dimension, Input, Rubric
 from assay.types import Json, Message, Prompt, Raw, Sample
 

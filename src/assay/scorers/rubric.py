@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay.results.records import digest_of
+from assay.results.canonical import digest_of
 from assay.types import Json
 
 # The judge's own short explanation stands under this key, so no dimension may have the name.
