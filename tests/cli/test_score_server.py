@@ -85,3 +85,21 @@ async def test_answers_that_always_fail_among_others_do_not_end_the_run(place: P
     assert done.returncode == 1, done.stderr
     assert len((place / "s.jsonl").read_text().splitlines()) == 120
     assert "semantic: 40 without a score: the judge failed" in done.stderr
+
+
+async def test_more_than_twenty_answers_in_a_row_that_always_fail_do_not_end_the_run(place: Path) -> None:
+    jsonl(place / "q.jsonl", [{"id": f"{n}", "prompt": f"Q{n}", "response": f"Answer {n}."} for n in range(60)])
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            faulty = any(f"Answer {n}." in ask.question for n in range(10, 50))
+            return Reply(status=500, raw=b"") if faulty else Reply(json.dumps(SEMANTIC))
+
+        server.script = reply
+        written(place / "assay.toml", "[http]\nconcurrency = 1\nattempts = 2\nbackoff_seconds = 0.01\n")
+        for again in (False, True):
+            done = await asyncio.to_thread(assay, place, *WORDS, server.spec)
+            assert done.returncode == 1, done.stderr
+            assert "semantic: 40 without a score: the judge failed" in done.stderr
+            kept = {r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}
+            assert len(kept) == 20, again

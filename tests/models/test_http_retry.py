@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from random import Random
@@ -13,9 +15,10 @@ import pytest
 
 from assay.errors import ConfigError, GenerationError, Unreachable
 from assay.models.base import complete
+from assay.models.http import HttpModel
 from assay.models.http_faults import Fault, retry_after
 from assay.models.http_retry import Attempts, HttpSettings
-from assay.types import Completion
+from assay.types import Completion, GenerateOptions
 from tests.models.http_opened import opened
 from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
 
@@ -232,6 +235,70 @@ async def test_a_question_that_breaks_the_connection_is_one_samples_fault() -> N
                 await complete(model, "bad")
             assert caught.value.error_class == "transient"
             await complete(model, "?")
+
+
+async def _ends(model: HttpModel, questions: Sequence[str], schema: bool = False) -> Counter[str]:
+    """Ask one after the other; how often what came of it."""
+    ends: Counter[str] = Counter()
+    for question in questions:
+        try:
+            if schema:
+                await model.complete_structured(question, {"type": "object"}, GenerateOptions())
+            else:
+                await complete(model, question)
+            ends["answer"] += 1
+        except GenerationError as error:
+            ends[error.error_class] += 1
+    return ends
+
+
+@pytest.mark.parametrize("bad", [Reply(status=500, raw=b""), Reply(cut=0)], ids=["error", "broken"])
+@pytest.mark.parametrize("first", [[], ["good"]], ids=["resumed", "begun"])
+async def test_questions_that_no_server_survives_are_failures_however_many_come_in_a_row(
+    first: list[str], bad: Reply
+) -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2) as model:
+        server.script = lambda ask: bad if "poison" in ask.question else Reply()
+        ends = await _ends(model, [*first, *(f"poison {n}" for n in range(65)), "good"])
+        assert ends == {"transient": 65, "answer": len(first) + 1}
+        others = [ask.question for ask in server.asked if "poison" not in ask.question]
+        assert 3 <= len(others) - len(first) - 1 <= 5, "it is asked each time that it is doubted, and no oftener"
+        assert first == [] or set(others) == {"good"}, "what it has answered before is asked again"
+
+
+async def test_many_at_once_share_one_trial_question() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1, concurrency=64) as model:
+        server.script = lambda ask: Reply(status=500, raw=b"") if "poison" in ask.question else Reply(latency=0.05)
+        ends = await asyncio.gather(*(_ends(model, [f"poison {n}"]) for n in range(64)))
+        assert sum(ends, Counter()) == {"transient": 64}
+        assert len(server.asked) == 64 + 1
+
+
+@pytest.mark.parametrize("first", [[], ["good"]], ids=["resumed", "begun"])
+async def test_a_server_that_fails_the_trial_question_too_is_gone(first: list[str]) -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2) as model:
+        server.script = lambda ask: Reply(status=502, raw=b"") if ask.number >= len(first) else Reply()
+        with pytest.raises(Unreachable, match="20 questions in a row came to nothing"):
+            await _ends(model, [*first, *(f"{n}" for n in range(30))])
+        assert len(server.asked) == len(first) + 2 * 20 + 2
+
+
+async def test_a_form_that_the_server_always_fails_ends_the_work_and_is_not_gone_through_to_the_end() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1) as model:
+        server.script = lambda ask: Reply(status=500, raw=b"") if "response_format" in ask.body else Reply()
+        with pytest.raises(Unreachable, match="20 questions in a row"):
+            await _ends(model, [f"{n}" for n in range(30)], schema=True)
+
+
+async def test_a_server_that_refuses_the_trial_question_is_there() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1) as model:
+
+        def script(ask: Ask) -> Reply:
+            poison = "poison" in ask.question
+            return Reply(status=500, raw=b"") if poison else Reply(status=400, raw=error_body("too short"))
+
+        server.script = script
+        assert await _ends(model, [f"poison {n}" for n in range(45)]) == {"transient": 45}
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", None])

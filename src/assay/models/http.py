@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from assay.models.base import ModelInfo
 from assay.models.http_address import Address, api_key, parse_address, proxy_for
 from assay.models.http_connection import Connection
 from assay.models.http_faults import Fault, Refusal, fault_of, is_page, web_page
+from assay.models.http_health import Health, Question
 from assay.models.http_limit import AdaptiveLimit
 from assay.models.http_pool import Pool
 from assay.models.http_protocol import (
@@ -43,12 +44,6 @@ from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSe
 
 # How prompts and options become requests; what runs behind the URL, only the server knows.
 _VERSION = "1"
-
-# A server that never answered anything is given up for dead after so many questions: one may only be a hard question.
-_SILENT_CALLS = 3
-
-# So many questions in a row, each asked and given up since the last answer: the server, or what its proxy stands for, is gone.
-_FAILED_CALLS = 20
 
 _OPEN_A_SLOT = 4
 _END_SECONDS = 0.1  # from a stream's last event to the end of the response that carried it
@@ -71,7 +66,8 @@ class HttpModel:
     Raises `GenerationError` with its class for what one question may be the reason of, `ModelError` for a wrong address,
     name or key, `UnsupportedOption` for an option that the server refuses, and `Unreachable` for a server that can't be
     reached: no attempt at the question got a connection, and meanwhile nothing else was answered either; or it takes
-    connections and never answers; or twenty questions in a row, all asked since its last answer, were given up.
+    connections and never answers; or twenty questions in a row, all asked since its last answer, were given up, and so was
+    one that it can answer (`http_health`).
     """
 
     def __init__(
@@ -83,9 +79,7 @@ class HttpModel:
         self._limit = AdaptiveLimit(settings.concurrency)
         self._pool: Pool | None = None
         self._dialect = Dialect()
-        self._answered_at = float("-inf")  # the event loop's time of the last answer, of whatever status
-        self._succeeded_at = float("-inf")  # the event loop's time of the last answer that was one
-        self._silent_calls = self._failed_calls = 0
+        self._health = Health()
         self._closed = False
         self._info = ModelInfo(
             name=address.spec,
@@ -130,27 +124,31 @@ class HttpModel:
     async def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         """The answer as the server sends it. Once a piece of it was shown, a failure is not repaired by asking again."""
         self._check(options)
+        question = Question(prompt, options)
         attempts = Attempts(self._settings)
         caught: Fault | None = None
         shown: list[str] = []
-        while True:
-            request = request_for(self._address.model, prompt, options, self._dialect, stream=True)
-            epoch = await self._slot(attempts, caught)
-            try:
-                async with aclosing(self._events(request, options, attempts)) as chunks:
-                    async for chunk in chunks:
-                        shown.append(chunk.text)
-                        if chunk.finish_reason is not None:  # many leave with the last chunk
-                            self._success()
-                        yield chunk
-                return
-            except Fault as fault:
-                caught = fault
-                if fault.kind == "busy":
-                    self._limit.push_back(epoch)
-            finally:
-                self._limit.release()
-            await self._repair(caught, request, attempts, "".join(shown))
+        try:
+            while True:
+                request = request_for(self._address.model, prompt, options, self._dialect, stream=True)
+                epoch = await self._slot(attempts, caught)
+                try:
+                    async with aclosing(self._events(request, options, attempts)) as chunks:
+                        async for chunk in chunks:
+                            shown.append(chunk.text)
+                            if chunk.finish_reason is not None:  # many leave with the last chunk
+                                self._success(question)
+                            yield chunk
+                    return
+                except Fault as fault:
+                    caught = fault
+                    if fault.kind == "busy":
+                        self._limit.push_back(epoch)
+                finally:
+                    self._limit.release()
+                await self._repair(caught, request, attempts, "".join(shown))
+        except Fault as fault:
+            raise await self._given_up(fault, question, attempts, "".join(shown)) from None
 
     async def aclose(self) -> None:
         """Close all connections. Requests that are under way fail."""
@@ -160,14 +158,23 @@ class HttpModel:
 
     async def _whole(self, prompt: Prompt, options: GenerateOptions, schema: Mapping[str, Any] | None) -> Completion:
         self._check(options)
+        question = Question(prompt, options, schema)
         attempts = Attempts(self._settings)
+        try:
+            return await self._answer(question, attempts)
+        except Fault as fault:
+            raise await self._given_up(fault, question, attempts) from None
+
+    async def _answer(self, question: Question, attempts: Attempts) -> Completion:
+        """Ask until there is an answer. Raises the last `Fault`."""
+        prompt, options, schema = question.prompt, question.options, question.schema
         caught: Fault | None = None
         while True:
             request = request_for(self._address.model, prompt, options, self._dialect, schema=schema)
             epoch = await self._slot(attempts, caught)
             try:
                 completion = await self._reply(request, options, attempts)
-                self._success()
+                self._success(question)
                 return completion
             except Fault as fault:
                 caught = fault
@@ -178,14 +185,14 @@ class HttpModel:
             await self._repair(caught, request, attempts)
 
     async def _slot(self, attempts: Attempts, fault: Fault | None) -> int:
-        """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline."""
+        """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline, and raises it then."""
         if fault is None:
             return await self._limit.acquire()
         try:
             async with asyncio.timeout_at(attempts.deadline):
                 return await self._limit.acquire(first=True)
         except TimeoutError:
-            raise self._given_up(fault, attempts, "") from None
+            raise fault from None
 
     async def _reply(self, request: Request, options: GenerateOptions, attempts: Attempts) -> Completion:
         connection = await self._asked(request, attempts)
@@ -231,7 +238,7 @@ class HttpModel:
         """Send the request; the connection on which a successful answer has begun. Raises `Fault`."""
         pool = self._ready_pool()
         connection = await pool.ask(request.path, msgspec.json.encode(request.body), attempts.start())
-        self._answered_at = asyncio.get_running_loop().time()
+        self._health.answered()
         if connection.status == 200:
             return connection
         try:
@@ -241,13 +248,13 @@ class HttpModel:
         raise fault_of(connection.status, connection.headers, body)
 
     async def _repair(self, fault: Fault, request: Request, attempts: Attempts, shown: str = "") -> None:
-        """Wait, or learn from a refusal, so that the question can be asked again; else raise what the caller should know."""
+        """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
         about_form = fault.refusal if fault.kind == "unsuited" else None
         if about_form is not None and not about_form.about_length and self._adapted(request, about_form):
             return
         pause = None if shown else attempts.pause(fault)
         if pause is None:
-            raise self._given_up(fault, attempts, shown)
+            raise fault
         await asyncio.sleep(pause)
 
     def _adapted(self, request: Request, refusal: Refusal) -> bool:
@@ -262,26 +269,26 @@ class HttpModel:
             raise UnsupportedOption(f"{self._info.name} does not take {option}={request.body.get(option)!r}: {said}")
         return False
 
-    def _given_up(self, fault: Fault, attempts: Attempts, shown: str) -> AssayError:
+    async def _given_up(self, fault: Fault, question: Question, attempts: Attempts, shown: str = "") -> AssayError:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""
         said = f"{self._info.name}: {self._scrubbed(fault.reason)}{times}"
-        if fault.kind in ("setup", "webpage") and self._succeeded_at == float("-inf"):
+        if fault.kind in ("setup", "webpage") and not self._health.has_succeeded:
             return ModelError(said)
-        if fault.kind == "unconnected" and self._answered_at < attempts.began:
+        if self._health.is_unconnected(fault, attempts):
             return Unreachable(said)
-        if fault.kind in ("silent", "broken") and self._answered_at == float("-inf"):
-            self._silent_calls += 1
-            if self._silent_calls >= _SILENT_CALLS:
-                return Unreachable(f"{said}; it has not answered anything yet")
-        if _CLASSES.get(fault.kind, "transient") == "transient" and self._succeeded_at < attempts.began:
-            self._failed_calls += 1
-            if self._failed_calls >= _FAILED_CALLS:
-                return Unreachable(f"{said}; {self._failed_calls} questions in a row came to nothing")
+        doubt = self._health.doubt(fault, attempts)
+        if doubt and await self._health.is_gone(question, attempts, self._try):
+            return Unreachable(f"{said}; {doubt}")
         return GenerationError(said, partial=shown, error_class=_CLASSES.get(fault.kind, "transient"))
 
-    def _success(self) -> None:
-        self._succeeded_at = asyncio.get_running_loop().time()
-        self._failed_calls = 0
+    async def _try(self, question: Question) -> Completion:
+        """The answer to a question of which it matters only whether there is one: within the time of a single request."""
+        return await self._answer(
+            question, Attempts(replace(self._settings, total_seconds=self._settings.call_seconds))
+        )
+
+    def _success(self, question: Question) -> None:
+        self._health.succeeded(question)
         self._limit.succeeded()
 
     def _check(self, options: GenerateOptions) -> None:

@@ -1,0 +1,113 @@
+"""Is the server still there? What its answers and failures so far say of it, and when to ask before it is given up.
+
+A server that fails twenty questions in a row may be dead, or the questions may be such that any server fails them. Whoever
+takes the second for the first stops at the same place for ever. So a question is asked that any server would answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from assay.errors import UnsupportedOption
+from assay.models.http_faults import Fault
+from assay.models.http_retry import Attempts
+from assay.types import GenerateOptions, Prompt, Raw
+
+# A server that never answered anything is doubted after so many questions: one may only be a hard question.
+_SILENT_CALLS = 3
+
+# So many questions in a row, each asked and given up since the last answer: the server, or what its proxy stands for, may be
+# gone.
+_FAILED_CALLS = 20
+
+_NEVER = float("-inf")
+_MOMENTARY = ("unconnected", "silent", "broken", "busy", "failing", "garbled", "webpage")
+_REFUSALS = ("refused", "unsuited")  # nobody refuses who is not there
+_PLAIN, _FEW_TOKENS = "Say yes.", 16
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a server was asked, before it becomes a request."""
+
+    prompt: Prompt
+    options: GenerateOptions
+    schema: Mapping[str, Any] | None = None
+
+    def plain(self) -> Question:
+        """A question that nobody could fail over its words, in the same form."""
+        few = replace(self.options, max_tokens=min(_FEW_TOKENS, self.options.max_tokens))
+        return Question(Raw(_PLAIN) if isinstance(self.prompt, Raw) else _PLAIN, few, self.schema)
+
+
+class Health:
+    """One server's, by the times of the event loop's clock."""
+
+    def __init__(self) -> None:
+        self._answered_at = _NEVER  # the last answer, of whatever status
+        self._alive_at = _NEVER  # the last answer that says that it works
+        self._gone_at = _NEVER
+        self._silent_calls = self._failed_calls = 0
+        self._good: Question | None = None
+        self._asking = asyncio.Lock()
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Has it ever answered a question?"""
+        return self._good is not None
+
+    def answered(self) -> None:
+        """An answer has begun, of whatever status."""
+        self._answered_at = asyncio.get_running_loop().time()
+
+    def succeeded(self, question: Question) -> None:
+        """It has answered the question."""
+        self._good = question
+        self._alive()
+
+    def _alive(self) -> None:
+        self._alive_at = asyncio.get_running_loop().time()
+        self._failed_calls = 0
+
+    def is_unconnected(self, fault: Fault, attempts: Attempts) -> bool:
+        """Did no attempt at the question get a connection, and meanwhile nothing else was answered either?"""
+        return fault.kind == "unconnected" and self._answered_at < attempts.began
+
+    def doubt(self, fault: Fault, attempts: Attempts) -> str:
+        """Why the server may be gone, now that a question was given up with `fault`; "" if nothing says so."""
+        if fault.kind in ("silent", "broken") and self._answered_at == _NEVER:
+            self._silent_calls += 1
+            if self._silent_calls >= _SILENT_CALLS:
+                return "it has not answered anything yet"
+        if fault.kind in _MOMENTARY and self._alive_at < attempts.began:
+            self._failed_calls += 1
+            if self._failed_calls >= _FAILED_CALLS:
+                return f"{self._failed_calls} questions in a row came to nothing"
+        return ""
+
+    async def is_gone(self, failed: Question, attempts: Attempts, ask: Callable[[Question], Awaitable[object]]) -> bool:
+        """Ask what was answered before, or a plain question in the form of the `failed` one: is that given up, too?
+
+        ask: raises `Fault`, or `UnsupportedOption` for a form that the server refuses. Several that doubt at the same time
+        share what the first of them finds out.
+        """
+        async with self._asking:
+            if self._alive_at >= attempts.began:
+                return False
+            if self._gone_at >= attempts.began:
+                return True
+            now = asyncio.get_running_loop().time
+            asked = now()
+            try:
+                await ask(self._good or failed.plain())
+            except Fault as fault:
+                if fault.kind not in _REFUSALS and self._alive_at < asked:
+                    self._gone_at = now()
+                    return True
+            except UnsupportedOption:
+                pass
+            self._alive()
+            return False
