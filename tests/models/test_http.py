@@ -180,6 +180,36 @@ async def test_reasoning_in_a_field_of_its_own_is_kept_before_the_answer(listene
         assert (cut.text, cut.finish_reason) == ("<think>5 + 7", "length"), "left open: it was cut off while it thought"
 
 
+@pytest.mark.parametrize(
+    ("told", "end"),
+    [
+        ("STOP", "stop"),
+        ("eos_token", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("SAFETY", "refused"),
+        ("recitation", "refused"),
+        ("abort", "transient"),
+        ("error", "transient"),
+        ("insufficient_system_resource", "transient"),
+        ("function_call", "permanent"),
+        ("\x1b[2J\nwhat", "permanent"),
+    ],
+)
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_other_words_for_an_end(told: str, end: str, listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2) as model:
+        server.script = lambda ask: Reply("", finish=told)
+        if end in ("stop", "length"):
+            assert (await complete(model, "?", None, listener)).finish_reason == end
+        else:
+            with pytest.raises(GenerationError) as caught:
+                await complete(model, "?", None, listener)
+            assert caught.value.error_class == end
+            assert str(caught.value).isprintable()
+        assert len(server.asked) == (2 if end == "transient" else 1)
+
+
 @pytest.mark.parametrize("listener", [None, listen])
 async def test_how_an_answer_ended(listener: Any) -> None:
     async with OpenAIServer() as server, opened(server) as model:
@@ -258,6 +288,7 @@ async def test_a_server_that_takes_no_schema_is_asked_only_once(status: int, mes
         (413, b"Payload Too Large", "permanent"),
         (422, b'"odd"', "permanent"),
         (200, error_body("Blocked.", code="content_policy_violation"), "refused"),
+        (200, b'{"object": "error", "message": "the prompt is too long", "code": 400}', "permanent"),
     ],
 )
 async def test_errors_that_asking_again_does_not_help(status: int, raw: bytes, error_class: str) -> None:
@@ -267,6 +298,39 @@ async def test_errors_that_asking_again_does_not_help(status: int, raw: bytes, e
             await complete(model, "?")
         assert caught.value.error_class == error_class
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (error_body("No."), "answered 400: No."),
+        (b'[{"error": {"code": 400, "message": "No."}}]', "answered 400: No."),
+        (b'{"error": null, "message": "No."}', "answered 400: No."),
+        (b'{"error": "No."}', "answered 400: No."),
+        (b'{"error": {"message": {"reason": "No."}}}', 'answered 400: {"reason":"No."}'),
+        (b'{"detail": "No."}', "answered 400: No."),
+        (b'{"why": ["No."]}', 'answered 400: {"why":["No."]}'),
+        (b"<html><head><style>p {}</style><title> No\n way </title></head><p>x</p></html>", "answered 400: No way"),
+        (b"<p>No.</p>", "answered 400: No."),
+        (error_body("No.\n\x1b[2J\u202e\x00way"), "answered 400: No. \ufffd[2J\ufffd\ufffdway"),
+        (b"", "answered 400"),
+        (b"x" * 100_000, "answered 400: " + "x" * 299 + "…"),
+    ],
+)
+async def test_a_servers_words_are_one_line_that_is_safe_to_show(raw: bytes, said: str) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(status=400, raw=raw)
+        with pytest.raises(GenerationError) as caught:
+            await complete(model, "?")
+        assert str(caught.value) == f"{server.spec}: the server {said}"
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_an_answer_that_is_called_a_page_is_an_answer(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        raw = b'\n {"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}'
+        server.script = lambda ask: Reply(raw=raw, headers={"Content-Type": "text/html; charset=utf-8"})
+        assert (await complete(model, "?", None, listener)).text == "Yes."
 
 
 async def test_a_wrong_address_key_or_name_is_the_users_to_mend() -> None:

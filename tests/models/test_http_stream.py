@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import aclosing
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from assay.errors import GenerationError
 from assay.models.base import complete
-from assay.types import Chunk, GenerateOptions
+from assay.types import Chunk, GenerateOptions, Raw
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply, error_body
+from tests.models.raw_server import RawServer
 
 TEXT = ["Zwölf ", "Äpfel 🍎", "\n\n", "und „data: 7“\r\n", "."]
 
@@ -81,6 +83,7 @@ async def test_an_error_in_mid_stream() -> None:
             ({"message": "out of memory", "code": 500}, "transient"),
             ({"message": "no", "code": "content_filter"}, "refused"),
             ({"message": "slot unavailable", "type": "server_error"}, "transient"),
+            ({"message": "the prompt is too long", "code": "400"}, "permanent"),
         ):
             server.script = lambda ask, error=error: Reply(pieces=["One"], error=error)
             with pytest.raises(GenerationError, match=str(error["message"])) as caught:
@@ -112,6 +115,69 @@ async def test_a_server_that_cannot_stream_answers_in_one_piece() -> None:
         raw = b'{"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}'
         server.script = lambda ask: Reply(raw=raw)
         assert (await complete(model, "?", None, listen)).text == "Yes."
+
+
+def event(text: str | None = None, finish: str | None = None) -> bytes:
+    delta = {} if text is None else {"content": text}
+    return b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}).encode()
+
+
+def stream(*events: bytes, kind: str = "text/event-stream") -> list[bytes]:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return [head, *(b"%x\r\n%b\r\n" % (len(each), each) for each in events), b"0\r\n\r\n"]
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"data:\n\n",
+        b"data: \n\n",
+        b": keep-alive\n\n",
+        b'data: {"type": "ping"}\n\n',
+        b'event: news\ndata: {"object": "chat.news", "choices": null}\n\n',
+        b'data: {"choices": [], "prompt_filter_results": []}\n\n',
+        b'data: {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}\n\n',
+        b'data: {"error": null, "choices": []}\n\n',
+    ],
+    ids=repr,
+)
+async def test_what_servers_put_between_the_pieces(between: bytes) -> None:
+    packets = stream(between, event("Yes"), between, event("."), event(None, "stop"), between, DONE)
+    async with RawServer(lambda _: packets) as server, opened(server.spec, attempts=1) as model:
+        for _ in range(2):
+            done = await complete(model, "?", None, listen)
+            assert (done.text, done.finish_reason) == ("Yes.", "stop")
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+@pytest.mark.parametrize("kind", ["Text/Event-Stream; charset=utf-8", "application/json", "text/plain", "text/html"])
+@pytest.mark.parametrize("start", [b"", b": hello\n\n", b":\n\n", b"event: message\n"])
+async def test_a_stream_is_known_whatever_it_is_called_and_whoever_asked(
+    kind: str, start: bytes, listener: Any
+) -> None:
+    packets = stream(start + event("Yes"), event("."), event("", "stop"), b"data: [DONE] \n\n", kind=kind)
+    async with RawServer(lambda _: packets) as server, opened(server.spec, attempts=1) as model:
+        done = await complete(model, "?", None, listener)
+        assert (done.text, done.finish_reason, done.usage.completion_tokens) == ("Yes.", "stop", 2)
+        stopped = await complete(model, "?", GenerateOptions(stop=("s.",)), listener)
+        assert (stopped.text, stopped.finish_reason) == ("Ye", "stop")
+
+
+async def test_a_stream_that_nobody_asked_for_counts_only_with_its_end() -> None:
+    packets = stream(event("Yes"), event("."))
+    async with RawServer(lambda _: packets) as server, opened(server.spec, attempts=1) as model:
+        with pytest.raises(GenerationError, match="without a finish reason"):
+            await complete(model, "?")
+
+
+async def test_pieces_of_raw_text_are_counted_where_the_server_counts_none() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(pieces=["One", " two", " three"], usage=None)
+        assert (await complete(model, Raw("Count:"), None, listen)).usage.completion_tokens == 3
 
 
 async def test_leaving_cancelling_or_raising_closes_the_request_at_the_server() -> None:

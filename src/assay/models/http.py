@@ -32,6 +32,8 @@ from assay.models.http_protocol import (
     Answer,
     Dialect,
     Request,
+    events_of,
+    is_end,
     read_reply,
     refused_option,
     refuses_schema,
@@ -209,9 +211,9 @@ class HttpModel:
     ) -> AsyncGenerator[Chunk, None]:
         """One attempt's chunks, the last with its finish reason. Leaving early closes the connection."""
         connection = await self._asked(request, attempts)
-        answer = Answer(options)
+        answer = Answer(options, streamed=True)
         try:
-            if "event-stream" in connection.headers.get("content-type", ""):
+            if "event-stream" in connection.headers.get("content-type", "").lower():
                 async for event in _events_of(connection):
                     text = answer.take(event)
                     if answer.stopped:
@@ -318,21 +320,13 @@ async def _events_of(connection: Connection) -> AsyncGenerator[Json, None]:
     reader = EventReader()
     async with aclosing(connection.pieces()) as pieces:
         async for piece in pieces:
-            for data in reader.feed(piece):
-                if data == "[DONE]":
-                    with suppress(TimeoutError):  # read to its end, the connection serves again
-                        async with asyncio.timeout(_END_SECONDS):
-                            await connection.body()
-                    return
-                yield _parsed(data)
-    for data in reader.finish():
-        if data != "[DONE]":
-            yield _parsed(data)
-
-
-def _parsed(data: str) -> Json:
-    try:
-        found: Json = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        raise Fault("garbled", f"the server's stream holds what is no JSON: {data[:80]!r}") from None
-    return found
+            told = reader.feed(piece)
+            for event in events_of(told):
+                yield event
+            if any(map(is_end, told)):
+                with suppress(TimeoutError):  # read to its end, the connection serves again
+                    async with asyncio.timeout(_END_SECONDS):
+                        await connection.body()
+                return
+    for event in events_of(reader.finish()):
+        yield event

@@ -24,7 +24,9 @@ FaultKind = Literal[
 ]
 _AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
 
+_NO_PAGE = (b"{", b"[", b"data:", b"event:", b":")  # how JSON and streams begin
 _SHOWN = 300  # characters of a server's own words that an error quotes
+_READ = 4000  # of which it is taken; markup and white space are long
 _POLICY = re.compile(
     r"content[_ ](?:policy|filter|management)|responsibleai|moderation|safety (?:system|filter)", re.IGNORECASE
 )
@@ -94,9 +96,9 @@ def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     return fault_of_error(status, read_refusal(body), after)
 
 
-def fault_of_error(status: int, refusal: Refusal, after: float | None = None) -> Fault:
-    """What an error means that is told by a status and in words."""
-    said = f"the server answered {status}" + (f": {refusal.message}" if refusal.message else "")
+def fault_of_error(status: int, refusal: Refusal, after: float | None = None, told: str = "") -> Fault:
+    """What an error means that is told by a status and in words. told: how, if it came with another status than its own."""
+    said = (told or f"the server answered {status}") + (f": {refusal.message}" if refusal.message else "")
     if refusal.code in _SPENT or status == 402 or _POLICY.search(refusal.code):
         return Fault("refused", said, refusal=refusal)
     if status == 429:
@@ -122,7 +124,10 @@ def web_page() -> Fault:
 def is_page(headers: Mapping[str, str], body: bytes) -> bool:
     """Is the answer a web page?"""
     start = body[:200].lstrip().lower()
-    return start.startswith((b"<!doctype html", b"<html")) or "text/html" in headers.get("content-type", "").lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return True
+    # Small servers call everything a page that they send as a text.
+    return "text/html" in headers.get("content-type", "").lower() and not start.startswith(_NO_PAGE)
 
 
 def retry_after(value: str | None) -> float | None:
@@ -142,24 +147,27 @@ def read_refusal(body: bytes) -> Refusal:
     try:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = re.sub(r"<[^>]*>", " ", body[:4000].decode("utf-8", errors="replace"))
-        return Refusal(_short(text))
+        text = body[:_READ].decode("utf-8", errors="replace")
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        return Refusal(in_short(title[1] if title else re.sub(r"<[^>]*>", " ", text)))
     return refusal_of(found)
 
 
 def refusal_of(found: Any) -> Refusal:
     """The words of an error that came as JSON."""
-    inner = found.get("error", found) if isinstance(found, dict) else found
+    if isinstance(found, list) and len(found) == 1:  # Google's
+        (found,) = found
+    inner = (found.get("error") or found) if isinstance(found, dict) else found
     if not isinstance(inner, dict):
-        return Refusal(_short(inner if isinstance(inner, str) else msgspec.json.encode(inner).decode()))
+        return Refusal(in_short(inner))
     detail = inner.get("detail")
     if isinstance(detail, list):  # FastAPI's: one entry for each field that it doesn't like
         said = "; ".join(f"{'.'.join(_path(entry))}: {entry.get('msg')}" for entry in _entries(detail))
-        return Refusal(_short(said), fields=tuple(name for entry in _entries(detail) for name in _path(entry)))
-    message = inner.get("message") or detail or inner.get("error") or msgspec.json.encode(inner).decode()
+        return Refusal(in_short(said), fields=tuple(name for entry in _entries(detail) for name in _path(entry)))
+    message = inner.get("message") or detail or inner.get("error") or inner
     code = inner.get("code") if isinstance(inner.get("code"), str) else inner.get("type")
     param = inner.get("param")
-    return Refusal(_short(str(message)), str(code or ""), (param,) if isinstance(param, str) and param else ())
+    return Refusal(in_short(message), str(code or ""), (param,) if isinstance(param, str) and param else ())
 
 
 def _entries(detail: list[Any]) -> Iterator[dict[str, Any]]:
@@ -171,6 +179,9 @@ def _path(entry: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in place if part != "body"] if isinstance(place, list) else []
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+def in_short(told: Any, most: int = _SHOWN) -> str:
+    """What a server said, in one line that is safe to show: its start, if it's long; no control characters."""
+    text = told if isinstance(told, str) else msgspec.json.encode(told).decode()
+    text = " ".join(text[: _READ + most].split())
+    text = "".join([c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:most]])
+    return text if len(text) < most else text[: most - 1] + "…"

@@ -5,7 +5,7 @@ Nothing here touches a network. `Dialect` holds what a server turned out to want
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -13,7 +13,8 @@ import msgspec
 
 from assay.errors import UnsupportedOption
 from assay.models.base import messages_of
-from assay.models.http_faults import Fault, Refusal, fault_of_error, refusal_of
+from assay.models.http_faults import Fault, Refusal, fault_of_error, in_short, refusal_of
+from assay.models.sse import EventReader
 from assay.models.stopping import StopFinder
 from assay.types import Completion, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
 
@@ -36,10 +37,16 @@ _FINISHED: Mapping[str, FinishReason] = {
     "eos_token": "stop",
     "stop_sequence": "stop",
     "end_turn": "stop",
+    "complete": "stop",
     "length": "length",
     "max_tokens": "length",
+    "model_length": "length",
 }
-_WITHHELD = ("content_filter", "safety", "refusal")
+_WITHHELD = ("content_filter", "safety", "refusal", "recitation", "blocklist", "prohibited_content", "spii")
+_BROKEN_OFF = ("error", "abort", "cancelled", "insufficient_system_resource")
+
+_EVENTS = (b"data:", b"event:", b": ", b":\n")  # how a stream can begin, whatever its type is said to be
+_END = "[DONE]"  # the data of its last event
 
 # Reasoning that comes in a field of its own is put before the answer in the form that models write it in.
 THINK, THOUGHT = "<think>", "</think>"
@@ -141,21 +148,47 @@ def refuses_schema(sent: Mapping[str, Any], refusal: Refusal) -> bool:
 
 
 def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Completion:
-    """The completion that a whole reply holds. Raises `Fault`, `UnsupportedOption`."""
-    try:
-        reply = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Fault("garbled", f"the server's reply is not whole JSON ({len(body)} bytes)") from None
-    answer = Answer(options)
-    text = answer.take(reply) + answer.end()
+    """The completion that a whole reply holds, which may be a stream that came as one. Raises `Fault`, `UnsupportedOption`."""
+    if body.startswith(_EVENTS):
+        answer = Answer(options, streamed=True)
+        reader = EventReader()
+        events = events_of([*reader.feed(body), *reader.finish()])
+        text = "".join([answer.take(event) for event in events if not answer.stopped])
+    else:
+        try:
+            reply = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Fault("garbled", f"the server's reply is not whole JSON ({len(body)} bytes)") from None
+        answer = Answer(options)
+        text = answer.take(reply)
+    text += answer.end()
     return Completion(text, answer.finish_reason(), answer.usage(seconds), answer.all_tokens())
+
+
+def events_of(told: Iterable[str]) -> Iterator[Any]:
+    """The events of a stream as JSON, from their data, up to the one that ends it. Raises `Fault`."""
+    for data in told:
+        if is_end(data):
+            return
+        if data.strip():  # some keep the connection alive with events that say nothing
+            try:
+                found = msgspec.json.decode(data)
+            except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+                raise Fault("garbled", f"the server's stream holds what is no JSON: {in_short(data, 80)!r}") from None
+            yield found
+
+
+def is_end(data: str) -> bool:
+    """Is it the data of a stream's last event?"""
+    return data.strip() == _END
 
 
 class Answer:
     """One answer, from a whole reply or from events as they come. Text that leaves here was not cut at a stop string."""
 
-    def __init__(self, options: GenerateOptions) -> None:
+    def __init__(self, options: GenerateOptions, *, streamed: bool = False) -> None:
         self._options = options
+        self._streamed = streamed
         self._stops = StopFinder(options.stop) if options.stop else None
         self._finish: FinishReason | None = None
         self._thinking = False
@@ -179,15 +212,15 @@ class Answer:
         """Take a reply, or one event's part of it; the text that it adds. Raises `Fault`."""
         if not isinstance(reply, dict):
             raise Fault("garbled", "the server's reply is not a JSON object")
-        if reply.get("error"):
+        if reply.get("error") or reply.get("object") == "error":
             raise _reported_error(reply)
         if isinstance(reply.get("usage"), dict):
             self._told = reply["usage"]
         choices = reply.get("choices")
-        if choices is None and "choices" in reply and self._told:  # some servers' event that only carries the usage
-            return ""
         if not isinstance(choices, list):
-            raise Fault("garbled", "the server's reply has no choices")
+            if choices is not None or not self._streamed:
+                raise Fault("garbled", f"the server's reply has no choices: {in_short(reply)}")
+            return ""  # servers put counts, pings and news of their own between the pieces
         return "".join([self._choice(choice) for choice in choices[:1] if isinstance(choice, dict)])
 
     def end(self) -> str:
@@ -228,10 +261,10 @@ class Answer:
         if not isinstance(part, dict):
             raise Fault("garbled", "the server's reply has no message")
         if part.get("refusal"):
-            raise Fault("refused", f"the model refused: {str(part['refusal'])[:300]}")
+            raise Fault("refused", f"the model refused: {in_short(part['refusal'])}")
         text = self._text(part)
         if text:
-            self._pieces += "delta" in choice
+            self._pieces += self._streamed
             self._said = True
         if self._options.logprobs:
             self._tokens += _tokens(choice.get("logprobs"))
@@ -266,12 +299,15 @@ def _is_count(told: Any) -> TypeGuard[int]:
 
 def _finish(told: Any) -> FinishReason:
     if not isinstance(told, str):
-        raise Fault("garbled", f"the answer's finish reason is no text: {str(told)[:80]}")
-    if told in _WITHHELD:
-        raise Fault("refused", f"the answer was withheld by the server ({told})")
-    if told not in _FINISHED:
-        raise Fault("unsuited", f"the answer ended in a way that is none for text: {told!r}")
-    return _FINISHED[told]
+        raise Fault("garbled", f"the answer's finish reason is no text: {in_short(told, 80)}")
+    reason = told.lower()
+    if reason in _WITHHELD:
+        raise Fault("refused", f"the answer was withheld by the server ({reason})")
+    if reason in _BROKEN_OFF:
+        raise Fault("failing", f"the server broke the answer off ({reason})")
+    if reason not in _FINISHED:
+        raise Fault("unsuited", f"the answer ended in a way that is none for text: {in_short(told, 80)!r}")
+    return _FINISHED[reason]
 
 
 def _tokens(told: Any) -> Sequence[Token]:
@@ -297,9 +333,9 @@ def _probability(value: Any) -> float:
 
 def _reported_error(reply: Mapping[str, Any]) -> Fault:
     """An error that came with a status of success, or in the middle of a stream."""
-    error = reply["error"]
+    error = reply.get("error") or reply
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     if isinstance(code, str) and code.isdigit() and 400 <= int(code) < 600:
         status = int(code)
-    return fault_of_error(status, refusal_of(reply))
+    return fault_of_error(status, refusal_of(reply), told="the server reported an error")
