@@ -159,6 +159,13 @@ class _YamlWalk:
         raise place.error(f"the tag {source.tag.replace(_YAML, '!!')!r} is not allowed; only plain values are")
 
 
+def read_toml(path: Path) -> Node:
+    """A TOML file. Its parser tells no lines, so this is for files of assay's own: read in a fifth of YAML's time."""
+    import tomllib
+
+    return _from_python(tomllib.loads(read_text(path)), Place(path))
+
+
 def read_jsonl(path: Path) -> list[Node]:
     """One JSON object a line; empty lines are skipped. A key whose value is null counts as left out."""
     nodes = []
@@ -278,9 +285,9 @@ def _shown(value: object) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def builtin_names(folder: Path) -> tuple[str, ...]:
-    """The names of the YAML files that come with assay in `folder`, sorted."""
-    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+def builtins(folder: Path) -> dict[str, Path]:
+    """The files that come with assay in `folder`, by their bare names, sorted."""
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".toml")}
 
 
 def find_named(source: str | Path, folder: Path, kind: str) -> Path:
@@ -290,10 +297,10 @@ def find_named(source: str | Path, folder: Path, kind: str) -> Path:
     """
     path = Path(source)
     bare = isinstance(source, str) and path.name == source and path.suffix not in (".yaml", ".yml")
-    known = builtin_names(folder)
+    known = builtins(folder)
     if bare and source in known:
-        return folder / f"{source}.yaml"
+        return known[str(source)]
     if bare and not path.is_file():
-        hint = nearest(str(source), known)
+        hint = nearest(str(source), tuple(known))
         raise SuiteError(f"there is no {kind} {source!r}, neither a file nor a built-in one; {hint}")
     return path

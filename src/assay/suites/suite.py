@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from assay.errors import BadInput, UnknownName
 from assay.plugins import SCORERS, nearest
-from assay.suites.readers import Node, Place, builtin_names, find_named, plain, read_samples, read_yaml
+from assay.suites.readers import Node, Place, builtins, find_named, plain, read_samples, read_yaml
 from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role, Sample
 
 BUILTIN = Path(__file__).parent / "data"
@@ -83,7 +83,7 @@ class Suite:
 
 def builtin_suites() -> tuple[str, ...]:
     """The names of the suites that come with assay, sorted."""
-    return builtin_names(BUILTIN)
+    return tuple(builtins(BUILTIN))
 
 
 def load_suite(source: str | Path) -> Suite:
