@@ -22,10 +22,10 @@ from assay.results.index import Ledger
 from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
 from assay.scorers.base import Scorer, score_answer
 from assay.scorers.judge import Judge
-from assay.scorers.keys import judge_of, key_of, records_of
+from assay.scorers.keys import judge_of, key_of, records_of, unanswered
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Pick, Picker
-from assay.suites.answers import Answered
+from assay.suites.answers import Answered, NoAnswer
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
@@ -102,7 +102,7 @@ async def score_answers(
     try:
         for answered in answers:
             chosen = pick(answered.sample)
-            if any(judge_of(scorer) for _, scorer in chosen):
+            if answered.failure is None and any(judge_of(scorer) for _, scorer in chosen):
                 window.append(asyncio.create_task(_gated(gate, answered, chosen, judging, run)))
             else:
                 window.append(await _score(answered, chosen, judging, run))
@@ -189,12 +189,22 @@ async def _score(answered: Answered, chosen: Sequence[Pick], judging: Judging | 
     completion = Completion(answered.text, answered.finish_reason or "stop", Usage(0, 0))
     done: list[tuple[str, Scorer, Outcomes]] = []
     for suite, scorer in chosen:
-        if judging is None or not judge_of(scorer):
+        outcomes: Outcomes
+        if answered.failure is not None:
+            failures = _failures(scorer, answered.failure)
+            if judging is not None and judge_of(scorer):
+                judging.note_unanswered(scorer, failures, _place(answered, suite, run))
+            outcomes = failures
+        elif judging is None or not judge_of(scorer):
             outcomes = await score_answer(scorer, answered.sample, completion)
         else:
             outcomes = await judging.outcomes(scorer, answered.sample, completion, _place(answered, suite, run))
         done.append((suite, scorer, outcomes))
     return ScoredAnswer(answered, tuple(done))
+
+
+def _failures(scorer: Scorer, failure: NoAnswer) -> tuple[ScoreFailure, ...]:
+    return tuple(ScoreFailure(metric, failure.error_class, failure.reason) for metric in scorer.metrics)
 
 
 @lru_cache(maxsize=1024)
@@ -244,6 +254,10 @@ class Judging:
             if new:
                 self._ledger.append_all(new)
         return found
+
+    def note_unanswered(self, scorer: Scorer, failures: Iterable[ScoreFailure], place: Place) -> None:
+        """Journal that there is no score, for want of an answer."""
+        self._ledger.append_all([unanswered(scorer, place, failure, "") for failure in failures])
 
     def _known(self, scorer: Scorer, key: str) -> Outcomes | None:
         known = {r.metric: r for r in self._ledger.scores(key)}

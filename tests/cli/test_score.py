@@ -216,6 +216,29 @@ def test_a_judge_that_fails_is_counted_and_never_a_zero(place: Path) -> None:
     assert {(r.sample, r.stage) for r in kept} == {("q01", "score"), ("q03", "score")}
 
 
+def test_questions_that_were_asked_in_vain_are_counted_and_no_judge_sees_them(place: Path) -> None:
+    gone = {"id": "q9", "prompt": "Question 09?", "correct_answer": "9", "error": {"message": "Busy."}, "status": 503}
+    jsonl(place / "q.jsonl", [gone, *({**question, "correct_answer": "0"} for question in questions(2))])
+    script(place / "all.yaml", [{"contains": "Question 09?", "fail": "error"}], default=SEMANTIC)
+    words = ("score", "q.jsonl", "--suite", "exact,semantic", "--judge", "scripted:all.yaml")
+    for strict in ((), ("--strict",)):
+        done = assay(place, *words, "-o", "s.jsonl", "--json", *strict)
+        assert done.returncode == 1
+    for row in rows(done).values():
+        assert (row["asked"], row["scored"], row["failed"]) == (3, 2, 1)
+    reason = "the request failed with HTTP 503: Busy."
+    assert f"assay: semantic: 1 without a score: {reason}" in done.stderr
+    assert "could not be read" not in done.stderr
+    line = lines(place / "s.jsonl")[0]
+    assert line["scores"] == {"exact": {}, "semantic": {}}
+    assert {(f["error_class"], f["reason"]) for f in line["failures"]} == {("transient", reason)}
+    table = assay(place, *words).stdout
+    assert "exact     correct              50% [9%–91%] (n=2, 1 failed)" in table
+    assert table in assay(place, "report").stdout
+    kept = [r for _, r in read(place / WORKSPACE) if isinstance(r, Failure)]
+    assert {(r.sample, r.stage, r.reason) for r in kept} == {("q9", "generate", reason)}
+
+
 def test_a_second_run_asks_the_judge_nothing_and_failures_are_asked_again(place: Path) -> None:
     jsonl(place / "q.jsonl", questions(4))
     calls = Calls(place / "c.yaml", [f"Answer number {n:02}." for n in range(4)], SEMANTIC)

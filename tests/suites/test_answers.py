@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from assay.errors import BadInput, SuiteError
-from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
 from assay.suites.formats import base
 from assay.suites.formats.seen import Seen
 from assay.types import Message
@@ -95,7 +95,10 @@ def test_other_names_for_prompt_and_response(tmp_path: Path) -> None:
         ("plain text", "not valid JSON"),
         ({"id": "b", "prompt": "Hi"}, "no 'response'; there are: "),
         ({"id": "b", "response": "Ho"}, "no 'prompt'; there are: "),
-        ({"prompt": "Hi", "response": None}, "response must be text, not null"),
+        ({"prompt": "Hi", "response": None}, "response holds nothing: there is no answer"),
+        ({"prompt": "Hi", "response": None, "error": 0}, "response holds nothing: there is no answer"),
+        ({"prompt": "Hi", "response": None, "output": "Ho"}, "response holds nothing: there is no answer"),
+        ({"prompt": "Hi", "error": None}, "no 'response'; there are: prompt, error"),
         ({"prompt": "Hi", "response": 7}, "response must be text, not the number 7"),
         ({"prompt": [], "response": "Ho"}, "prompt must be text or a list of messages"),
         ({"prompt": [{"role": "robot", "content": ""}], "response": "Ho"}, "unknown role 'robot'"),
@@ -117,10 +120,62 @@ def test_one_bad_line_is_told_of_and_the_others_go_on(
     assert [b.place.line for b in bad] == [3]
     assert str(bad[0]).startswith(f"{path}:3: ")
     assert sentence in str(bad[0])
-    assert bad[0].error_class is None
     with pytest.raises(SuiteError) as caught:
         list(read_answers(path, strict=True))
     assert str(caught.value) == str(bad[0])
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ({"error": "no such model"}, NoAnswer("permanent", "the request failed: no such model")),
+        ({"error": True, "response": None, "output": ""}, NoAnswer("permanent", "the request failed: no reason given")),
+        (
+            {"response": "", "error": {"message": "Slow down.", "type": "tokens"}, "status": 429},
+            NoAnswer("transient", "the request failed with HTTP 429: Slow down."),
+        ),
+        ({"error": {"code": "server_error"}}, NoAnswer("transient", "the request failed: server_error")),
+        (
+            {"response": "Ho", "finish_reason": "content_filter"},
+            NoAnswer("refused", "the answer was withheld by a content filter"),
+        ),
+    ],
+)
+def test_a_request_that_failed_was_asked_all_the_same(tmp_path: Path, line: dict[str, Any], failure: NoAnswer) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, {"id": "b", "model": "m", "prompt": "Hi", "target": "Ho", **line})
+    answers, bad = everything(path, strict=True)
+    assert not bad
+    assert [(a.id, a.model, a.text) for a in answers] == [("a", "m", "Ho"), ("b", "m", "")]
+    assert (answers[0].failure, answers[1].failure) == (None, failure)
+    assert (answers[1].sample.prompt, answers[1].sample.reference) == ("Hi", {"target": "Ho"})
+
+
+def test_a_failure_needs_no_prompt_and_beside_an_answer_error_is_metadata(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", {"error": "gone"}, {**GOOD, "error": 0.25, "status": "done"})
+    failed, good = everything(path, strict=True)[0]
+    assert (failed.id, failed.sample.prompt, failed.failure) == (
+        "1",
+        "",
+        NoAnswer("permanent", "the request failed: gone"),
+    )
+    assert (good.failure, good.sample.metadata) == (None, {"error": 0.25, "status": "done"})
+
+
+def test_a_question_that_was_asked_again_did_not_fail(tmp_path: Path) -> None:
+    gone = {"id": "a", "model": "m", "prompt": "Hi", "error": "gone"}
+    never = {**gone, "id": "never"}
+    again = {**GOOD, "id": "z"}
+    path = lines(
+        tmp_path / "a.jsonl", gone, never, gone, GOOD, again, {**gone, "id": "z"}, never, {**gone, "model": "n"}
+    )
+    answers, bad = everything(path)
+    assert [(a.id, a.model, a.failure is None) for a in answers] == [
+        ("never", "m", False),
+        ("a", "m", True),
+        ("z", "m", True),
+        ("a", "n", False),
+    ]
+    assert not bad
 
 
 def test_a_bad_first_line_does_not_hide_the_format(tmp_path: Path) -> None:

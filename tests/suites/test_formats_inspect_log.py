@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from assay.errors import SuiteError
-from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
 from assay.types import Message
 
 DATA = Path(__file__).parents[1] / "data" / "answers"
@@ -53,7 +53,7 @@ def sample(**change: Any) -> dict[str, Any]:
 def test_logs_as_inspect_writes_them(name: str) -> None:
     answers, bad = everything(DATA / name)
     found = {a.id: a for a in answers}
-    assert sorted(found) == ["2", "2#2", "capital", "capital#2", "river", "river#2"]
+    assert sorted(found) == ["2", "2#2", "broken", "broken#2", "capital", "capital#2", "river", "river#2"]
     assert {a.model for a in answers} == {"mockllm/model"}
     first = found["capital"]
     assert (first.text, first.finish_reason, first.repeat) == ("It is Strelsau.", "stop", 0)
@@ -67,10 +67,9 @@ def test_logs_as_inspect_writes_them(name: str) -> None:
         Message("system", "Be brief."),
         Message("user", "How many legs have three spiders?"),
     )
-    assert sorted((b.id, b.model, b.error_class, b.reason) for b in bad) == [
-        (name, "mockllm/model", "permanent", "the sample failed: RuntimeError('the sandbox went away')")
-        for name in ("broken", "broken#2")
-    ]
+    assert not bad
+    failure = NoAnswer("permanent", "the sample failed: RuntimeError('the sandbox went away')")
+    assert [found[name].failure for name in ("broken", "broken#2", "river")] == [failure, failure, None]
 
 
 def test_a_json_log_may_hold_nan_be_left_half_way_or_break_off(tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_a_json_log_may_hold_nan_be_left_half_way_or_break_off(tmp_path: Path) -
     answers = read_answers(path, on_bad=lambda bad: None)
     next(answers)
     answers.close()  # type: ignore[attr-defined]
-    assert len(everything(path)[0]) == 6
+    assert len(everything(path)[0]) == 8
     path.write_text(text[: len(text) // 2], encoding="utf-8")
     with pytest.raises(SuiteError, match=r"log.json: not a log of inspect_ai: not valid JSON"):
         list(read_answers(path))
@@ -138,19 +137,16 @@ def test_samples_without_an_answer_are_told_of(tmp_path: Path) -> None:
         sample(),
     )
     answers, bad = everything(path)
-    assert [a.id for a in answers] == ["a"]
-    assert [(b.id, b.error_class) for b in bad] == [
-        ("", None),
-        ("b", None),
-        ("c", "refused"),
-        ("d", None),
-        ("", None),
+    assert [(a.id, a.failure) for a in answers] == [
         ("a", None),
+        ("b", NoAnswer("permanent", "the sample has no output")),
+        ("c", NoAnswer("refused", "the answer was withheld by a content filter")),
     ]
+    assert [b.id for b in bad] == ["", "d", "", "a"]
     assert str(bad[0]).startswith(f"{path}/samples/2_epoch_1.json: not valid JSON")
-    assert "unknown role 'robot'" in bad[3].reason
-    assert "missing required field `id`" in bad[4].reason
-    assert bad[5].reason == "a second answer of the model 'm' under the id 'a'"
+    assert "unknown role 'robot'" in bad[1].reason
+    assert "missing required field `id`" in bad[2].reason
+    assert bad[3].reason == "a second answer of the model 'm' under the id 'a'"
 
 
 def test_damage_within_a_log_costs_only_the_damaged_sample(tmp_path: Path) -> None:

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from assay.errors import SuiteError
-from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
 from assay.types import Message, Raw
 
 
-def reply(name: str, *texts: str | None, status: int = 200, **choice: Any) -> dict[str, Any]:
+def reply(name: str, *texts: str | None, status: int = 200, tool_calls: bool = False, **choice: Any) -> dict[str, Any]:
     """A line of output, with a choice for each text."""
-    choices = [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop", **choice} for text in texts]
+    extra = {"tool_calls": [{"id": "c"}]} if tool_calls else {}
+    choices = [
+        {"message": {"role": "assistant", "content": text, **extra}, "finish_reason": "stop", **choice}
+        for text in texts
+    ]
     body = {"object": "chat.completion", "model": "gpt-x", "choices": choices}
     return {"id": "r", "custom_id": name, "response": {"status_code": status, "body": body}, "error": None}
 
@@ -79,23 +83,53 @@ def test_failures_that_the_file_records_have_a_class(tmp_path: Path) -> None:
         {"custom_id": "busy", "response": {"status_code": 503, "body": {"error": {"message": "Overloaded."}}}},
         {"custom_id": "400", "response": {"status_code": 400, "body": {"error": {"message": "Too long."}}}},
         reply("filtered", None, finish_reason="content_filter"),
-        reply("tools", None, finish_reason="tool_calls"),
+        reply("tools", None, tool_calls=True),
+        reply("silent", None),
+        reply("thinking", None, finish_reason="length"),
         {"custom_id": "void", "response": {"status_code": 200, "body": {"choices": []}}},
+        {"custom_id": "vector", "response": {"status_code": 200, "body": {"data": [{"embedding": [0.1]}]}}},
     )
-    answers, bad = everything(path)
-    assert [a.id for a in answers] == ["good"]
-    assert [(b.id, b.error_class) for b in bad] == [
-        ("late", "transient"),
-        ("bad", "permanent"),
-        ("busy", "transient"),
-        ("400", "permanent"),
-        ("filtered", "refused"),
-        ("tools", None),
-        ("void", None),
+    answers, bad = everything(path, strict=False)
+    assert {a.model for a in answers} == {"gpt-x"}, "a request that failed was meant for the model that answered others"
+    assert [(a.id, a.text, a.failure) for a in answers] == [
+        ("good", "A", None),
+        ("late", "", NoAnswer("transient", "the request failed: Too late.")),
+        ("bad", "", NoAnswer("permanent", "the request failed: No such model.")),
+        ("busy", "", NoAnswer("transient", "the request failed with HTTP 503: Overloaded.")),
+        ("400", "", NoAnswer("permanent", "the request failed with HTTP 400: Too long.")),
+        ("filtered", "", NoAnswer("refused", "the answer was withheld by a content filter")),
+        ("tools", "", NoAnswer("permanent", "the message holds no text but tool calls")),
+        ("silent", "", NoAnswer("permanent", "the message holds no text")),
+        ("thinking", "", None),
     ]
-    assert str(bad[2]) == f"{path}:4: the request failed with HTTP 503: Overloaded."
-    with pytest.raises(SuiteError, match=r"out.jsonl:2: the request failed: Too late"):
-        list(read_answers(path, strict=True))
+    assert answers[-1].finish_reason == "length"
+    assert [str(b) for b in bad] == [
+        f"{path}:10: response.body holds no choices",
+        f"{path}:11: embeddings, not an answer that the model wrote",
+    ]
+
+
+def test_a_batch_of_failures_only_is_no_error(tmp_path: Path) -> None:
+    write(tmp_path / "input.jsonl", request("a", messages=[user("Question a?")], metadata={"target": "A"}))
+    path = write(tmp_path / "output.jsonl", {"custom_id": "a", "response": None, "error": {"message": "No."}})
+    ((found,), _) = everything(path, strict=True)
+    assert (found.model, found.sample.prompt, found.sample.reference) == ("gpt-asked", "Question a?", {"target": "A"})
+    assert found.failure == NoAnswer("permanent", "the request failed: No.")
+
+
+def test_a_failure_belongs_to_the_model_that_answered_such_requests(tmp_path: Path) -> None:
+    def gone(name: str) -> dict[str, Any]:
+        return {"custom_id": name, "response": {"status_code": 500, "body": "oops"}}
+
+    asked = [
+        {**request(name), "body": {"model": name[0], "messages": [user("Q?")]}} for name in ("x1", "x2", "y1", "z1")
+    ]
+    write(tmp_path / "input.jsonl", *asked)
+    replies = [reply("x2", "A"), reply("y1", "B")]
+    for line, model in zip(replies, ("x-2025", "y-2025"), strict=True):
+        line["response"]["body"]["model"] = model
+    answers, _ = everything(write(tmp_path / "output.jsonl", gone("z1"), gone("x1"), *replies), strict=True)
+    assert [(a.id, a.model) for a in answers] == [("z1", "z"), ("x1", "x-2025"), ("x2", "x-2025"), ("y1", "y-2025")]
 
 
 def test_the_other_endpoints(tmp_path: Path) -> None:
@@ -113,9 +147,10 @@ def test_the_other_endpoints(tmp_path: Path) -> None:
     asked = [request("completions", prompt="Once"), request("responses", input="Hi", instructions="Be brief.")]
     write(tmp_path / "requests.jsonl", *asked, request("refusal", input=[user("Hm")]))
     answers, bad = everything(path)
-    assert [(a.text, a.finish_reason, a.sample.prompt) for a in answers] == [
+    assert [(a.text, a.finish_reason, a.sample.prompt) for a in answers[:2]] == [
         (" A", "length", "Once"),
         ("B", "stop", (Message("system", "Be brief."), Message("user", "Hi"))),
     ]
     assert isinstance(answers[0].sample.prompt, Raw)
-    assert [(b.reason, b.error_class) for b in bad] == [("the model refused: I can't.", "refused")]
+    assert answers[2].failure == NoAnswer("refused", "the model refused: I can't.")
+    assert not bad

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from assay.errors import SuiteError
-from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
 
 
 def everything(path: Path) -> tuple[list[Answered], list[BadLine]]:
@@ -44,7 +44,7 @@ def test_parquet_rows_are_answers(tmp_path: Path) -> None:
     assert (first.reference, first.group) == ({"correct_answer": "50", "domain": "gsm8k"}, "gsm8k")
     assert first.metadata == {"seconds": 1.5, "day": "2020-02-02", "extra": {"n": 1}}
     assert answers[1].sample.metadata == {"seconds": None}
-    assert str(bad[0]).startswith(f"{path}: row 2: no 'response'")
+    assert str(bad[0]) == f"{path}: row 2: response holds nothing: there is no answer"
     assert str(bad[1]) == f"{path}: row 4: a second answer of the model 'm' under the id '1'"
 
 
@@ -75,14 +75,22 @@ def test_csv_rows_are_answers(tmp_path: Path) -> None:
     answers, bad = everything(path)
     assert [(a.id, a.sample.prompt, a.text, a.line) for a in answers] == [
         ("7", "Two\nlines, one cell", 'said "Ho"', 2),
-        ("8", "Hi", "", 5),
         ("11", "Hi", "Ho", 8),
     ]
-    assert [dict(a.sample.reference) for a in answers] == [{"correct_answer": "50"}, {}, {}]
+    assert [dict(a.sample.reference) for a in answers] == [{"correct_answer": "50"}, {}]
     assert [str(b).partition(";")[0] for b in bad] == [
+        f"{path}:5: response holds nothing: there is no answer",
         f"{path}:6: no 'prompt'",
         f"{path}:7: 3 values, but 5 columns",
     ]
+
+
+def test_an_empty_cell_is_no_answer_and_beside_an_error_it_failed(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "prompt,output,error\nHi,Ho,\nHi,,\nHi,,timed out\n")
+    answers, bad = everything(path)
+    assert [(a.id, a.text) for a in answers] == [("2", "Ho"), ("4", "")]
+    assert answers[1].failure == NoAnswer("permanent", "the request failed: timed out")
+    assert [str(b) for b in bad] == [f"{path}:3: output holds nothing: there is no answer"]
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
@@ -106,6 +114,7 @@ def test_bad_bytes_cost_one_row_and_long_cells_are_fine(tmp_path: Path) -> None:
     [
         ("id,prompt\n1,Hi\n", "a.csv:1: no column 'response' (nor 'output', 'completion', 'generated_text')"),
         ("id,response\n1,Ho\n", "a.csv:1: no column 'prompt' (nor 'question'"),
+        ("prompt,output,completion\n", "a.csv:1: output and completion could each be the response; name one"),
         ("prompt,prompt,response\n", "a.csv:1: two columns are named 'prompt'"),
         ("prompt,response\n", "a.csv: there are no answers in it"),
         ("\n\n", "a.csv:1: no column 'response'"),

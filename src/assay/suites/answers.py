@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from assay.errors import BadInput, SuiteError
 from assay.suites.formats import lm_eval, openai_batch, responses, tables
-from assay.suites.formats.base import Answered, BadLine, Unfit, decoded, numbered_lines, opened
+from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded, numbered_lines, opened
 from assay.suites.formats.seen import Seen
 from assay.suites.readers import Place
 
-__all__ = ["Answered", "BadLine", "read_answers"]
+__all__ = ["Answered", "BadLine", "NoAnswer", "read_answers"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,27 +42,28 @@ def read_answers(
 ) -> Iterator[Answered]:
     """The answers of a file, in its order, read as they are asked for.
 
-    on_bad: told of each line that gives no answer; the others go on. Left out, they are logged as warnings. strict:
+    on_bad: told of each line that can't be understood; the others go on. Left out, they are logged as warnings. strict:
     the first such line is raised as a `SuiteError` instead. requests: the input of an OpenAI batch, where the prompts
     are; by default a file beside the output, see `formats.openai_batch`.
 
-    Two answers with the same id and model are a mistake: the second one is a bad line. Raises `SuiteError` at once if
-    the file is not there or is of no known format, and at the end if not one line gave an answer; `BadInput` for
-    `requests` where they don't apply.
+    Where the file records that a question was asked in vain, an `Answered` has a `failure`. It is passed over where some
+    line of the file has an answer under the same id and model: the question was asked again. Two answers with the same id
+    and model are a mistake: the second one is a bad line. Raises `SuiteError` at once if the file is not there or is of no
+    known format, and at the end if not one line could be understood; `BadInput` for `requests` where they don't apply.
     """
     path = Path(path)
     if not path.is_file():
         raise SuiteError(f"{path}: {'a folder; name a file in it' if path.is_dir() else 'there is no such file'}")
     read = _reader(path)
     if requests is None:
-        found = read(path)
+        again = partial(read, path)
     elif read is not openai_batch.read:
         raise BadInput(f"requests belong to OpenAI Batch output, which {path} is not")
     elif not Path(requests).is_file():
         raise SuiteError(f"{requests}: there is no such file")
     else:
-        found = openai_batch.read(path, Path(requests))
-    return _checked(path, found, on_bad or _warn, strict, rows=getattr(read, "__name__", "") in _ROWS)
+        again = partial(openai_batch.read, path, Path(requests))
+    return _checked(path, again, on_bad or _warn, strict, rows=getattr(read, "__name__", "") in _ROWS)
 
 
 def _warn(bad: BadLine) -> None:
@@ -69,12 +71,24 @@ def _warn(bad: BadLine) -> None:
 
 
 def _checked(
-    path: Path, found: Iterator[Answered | BadLine], on_bad: Callable[[BadLine], None], strict: bool, *, rows: bool
+    path: Path,
+    read: Callable[[], Iterator[Answered | BadLine]],
+    on_bad: Callable[[BadLine], None],
+    strict: bool,
+    *,
+    rows: bool,
 ) -> Iterator[Answered]:
     seen = Seen()
+    answered: Seen | None = None
     good = bad = 0
     first: BadLine | None = None
-    for item in found:
+    for item in read():
+        if isinstance(item, Answered) and item.failure is not None:
+            answered = _answered(read()) if answered is None else answered
+            if not answered.add(item.id, item.model):
+                good += 1
+                yield item
+            continue
         if isinstance(item, Answered):
             if not seen.add(item.id, item.model):
                 good += 1
@@ -94,9 +108,18 @@ def _checked(
     raise first.place.error(first.reason + others)
 
 
+def _answered(found: Iterator[Answered | BadLine]) -> Seen:
+    """Which questions have an answer."""
+    answered = Seen()
+    for item in found:
+        if isinstance(item, Answered) and item.failure is None:
+            answered.add(item.id, item.model)
+    return answered
+
+
 def _duplicate(item: Answered, place: Place) -> BadLine:
     of = f" of the model {item.model!r}" if item.model else ""
-    return BadLine(place, f"a second answer{of} under the id {item.id!r}", None, item.id, item.model)
+    return BadLine(place, f"a second answer{of} under the id {item.id!r}", item.id, item.model)
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:

@@ -55,17 +55,31 @@ _FINISH: Mapping[str, FinishReason] = {
     "model_length": "length",
     "max_output_tokens": "length",
 }
+# Errors of OpenAI's APIs after which asking again may help.
+_AGAIN = ("batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_error")
 _ROLES: Mapping[str, Role] = {**{role: role for role in get_args(Role)}, "developer": "system", "function": "tool"}
 
 
 @dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Why a question that was asked has no answer, as the file records it: a request that failed, an answer withheld."""
+
+    error_class: FailureClass
+    reason: str
+
+
+WITHHELD = NoAnswer("refused", "the answer was withheld by a content filter")
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer that already exists.
+    """An answer that already exists, or the record that a question was asked and has none.
 
     id: told apart by (id, model) within a file; the second answer to one question is `ID#2`, and so on. model: "" if
     unknown. sample: the question, under its own id; an empty prompt means that it is unknown. text: the answer as
     given. finish_reason: None if unknown. line: line of the file, row of a table or number of a sample, from 1.
-    repeat: which of several answers to one question, from 0.
+    repeat: which of several answers to one question, from 0. failure: set where there is no answer; `text` is then "",
+    and all scorers fail alike.
     """
 
     id: str
@@ -75,19 +89,15 @@ class Answered:
     finish_reason: FinishReason | None
     line: int
     repeat: int = 0
+    failure: NoAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that gives no answer, and why. `str()` of it is `FILE:LINE: reason`.
-
-    error_class: set where the file itself records that no answer was got (a request that failed, an answer withheld);
-    None where the line can't be understood. id, model: where they are known.
-    """
+    """A line that can't be understood, and why. `str()` of it is `FILE:LINE: reason`. id, model: where they are known."""
 
     place: Place
     reason: str
-    error_class: FailureClass | None = None
     id: str = ""
     model: str = ""
 
@@ -96,15 +106,14 @@ class BadLine:
 
 
 class Unfit(Exception):
-    """Raised within a format for a record that gives no answer; it becomes a `BadLine`."""
+    """Raised within a format for a record that can't be understood; it becomes a `BadLine`."""
 
-    def __init__(self, reason: str, error_class: FailureClass | None = None, *, id: str = "", model: str = "") -> None:  # noqa: A002
+    def __init__(self, reason: str, *, id: str = "", model: str = "") -> None:  # noqa: A002
         super().__init__(reason)
-        self.error_class: FailureClass | None = error_class
         self.id, self.model = id, model
 
     def at(self, place: Place) -> BadLine:
-        return BadLine(place, str(self), self.error_class, self.id, self.model)
+        return BadLine(place, str(self), self.id, self.model)
 
 
 def opened(path: Path) -> Any:
@@ -187,27 +196,64 @@ def _shape(error: msgspec.ValidationError) -> str:
 def answered(record: dict[str, Any], line: int) -> Answered:
     """An answer from a record of named values, as in JSON lines and tables. Takes the record apart.
 
-    Names: id (default: the line's number), model, `PROMPT_NAMES`, `RESPONSE_NAMES`, finish_reason, group (default: the
-    domain), those of `REFERENCE`, a mapping `reference`; all else is metadata.
+    Names: id (default: the line's number), model, `PROMPT_NAMES`, `RESPONSE_NAMES`, error (where there is no response: why
+    the request failed), finish_reason, group (default: the domain), those of `REFERENCE`, a mapping `reference`; all else
+    is metadata.
     """
     name, model = identity(record.pop("id", None), line), record.pop("model", None) or ""
     try:
         if not isinstance(model, str):
             raise Unfit(f"model must be text, not {kind(model)}")
-        text = record.pop("response") if "response" in record else _other(record, RESPONSE_NAMES)
-        if not isinstance(text, str):
-            raise Unfit(f"response must be text, not {kind(text)}")
-        prompt = record.pop("prompt") if "prompt" in record else _other(record, PROMPT_NAMES)
-        if not isinstance(prompt, str):
-            prompt = as_prompt(prompt)
+        failure = _taken_failure(record) if record.get("error") else None
+        text = "" if failure is not None else _taken_response(record)
+        prompt = "" if failure is not None and not record.keys() & PROMPT_NAMES else _taken_prompt(record)
     except Unfit as unfit:
         raise Unfit(str(unfit), id=name, model=model if isinstance(model, str) else "") from None
     finish, group = record.pop("finish_reason", None), record.pop("group", None)
+    if finish == "content_filter" and failure is None:
+        failure, text = WITHHELD, ""
     reference = taken_reference(record)
     if not isinstance(group, str):
         group = reference.get("domain")
     sample = Sample(name, prompt, group if isinstance(group, str) and group else "all", reference, record)
-    return Answered(name, model, sample, text, finished(finish), line)
+    return Answered(name, model, sample, text, finished(finish), line, failure=failure)
+
+
+def _taken_response(record: dict[str, Any]) -> str:
+    name = "response" if "response" in record else _other(record, RESPONSE_NAMES)
+    text = record.pop(name)
+    if not isinstance(text, str):
+        raise Unfit(
+            f"{name} holds nothing: there is no answer" if text is None else f"{name} must be text, not {kind(text)}"
+        )
+    return text
+
+
+def _taken_prompt(record: dict[str, Any]) -> Prompt:
+    prompt = record.pop("prompt" if "prompt" in record else _other(record, PROMPT_NAMES))
+    return prompt if isinstance(prompt, str) else as_prompt(prompt)
+
+
+def _taken_failure(record: dict[str, Any]) -> NoAnswer | None:
+    """Why the request failed, by `error`; None where there is an answer all the same, and `error` is some other thing."""
+    if any(record.get(name) for name in RESPONSE_NAMES):
+        return None
+    for name in RESPONSE_NAMES:
+        record.pop(name, None)
+    statuses = [record.pop(name) for name in ("status_code", "status") if name in record]
+    return failed(record.pop("error"), next((s for s in statuses if type(s) is int), 0))
+
+
+def failed(error: object, status: int = 0) -> NoAnswer:
+    """A request that failed. error: as an API gives it, or a text. status: of HTTP, 0 if there was none."""
+    held: dict[str, Any] = error if isinstance(error, dict) else {}
+    code = held.get("code") or held.get("type")
+    said = (held.get("message") or code) if held else error
+    again = status in (408, 409, 429) or status >= 500 or code in _AGAIN
+    why = said if isinstance(said, str) else "no reason given"
+    return NoAnswer(
+        "transient" if again else "permanent", f"the request failed{f' with HTTP {status}' if status else ''}: {why}"
+    )
 
 
 def identity(value: object, line: int) -> str:
@@ -282,11 +328,12 @@ def content_text(content: object) -> str:
     return "".join(texts)
 
 
-def _other(record: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """The value under the one of `names` that is there; the first of them is known not to be."""
-    found = [name for name in names if record.get(name) is not None]
+def _other(record: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The one of `names` that is there, with a value if one has any; the first of them is known not to be."""
+    there = [name for name in names if name in record]
+    found = [name for name in there if record[name] is not None] or there[:1]
     if len(found) == 1:
-        return record.pop(found[0])
+        return found[0]
     if found:
         raise Unfit(f"{' and '.join(found)} could each be the {names[0]}; name one of them {names[0]!r}")
     raise Unfit(f"no {names[0]!r}; there are: {', '.join(map(str, record)) or 'no fields'}")

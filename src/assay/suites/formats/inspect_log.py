@@ -20,8 +20,10 @@ import msgspec
 
 from assay.errors import SuiteError
 from assay.suites.formats.base import (
+    WITHHELD,
     Answered,
     BadLine,
+    NoAnswer,
     Unfit,
     as_prompt,
     content_text,
@@ -154,19 +156,10 @@ def _one(data: bytes, number: int, spec: _Spec, place: Place) -> Answered | BadL
         name = identity(found.id, number)
         return _answered(found, name, repeat, number, spec)
     except Unfit as unfit:
-        return BadLine(place, str(unfit), unfit.error_class, repeated(str(found.id), repeat), spec.model)
+        return BadLine(place, str(unfit), repeated(str(found.id), repeat), spec.model)
 
 
 def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) -> Answered:
-    if found.error is not None:
-        raise Unfit(f"the sample failed: {found.error.message or 'no reason given'}", "permanent")
-    if not found.output.choices:
-        raise Unfit("the sample has no output")
-    choice = found.output.choices[0]
-    if choice.stop_reason == "content_filter":
-        raise Unfit("the answer was withheld by a content filter", "refused")
-    if choice.message.content is None:
-        raise Unfit("the output holds no text")
     metadata = dict(found.metadata)
     reference = taken_reference(metadata)
     if found.target not in (None, "", []):
@@ -175,11 +168,23 @@ def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) 
     if found.choices:
         reference["choices"] = found.choices
     asked = as_prompt(_restored(_asked(found), found.attachments))
-    text = content_text(_restored(choice.message.content, found.attachments))
+    text, end, failure = _output(found)
     sample = Sample(name, asked, spec.task or "all", reference, metadata)
-    return Answered(
-        repeated(name, repeat), spec.model, sample, text, finished(choice.stop_reason), number, repeat=repeat
-    )
+    return Answered(repeated(name, repeat), spec.model, sample, text, finished(end), number, repeat, failure)
+
+
+def _output(found: _Sample) -> tuple[str, str, NoAnswer | None]:
+    """The answer, why it ended, and where there is none, why."""
+    if found.error is not None:
+        return "", "", NoAnswer("permanent", f"the sample failed: {found.error.message or 'no reason given'}")
+    if not found.output.choices:
+        return "", "", NoAnswer("permanent", "the sample has no output")
+    choice = found.output.choices[0]
+    if choice.stop_reason == "content_filter":
+        return "", choice.stop_reason, WITHHELD
+    if choice.message.content is None:
+        return "", choice.stop_reason, NoAnswer("permanent", "the output holds no text")
+    return content_text(_restored(choice.message.content, found.attachments)), choice.stop_reason, None
 
 
 def _asked(found: _Sample) -> Any:

@@ -80,7 +80,7 @@ class _Reader:
         try:
             return self._answers(found, name, number)
         except Unfit as unfit:
-            raise Unfit(str(unfit), unfit.error_class, id=name, model=self.model) from None
+            raise Unfit(str(unfit), id=name, model=self.model) from None
 
     def _answers(self, found: _Line, name: str, number: int) -> list[Answered]:
         metadata = dict(found.doc) if isinstance(found.doc, dict) else {}

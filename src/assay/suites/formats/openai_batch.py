@@ -15,23 +15,25 @@ from typing import Any
 import msgspec
 
 from assay.suites.formats.base import (
+    WITHHELD,
     Answered,
     BadLine,
+    NoAnswer,
     Unfit,
     as_prompt,
     content_text,
     decoded,
+    failed,
     finished,
     identity,
     kind,
+    numbered_lines,
     opened,
     read_lines,
     repeated,
     taken_reference,
 )
-from assay.types import FailureClass, Message, Prompt, Raw, Sample
-
-_AGAIN = ("batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_error")
+from assay.types import Message, Prompt, Raw, Sample
 
 
 def fits(record: dict[str, Any]) -> bool:
@@ -49,53 +51,54 @@ def requests_beside(path: Path) -> Path | None:
 
 
 def read(path: Path, requests: Path | None = None) -> Iterator[Answered | BadLine]:
-    """The file's answers. What the file records as failed is a `BadLine` with its class. requests: the batch's input."""
+    """The file's answers, and those of its requests that failed. requests: the batch's input."""
     requests = requests if requests is not None else requests_beside(path)
     index = _Requests(requests) if requests is not None else None
+    models = _Models(path, index)
     try:
-        yield from read_lines(path, lambda line, number: _answers(decoded(line), number, index))
+        yield from read_lines(path, lambda line, number: _answers(decoded(line), number, index, models))
     finally:
         if index is not None:
             index.close()
 
 
-def _answers(record: dict[str, Any], number: int, index: _Requests | None) -> list[Answered]:
+def _answers(record: dict[str, Any], number: int, index: _Requests | None, models: _Models) -> list[Answered]:
     name, model = identity(record.get("custom_id"), number), ""
     try:
         request = index.body(name) if index is not None else {}
-        body = _body(record)
-        model = next((m for m in (body.get("model"), request.get("model")) if isinstance(m, str)), "")
+        asked = request["model"] if isinstance(request.get("model"), str) else ""
         sample = _sample(name, request)
-        return [
-            Answered(repeated(name, repeat), model, sample, _text(choice), finished(_end(choice)), number, repeat)
-            for repeat, choice in enumerate(_choices(body))
-        ]
+        body = _body(record)
+        if isinstance(body, NoAnswer):
+            return [Answered(name, models.of(asked), sample, "", None, number, failure=body)]
+        model = body["model"] if isinstance(body.get("model"), str) else asked
+        return [_one(choice, sample, model, number, repeat) for repeat, choice in enumerate(_choices(body))]
     except Unfit as unfit:
-        raise Unfit(str(unfit), unfit.error_class, id=name, model=model) from None
+        raise Unfit(str(unfit), id=name, model=model) from None
 
 
-def _body(record: dict[str, Any]) -> dict[str, Any]:
-    """The response's body; `Unfit` with a class where the file says that there was an error."""
+def _one(choice: dict[str, Any], sample: Sample, model: str, number: int, repeat: int) -> Answered:
+    found, name = _text(choice), repeated(sample.id, repeat)
+    text, failure = ("", found) if isinstance(found, NoAnswer) else (found, None)
+    return Answered(name, model, sample, text, finished(_end(choice)), number, repeat, failure)
+
+
+def _body(record: dict[str, Any]) -> dict[str, Any] | NoAnswer:
+    """The response's body, or why there is none."""
     response = record.get("response")
-    error = record.get("error")
-    if isinstance(error, dict):
-        raise _failed(error, 0)
+    if record.get("error"):
+        return failed(record["error"])
     if not isinstance(response, dict):
         raise Unfit(f"response must be a mapping, not {kind(response)}")
     body, status = response.get("body"), response.get("status_code", 200)
-    if not isinstance(status, int) or status != 200:
-        error = body.get("error") if isinstance(body, dict) else None
-        raise _failed(error if isinstance(error, dict) else {}, status if isinstance(status, int) else 0)
+    if type(status) is not int:
+        raise Unfit(f"status_code must be a whole number, not {kind(status)}")
+    error = body.get("error") if isinstance(body, dict) else None
+    if status != 200 or error:
+        return failed(error or body, 0 if status == 200 else status)
     if not isinstance(body, dict):
         raise Unfit(f"response.body must be a mapping, not {kind(body)}")
     return body
-
-
-def _failed(error: dict[str, Any], status: int) -> Unfit:
-    again = status in (408, 409, 429) or status >= 500 or error.get("code") in _AGAIN
-    said = error.get("message") or error.get("code") or "no reason given"
-    error_class: FailureClass = "transient" if again else "permanent"
-    return Unfit(f"the request failed{f' with HTTP {status}' if status else ''}: {said}", error_class)
 
 
 def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -108,24 +111,29 @@ def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
         reason = (body.get("incomplete_details") or {}).get("reason", "stop")
         texts = [part for part in parts if part.get("type") == "output_text"]
         return [{"message": {"content": texts or None, "refusal": refusal}, "finish_reason": reason}]
+    if choices is None and isinstance(body.get("data"), list):
+        raise Unfit("embeddings, not an answer that the model wrote")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise Unfit("response.body holds no choices")
     return choices
 
 
-def _text(choice: dict[str, Any]) -> str:
+def _text(choice: dict[str, Any]) -> str | NoAnswer:
+    """The choice's text, or why it has none. Cut off before the first word, as within its reasoning, it is ""."""
     message = choice.get("message")
+    if _end(choice) == "content_filter":
+        return WITHHELD
     if isinstance(choice.get("text"), str):
         return str(choice["text"])
     if not isinstance(message, dict):
         raise Unfit("a choice holds neither a message nor text")
-    if _end(choice) == "content_filter":
-        raise Unfit("the answer was withheld by a content filter", "refused")
-    if message.get("content") is None:
-        if message.get("refusal"):
-            raise Unfit(f"the model refused: {message['refusal']}", "refused")
-        raise Unfit("the message holds no text" + (" but tool calls" if message.get("tool_calls") else ""))
-    return content_text(message["content"])
+    if message.get("content") is not None:
+        return content_text(message["content"])
+    if message.get("refusal"):
+        return NoAnswer("refused", f"the model refused: {message['refusal']}")
+    if message.get("tool_calls"):
+        return NoAnswer("permanent", "the message holds no text but tool calls")
+    return "" if finished(_end(choice)) == "length" else NoAnswer("permanent", "the message holds no text")
 
 
 def _end(choice: dict[str, Any]) -> object:
@@ -177,6 +185,42 @@ class _Requests:
 
     def close(self) -> None:
         self.file.close()
+
+
+class _Models:
+    """Which model a failed request was meant for. Only answers say it, and by another name than requests (`x`, `x-2025`)."""
+
+    def __init__(self, path: Path, index: _Requests | None) -> None:
+        self._found: dict[str, str] = {}  # from the model that was asked for to the one that answered
+        self._rest = self._pairs(path, index)
+
+    def of(self, asked: str) -> str:
+        """The model by which the file's first such request was answered; the one asked for if none was."""
+        while asked not in self._found and (pair := next(self._rest, None)) is not None:
+            self._found.setdefault(*pair)
+        return self._found.get(asked, asked)
+
+    @staticmethod
+    def _pairs(path: Path, index: _Requests | None) -> Iterator[tuple[str, str]]:
+        head = msgspec.json.Decoder(_Reply).decode
+        for _, line in numbered_lines(path):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, Unfit):
+                found = head(line or b"")
+                request = index.body(found.custom_id) if index is not None else {}
+                yield request.get("model", ""), found.response.body.model
+
+
+class _ReplyBody(msgspec.Struct):
+    model: str
+
+
+class _Response(msgspec.Struct):
+    body: _ReplyBody
+
+
+class _Reply(msgspec.Struct):
+    custom_id: str
+    response: _Response
 
 
 class _Head(msgspec.Struct):

@@ -1,8 +1,10 @@
 """Answers in Parquet and CSV files, with columns named as in JSON lines.
 
 Parquet is streamed by DuckDB, a row group at a time. CSV is read by Python's own reader, which knows the line that a row
-began in and what an open quotation mark swallowed; DuckDB's would have to guess at both. An empty cell counts as left
-out, save for the response: an empty answer is an answer.
+began in and what an open quotation mark swallowed; DuckDB's would have to guess at both.
+
+A null counts as left out, and so does an empty cell of CSV, where nothing else can stand for a null: a response that is
+missing is no empty answer.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _BATCH = 256  # rows: enough to hide the cost of a call, few enough for long ans
 
 
 def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
-    """The table's answers, by row. A null counts as left out; a null response is a bad row."""
+    """The table's answers, by row."""
     import duckdb
 
     # A path is a glob pattern to the reader; these three are its special characters.
@@ -40,11 +42,12 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
         with duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
             cursor = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [pattern])
             names = [column[0] for column in cursor.description or ()]
-            _check_columns(names, Place(path))
+            response = _check_columns(names, Place(path))
             while rows := cursor.fetchmany(_BATCH):
                 for values in rows:
                     row += 1
-                    record = {n: plain_value(v) for n, v in zip(names, values, strict=True) if v is not None}
+                    pairs = zip(names, values, strict=True)
+                    record = {n: plain_value(v) for n, v in pairs if v is not None or n == response}
                     yield _one(record, row, Place(path, row=row))
     except duckdb.Error as error:
         raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
@@ -62,7 +65,7 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
         file.seek(0)
         rows = csv.reader(file, delimiter=mark)
         names = [name.strip() for name in next(rows, [])]
-        _check_columns(names, Place(path, 1))
+        response = _check_columns(names, Place(path, 1))
         while True:
             began = rows.line_num + 1
             try:
@@ -73,18 +76,18 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
                 yield BadLine(Place(path, began), f"not valid CSV: {error}")
                 continue
             if values:
-                yield _csv_row(names, values, began, Place(path, began))
+                yield _csv_row(names, values, response, Place(path, began))
 
 
-def _csv_row(names: Sequence[str], values: Sequence[str], line: int, place: Place) -> Answered | BadLine:
+def _csv_row(names: Sequence[str], values: Sequence[str], response: str, place: Place) -> Answered | BadLine:
     if len(values) != len(names):
         return BadLine(place, f"{len(values)} values, but {len(names)} columns; is a quotation mark missing?")
     try:
         "".join(values).encode()
     except UnicodeEncodeError:
         return BadLine(place, "not UTF-8 text")
-    record = {n: v for n, v in zip(names, values, strict=True) if v or n in RESPONSE_NAMES}
-    return _one(record, line, place)
+    record = {n: v or None for n, v in zip(names, values, strict=True) if v or n == response}
+    return _one(record, place.line or 0, place)
 
 
 def _one(record: dict[str, Any], number: int, place: Place) -> Answered | BadLine:
@@ -98,7 +101,8 @@ def _known(names: Sequence[str]) -> set[str]:
     return {name.strip() for name in names} & {*PROMPT_NAMES, *RESPONSE_NAMES, "id", "model"}
 
 
-def _check_columns(names: Sequence[str], place: Place) -> None:
+def _check_columns(names: Sequence[str], place: Place) -> str:
+    """Raise for columns that can't be a table of answers; the name of the one that holds the response."""
     if len(set(names)) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise place.error(f"two columns are named {twice!r}")
@@ -106,3 +110,7 @@ def _check_columns(names: Sequence[str], place: Place) -> None:
         if not set(names) & set(wanted):
             others = ", ".join(map(repr, wanted[1:]))
             raise place.error(f"no column {wanted[0]!r} (nor {others}); the columns are: {', '.join(names) or 'none'}")
+    found = [name for name in RESPONSE_NAMES if name in names]
+    if found[0] != "response" and len(found) > 1:
+        raise place.error(f"{' and '.join(found)} could each be the response; name one of these columns 'response'")
+    return found[0]
