@@ -350,6 +350,7 @@ async def test_a_wrong_address_key_or_name_is_the_users_to_mend() -> None:
             (Reply(raw=b"<!DOCTYPE html><html>Hi</html>", headers=page), "web page"),
             (Reply(raw=b"\n <HTML>Hi</HTML>"), "web page"),
             (Reply(raw=b"<html>404</html>", status=404, headers=page), "web page"),
+            (Reply(raw=b"", status=404), "404 to /chat/completions; are the address"),
             (Reply(raw=b"", status=308, headers={"Location": "https://x/v1"}), "redirects to 'https://x/v1'"),
         ):
             server.script = lambda ask, reply=reply: reply

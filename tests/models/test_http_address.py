@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from assay.errors import ModelError
-from assay.models.http_address import api_key, parse_address, proxy_for
+from assay.models.http_address import api_key, masked, parse_address, proxy_for
+from assay.models.open import resolve
 
 
 @pytest.mark.parametrize(
@@ -38,12 +39,42 @@ def test_addresses_have_one_canonical_form(spec: str, canonical: str, authority:
         ("http://sekrit@host/v1#m", "ASSAY_API_KEY"),
         ("http://host/v1?key=sekrit#m", "ASSAY_API_KEY"),
         ("http://user:sekrit@host:port/v1#m", "not a valid one"),
+        ("http://host:0/v1#m", "host or port that there can't be"),
+        ("http://a..b/v1#m", "host or port that there can't be"),
+        ("http://.b/v1#m", "host or port that there can't be"),
+        (f"http://{'a' * 64}.org/v1#m", "host or port that there can't be"),
+        ("http://exämple.org/v1#m", "characters"),
+        ("http://host/v1#m\x1b[2J", "characters"),
+        ("http://host/v1/chat/completions#m", r"write http://host/v1#m"),
+        ("http://host:81/api/completions/#m", r"write http://host:81/api#m"),
     ],
 )
 def test_addresses_that_are_wrong_and_their_secrets_kept(spec: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
         parse_address(spec)
     assert "sekrit" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "mistyped",
+    ["htp://user:sekrit@host/v1#m", "ftp://sekrit@host/v1#m", "http:user:sekrit@host", "http//user:sekrit@host/v1#m"],
+)
+def test_a_mistyped_address_keeps_its_secrets(mistyped: str) -> None:
+    for spec in (mistyped, f" {mistyped}"):
+        with pytest.raises(ModelError, match=r"\*\*\*@host") as caught:
+            resolve(spec)
+        assert "sekrit" not in str(caught.value)
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    for text in ("models/a@b/x.gguf", "a:b", "http://host/v1#m@4bit", "C:/me@home/x"):
+        assert masked(text) == text
+
+
+def test_which_addresses_are_this_machine() -> None:
+    here = ("localhost", "a.localhost", "127.0.0.1", "127.3.4.5", "[::1]", "0.0.0.0", "[::]")
+    assert all(parse_address(f"http://{host}:8000/v1#m").loopback for host in here)
+    assert not any(parse_address(f"http://{host}/v1#m").loopback for host in ("10.0.0.1", "a.org", "localhost.org"))
 
 
 def test_where_the_key_comes_from() -> None:

@@ -15,29 +15,37 @@ import msgspec
 import pytest
 
 from assay.config import Secret
-from assay.errors import ModelError
+from assay.errors import GenerationError, ModelError
 from assay.models.base import complete
 from assay.models.http_address import Proxy, parse_address
 from assay.models.http_faults import Fault
 from assay.models.http_pool import Pool
 from tests.models.http_opened import opened
-from tests.models.openai_server import OpenAIServer
+from tests.models.openai_server import OpenAIServer, Reply
 
 BODY = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "?"}]})
+
+
+def made(folder: Path, subject: str = "IP:127.0.0.1", days: int = 2) -> Path:
+    """The folder, with a key and a certificate of its own, which ends in so many days."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("the openssl command, which makes the certificate, is not installed")
+    (folder / "names").write_text(f"subjectAltName={subject}\n")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=test"]
+    signed = ["-in", "request.pem", "-signkey", "key.pem", "-days", f"{days}", "-extfile", "names"]
+    for command in (
+        ["req", *curve, "-keyout", "key.pem", "-out", "request.pem"],
+        ["x509", "-req", *signed, "-out", "cert.pem"],
+    ):
+        subprocess.run([openssl, *command], check=True, capture_output=True, cwd=folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a key and a certificate of its own for 127.0.0.1."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the openssl command, which makes the certificate, is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([openssl, "req", "-x509", *made, *names, *files], check=True, capture_output=True)
-    return folder
+    return made(tmp_path_factory.mktemp("tls"))
 
 
 def serving(folder: Path) -> ssl.SSLContext:
@@ -95,8 +103,52 @@ async def test_a_certificate_that_is_trusted(certificate: Path, monkeypatch: pyt
 async def test_a_certificate_that_is_not(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     async with OpenAIServer(tls=serving(certificate)) as server, opened(server) as model:
-        with pytest.raises(ModelError, match="certificate that can't be trusted: self-signed"):
+        with pytest.raises(ModelError, match=r"certificate that can't be trusted: self-signed.*SSL_CERT_FILE"):
             await complete(model, "?")
+
+
+@pytest.mark.parametrize(
+    ("subject", "days", "said"), [("DNS:elsewhere.example", 2, "mismatch"), ("IP:127.0.0.1", -1, "expired")]
+)
+async def test_a_certificate_for_another_host_or_time(
+    subject: str, days: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path, subject, days)
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "cert.pem"))
+    async with OpenAIServer(tls=serving(folder)) as server, opened(server) as model:
+        with pytest.raises(ModelError, match=f"(?i)certificate that can't be trusted: .*{said}"):
+            await complete(model, "?")
+        assert not server.asked
+
+
+async def test_a_file_of_certificates_that_holds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    for name, said in (("missing.pem", "No such file"), ("empty.pem", "holds no certificates")):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+        async with opened("https://127.0.0.1:9/v1#m") as model:
+            with pytest.raises(ModelError, match=f"SSL_CERT_FILE names .*{name}, which can't be used: {said}"):
+                await complete(model, "?")
+
+
+async def test_tls_where_there_is_none() -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(16)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")  # to what it can't read
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as plain:
+        spec = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/v1#m"
+        async with opened(spec) as model:
+            with pytest.raises(ModelError, match=r"does not speak TLS.*http://"):
+                await complete(model, "?")
+
+
+async def test_no_tls_where_there_is_some(certificate: Path) -> None:
+    async with OpenAIServer(tls=serving(certificate)) as server:
+        spec = server.spec.replace("https:", "http:")
+        async with opened(spec, attempts=1) as model:
+            with pytest.raises(GenerationError, match="closed the connection"):
+                await complete(model, "?")
 
 
 async def test_a_proxy_is_asked_for_a_tunnel(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,13 +176,24 @@ async def test_a_proxy_passes_plain_requests_on() -> None:
         await pool.aclose()
 
 
-async def test_a_proxy_that_refuses(certificate: Path) -> None:
-    async with OpenAIServer(tls=serving(certificate)) as server, forwarding(407) as (proxy, _):
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [(403, "unconnected", "the proxy answered 'HTTP/1[.]1 403 No'"), (407, "setup", "the proxy wants a user name")],
+)
+async def test_a_proxy_that_refuses(certificate: Path, status: int, kind: str, said: str) -> None:
+    async with OpenAIServer(tls=serving(certificate)) as server, forwarding(status) as (proxy, _):
         pool = Pool(parse_address(server.spec), 5.0, agent="test", proxy=proxy)
-        with pytest.raises(Fault, match=r"the proxy answered 'HTTP/1[.]1 407 No'") as caught:
+        with pytest.raises(Fault, match=said) as caught:
             await pool.ask("/chat/completions", BODY, 5.0)
-        assert caught.value.kind == "unconnected"
+        assert caught.value.kind == kind
         await pool.aclose()
+
+
+async def test_a_proxy_that_wants_a_password_for_plain_requests() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        server.script = lambda ask: Reply(status=407, raw=b"")
+        with pytest.raises(ModelError, match="the proxy wants a user name and password"):
+            await complete(model, "?")
 
 
 async def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,7 +247,7 @@ class HttpModel:
             body = await connection.body()
         finally:
             pool.release(connection)
-        raise fault_of(connection.status, connection.headers, body)
+        raise fault_of(connection.status, connection.headers, body, request.path)
 
     async def _repair(self, fault: Fault, request: Request, attempts: Attempts, shown: str = "") -> None:
         """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""

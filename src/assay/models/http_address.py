@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class Address:
     def loopback(self) -> bool:
         """Is it this machine?"""
         try:
-            return ipaddress.ip_address(self.host).is_loopback
+            here = ipaddress.ip_address(self.host)
+            return here.is_loopback or here.is_unspecified  # servers show 0.0.0.0 as their address, and people copy it
         except ValueError:
             return self.host == "localhost" or self.host.endswith(".localhost")
 
@@ -70,9 +72,22 @@ def parse_address(spec: str) -> Address:
         raise ModelError(f"{spec} names no host; write http://HOST:PORT/v1#MODEL")
     if not parts.fragment.strip():
         raise ModelError(f"{spec} does not say which model to ask there; write {spec.rstrip('#')}#MODEL")
-    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in parts.netloc + parts.path):
+    rest = parts.netloc + parts.path
+    if any(c.isspace() or not c.isascii() for c in rest) or not (rest + parts.fragment).isprintable():
         raise ModelError(f"{spec!r} holds characters that a URL can't hold; write them as %XX")
-    return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], parts.path.rstrip("/"), parts.fragment)
+    if port == 0 or not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):
+        raise ModelError(f"{spec!r} names a host or port that there can't be; write http://HOST:PORT/v1#MODEL")
+    path = parts.path.rstrip("/")
+    if (base := re.sub(r"(/chat)?/completions$", "", path)) != path:
+        raise ModelError(
+            f"{spec} names one of the API's paths; write {parts.scheme}://{parts.netloc}{base}#{parts.fragment}"
+        )
+    return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path, parts.fragment)
+
+
+def masked(text: str) -> str:
+    """A text that may be a mistyped URL, without a user name and password that it may hold."""
+    return re.sub(r"(^|[/:])[^/:@\s]+:[^/@\s]*@|(//)[^/@\s]+@", r"\1\2***@", text)
 
 
 def api_key(address: Address, environ: Mapping[str, str] | None = None) -> Secret | None:
@@ -130,7 +145,16 @@ def _basic(user: str | None, password: str | None) -> Secret | None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Certificates are checked against the system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name."""
+    """Certificates are checked against the system's store, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+
+    Raises `ModelError` for a file that holds none.
+    """
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
+    if named := os.environ.get("SSL_CERT_FILE"):
+        try:  # done above already, where it would fail in silence
+            context.load_verify_locations(named)
+        except OSError as error:
+            what = "holds no certificates" if isinstance(error, ssl.SSLError) else os.strerror(error.errno or 0)
+            raise ModelError(f"SSL_CERT_FILE names {named}, which can't be used: {what}") from None
     return context

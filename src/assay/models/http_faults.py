@@ -83,22 +83,24 @@ class Fault(Exception):
         return self.kind in _AGAIN
 
 
-def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-    """What an answer means that is no success. `headers` by lower-case name."""
+def fault_of(status: int, headers: Mapping[str, str], body: bytes, path: str = "") -> Fault:
+    """What an answer means that is no success. `headers` by lower-case name; path: of the API, what was asked."""
     after = retry_after(headers.get("retry-after"))
     if 300 <= status < 400:
         return Fault(
-            "setup", f"the server redirects to {headers.get('location', 'nowhere')!r}; name that address instead"
+            "setup",
+            f"the server redirects to {in_short(headers.get('location', 'nowhere'))!r}; name that address instead",
         )
     # A gateway's page is a failure of the moment; a page in place of an API is the wrong address.
     if is_page(headers, body) and status in (200, 404, 405):
         return web_page()
-    return fault_of_error(status, read_refusal(body), after)
+    where = f" to {path}" if path and status in (404, 405, 501) else ""
+    return fault_of_error(status, read_refusal(body), after, told=f"the server answered {status}{where}")
 
 
-def fault_of_error(status: int, refusal: Refusal, after: float | None = None, told: str = "") -> Fault:
-    """What an error means that is told by a status and in words. told: how, if it came with another status than its own."""
-    said = (told or f"the server answered {status}") + (f": {refusal.message}" if refusal.message else "")
+def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *, told: str) -> Fault:
+    """What an error means that is told by a status and in words. told: how."""
+    said = told + (f": {refusal.message}" if refusal.message else "")
     if refusal.code in _SPENT or status == 402 or _POLICY.search(refusal.code):
         return Fault("refused", said, refusal=refusal)
     if status == 429:
@@ -107,6 +109,10 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, to
         return Fault("failing", said, after, refusal)
     if status == 401:
         return Fault("setup", f"{said}; is the right key in ASSAY_API_KEY?", refusal=refusal)
+    if status == 407:
+        return Fault(
+            "setup", "the proxy wants a user name and password; put them into its URL: http://NAME:PASSWORD@HOST"
+        )
     if status in (403, 451) or _POLICY.search(refusal.message):
         return Fault("refused", said, refusal=refusal)
     if status in (404, 405, 501):

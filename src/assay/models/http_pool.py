@@ -7,13 +7,13 @@ import os
 import ssl
 
 from assay.config import Secret
-from assay.errors import ModelError
 from assay.models.http_address import Address, Proxy, tls_context
 from assay.models.http_connection import Connection
-from assay.models.http_faults import Fault
+from assay.models.http_faults import Fault, fault_of, in_short
 
 _IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
 _LEAST_SECONDS, _TRIFLE = 0.01, 0.02
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")  # OpenSSL's words
 _LAST_SECONDS = 0.05  # what is still connecting when all is closed is given up after so many
 
 
@@ -118,8 +118,16 @@ class Pool:
         except TimeoutError:
             raise Fault("unconnected", f"no connection could be made within {seconds:.3g} s") from None
         except ssl.SSLCertVerificationError as error:
-            raise ModelError(
-                f"{self._address.base} shows a certificate that can't be trusted: {error.verify_message}"
+            raise Fault(
+                "setup",
+                f"the server shows a certificate that can't be trusted: {error.verify_message.rstrip('.')}; if it should "
+                "be, name the file of its authority in SSL_CERT_FILE",
+            ) from None
+        except ssl.SSLError as error:
+            if error.reason not in _NO_TLS:
+                raise Fault("unconnected", f"no secure connection could be made: {_cause(error)}") from None
+            raise Fault(
+                "setup", "the server does not speak TLS; if that is right, write http:// for https://"
             ) from None
         except OSError as error:
             raise Fault("unconnected", f"no connection could be made: {_cause(error)}") from None
@@ -159,8 +167,11 @@ class Pool:
                 lines.append(f"Proxy-Authorization: {proxy.authorization.reveal()}")
             transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
             status = (await tunnel.head).split(b"\r\n", 1)[0].decode("latin-1")
-            if status.split(" ")[1:2] != ["200"]:
-                raise OSError(f"the proxy answered {status!r}")
+            code = status.split(" ")[1:2]
+            if code == ["407"]:
+                raise fault_of(407, {}, b"")
+            if not (code and code[0].startswith("2")):
+                raise OSError(f"the proxy answered {in_short(status)!r}")
             connection = Connection()
             secured = await loop.start_tls(transport, connection, self._tls(), server_hostname=self._address.host)
             if secured is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.errors import ModelError
-from assay.models.http_address import SCHEMES, parse_address
+from assay.models.http_address import SCHEMES, masked, parse_address
 from assay.models.local import LocalEngine, LocalModel
 from assay.plugins import Registry, nearest
 from assay.types import EngineSettings, HttpSettings
@@ -73,13 +73,13 @@ def resolve(spec: str) -> Resolved:
     if colon and prefix in ENGINES:
         return Resolved(prefix, path)
     if colon and not Path(spec).exists() and "/" not in prefix and len(prefix) > 1:
-        raise ModelError(f"unknown engine {prefix!r} in {spec!r}; {nearest(prefix, ENGINES.names())}")
+        raise ModelError(f"unknown engine {prefix!r} in {masked(spec)!r}; {nearest(prefix, ENGINES.names())}")
     return _by_files(Path(spec))
 
 
 def _by_files(path: Path) -> Resolved:
     if not path.exists():
-        raise ModelError(f"there is no model at {path}; name a folder or a .gguf file that exists")
+        raise ModelError(f"there is no model at {masked(str(path))}; name a folder or a .gguf file that exists")
     if path.is_file():
         if path.suffix == ".gguf":
             return Resolved("llama", str(path), "a .gguf file is llama.cpp's")
