@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from assay.suites.variants import variants
 from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, jsonl, script
 from tests.conftest import LAB
 from tests.making import SCRIPT, SUITE, adapter_file, written
+from tests.models.openai_server import OpenAIServer, Reply
 
 MODEL = "scripted:script.yaml"
 ON = ("--suite", "suite.yaml")
+OTHER = SCRIPT.replace("Question c, answer: right", "Question c, answer: wrong")
 
 
 @pytest.fixture
@@ -210,6 +214,65 @@ def test_the_run_is_called_after_the_model_dots_and_all(place: Path) -> None:
     shutil.copy(place / "script.yaml", place / "tiny2.5-v1.yaml")
     assert {row["run"] for row in rows(place, "scripted:tiny2.5-v1.yaml", *ON).values()} == {"tiny2.5-v1"}
     assert {row["run"] for row in rows(place, MODEL, *ON, "--run", "mine").values()} == {"mine"}
+
+
+def test_models_of_one_name_have_runs_of_their_own(place: Path) -> None:
+    for folder in "abc":
+        (place / folder).mkdir()
+    first = written(place / "a" / "m.yaml", SCRIPT)
+    second = written(place / "b" / "m.yaml", OTHER)
+    written(place / "c" / "m.yaml", SCRIPT)  # the first one's, moved elsewhere
+    said: dict[Path, str] = {}
+    for _ in range(2):
+        for model in (first, second):
+            done = assay(place, "probe", f"scripted:{model}", *ON)
+            assert done.returncode == 0, done.stderr
+            found = next(line.split()[-1] for line in done.stdout.splitlines() if line.startswith("again:"))
+            assert said.setdefault(model, found) == found, "the same model goes on in its run"
+    assert said[first] == "m"
+    assert re.fullmatch("m-[0-9a-f]{6}", said[second])
+    assert f"the run 'm' is that of another model, scripted:{first}; this one is called '{said[second]}'" in done.stderr
+    assert len(completions(place / "assay-results")) == 8, "nothing was asked twice"
+    shown = json.loads(assay(place, "report", "--json").stdout)
+    assert {(row["run"], row["correct"]) for row in shown if row["group"] == "old"} == {("m", 2), (said[second], 1)}
+    assert {row["run"] for row in rows(place, "scripted:c/m.yaml", *ON).values()} == {"m"}
+    assert len(completions(place / "assay-results")) == 8
+
+    refused = bad(place, "probe", f"scripted:{second}", *ON, "--run", "m")
+    assert f"the run 'm' in {place / 'assay-results'} is that of another model, scripted:" in refused
+
+
+async def test_models_behind_two_urls_have_runs_of_their_own(place: Path) -> None:
+    async with OpenAIServer() as one, OpenAIServer() as two:
+        one.script = two.script = lambda ask: Reply("right")
+        for server, run in ((one, "m"), (two, "m-")):
+            done = await asyncio.to_thread(assay, place, "probe", server.spec, *ON, "--json")
+            assert done.returncode == 0, done.stderr
+            assert {row["run"].rstrip("0123456789abcdef") for row in json.loads(done.stdout)} == {run}
+
+
+def test_a_model_that_changed_in_its_place(place: Path) -> None:
+    rows(place, MODEL, *ON)
+    rows(place, MODEL, *ON, "--run", "mine")
+    written(place / "script.yaml", OTHER)
+    done = assay(place, "probe", MODEL, *ON, "--run", "mine", "--json")
+    assert done.returncode == 0
+    assert f"{MODEL} or its engine has changed since the run 'mine' began" in done.stderr
+    assert {row["correct"] for row in json.loads(done.stdout) if row["group"] == "old"} == {1}
+    done = assay(place, "probe", MODEL, *ON, "--json")
+    assert "the run 'script' is that of this model as it was, or with another engine" in done.stderr
+    assert {row["run"] for row in json.loads(done.stdout)} != {"script"}
+
+
+def test_two_adapters_of_one_name_stand_apart(place: Path) -> None:
+    for number, name in ((7, "one"), (8, "two")):
+        adapter_file(place / name / "adapters" / "adapters.safetensors", number)
+        found = rows(place, MODEL, *ON, "--adapter", f"{name}/adapters")
+    assert {checkpoint for checkpoint, _ in found} == {"base", "script + one", "script + two"}
+    adapter_file(place / "one" / "adapters" / "adapters.safetensors", 9)
+    done = assay(place, "probe", MODEL, *ON, "--adapter", "one/adapters")
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"script \+ one \([0-9a-f]{6}\)  ", done.stdout)) == 2
 
 
 def test_bad_input(place: Path) -> None:

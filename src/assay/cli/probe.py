@@ -11,8 +11,10 @@ from cyclopts import Parameter
 
 from assay import __version__
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.checkpoints.discover import run_name
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Votes, judges_of, open_judge
+from assay.cli.probe_run import model_name, run_of
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.show import next_steps, show
@@ -22,7 +24,7 @@ from assay.cli.suites import DataFlags, is_data, load
 from assay.errors import BadInput, CheckpointError, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
-from assay.models.open import open_model, resolve
+from assay.models.open import open_model
 from assay.plugins import nearest
 from assay.proof import baseline
 from assay.results.index import Ledger
@@ -76,15 +78,14 @@ def probe(
     check_limit(limit)
     suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
     spec = found.model(model).spec
-    called = _run_name(spec) if run is None else run
-    check_run(called)
-    tuned = None if adapter is None else (adapter.resolve().name, _adapter(adapter))
+    check_run(model_name(spec) if run is None else run)
+    tuned = None if adapter is None else (run_name(adapter), _adapter(adapter))
     with resumable(found.workspace):
-        code = run_work(_probe(found, model, tuned, suites, called, judge, votes, limit))
+        called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
     show(found.workspace, run=called, as_json=json)
     if not json:
         next_steps(found.workspace, called)
-    return code
+    return 0 if done else 1
 
 
 def _load(name: str, data: DataFlags, seed: int | None) -> Suite:
@@ -119,15 +120,6 @@ def _of_groups(suite: Suite, groups: Sequence[str]) -> Suite:
     return replace(suite, samples=samples, scorers={s.id: suite.scorers[s.id] for s in samples})
 
 
-def _run_name(spec: str) -> str:
-    """The model's own name: of a URL what stands behind the #, of a file its name without the ending."""
-    found = resolve(spec)
-    path = Path(found.path)
-    if found.remote:
-        return found.path.partition("#")[2] or found.path
-    return path.stem if path.is_file() else path.resolve().name
-
-
 def _adapter(folder: Path) -> Adapter:
     """The adapter in the folder. Raises `BadInput` for whatever is wrong with it: nothing is waited for here."""
     if not folder.is_dir():
@@ -159,23 +151,22 @@ async def _probe(
     model: str,
     tuned: tuple[str, Adapter] | None,
     suites: Sequence[Suite],
-    run: str,
+    run: str | None,
     judge: str | None,
     votes: int,
     limit: int | None,
-) -> int:
+) -> tuple[str, bool]:
     judging = await open_judge(judge, found)
     try:
         named = found.model(model)
         base = await open_model(named.spec, named.settings, http=named.http)
         try:
-            done = await _ask(found, base, tuned, suites, run, judges_of(judging, votes), limit)
+            return await _ask(found, base, tuned, suites, run, judges_of(judging, votes), limit)
         finally:
             await base.aclose()
     finally:
         if judging is not None:
             await judging.aclose()
-    return 0 if done else 1
 
 
 async def _ask(
@@ -183,15 +174,16 @@ async def _ask(
     base: TextModel,
     tuned: tuple[str, Adapter] | None,
     suites: Sequence[Suite],
-    run: str,
+    named: str | None,
     also: Callable[[Sample], Sequence[Scorer]] | None,
     limit: int | None,
-) -> bool:
-    """Ask the base, then the adapter. Whether every sample was scored and the adapter shown to be live."""
-    attached = await _attached(base, *tuned, run) if tuned is not None else None
+) -> tuple[str, bool]:
+    """Ask the base, then the adapter. The run, and whether every sample was scored and the adapter shown to be live."""
+    attached = await _attached(base, tuned[1]) if tuned is not None else None
     ledger = Ledger(found.workspace)
     try:
         with Reporter() as reporter:
+            run = run_of(base.info, ledger, named, reporter.note)
             ledger.append(_run_record(base, run, suites))
             asked = sum(min(limit or len(s.samples), len(s.samples)) for s in suites)
             reporter.expect(asked * (1 if attached is None else 2))
@@ -199,8 +191,9 @@ async def _ask(
             done = await task.ask(Subject(run), base)
             reporter.settled(asked)
             live = True
-            if attached is not None:
-                subject, model = attached
+            if tuned is not None and attached is not None:
+                name, adapter = tuned
+                subject, model = Subject(run, f"{run} + {name}", 1, adapter.digest), attached
 
                 async def ask(batch: Callable[[], str]) -> Evaluations:
                     return await task.ask(subject, model, batch)
@@ -213,7 +206,7 @@ async def _ask(
                     reporter.note(f"{subject.checkpoint} is unproven: {verdict.reason}")
     finally:
         ledger.close()
-    return live and not any(evaluation.failed for _, evaluation in done)
+    return run, live and not any(evaluation.failed for _, evaluation in done)
 
 
 class _Task(NamedTuple):
@@ -257,10 +250,10 @@ def _run_record(base: TextModel, run: str, suites: Sequence[Suite]) -> Run:
     )
 
 
-async def _attached(base: TextModel, name: str, adapter: Adapter, run: str) -> tuple[Subject, TextModel]:
+async def _attached(base: TextModel, adapter: Adapter) -> TextModel:
     if not isinstance(base, AdapterModel):
         raise BadInput(f"the model {base.info.name} takes no adapters; serve it with the adapter in place")
     try:
-        return Subject(run, f"{run} + {name}", 1, adapter.digest), await base.attach(adapter)
+        return await base.attach(adapter)
     except CheckpointError as error:
         raise BadInput(str(error)) from error

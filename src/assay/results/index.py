@@ -37,6 +37,7 @@ class Ledger:
         # At each place, for each metric and judge: the key of what was journaled last, "" for a failure, and its batch.
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
+        self._runs: dict[str, Run] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
@@ -83,7 +84,10 @@ class Ledger:
                 low, high = self._scales.get(name, (None, None))
                 self._scales[name] = _least(low, record.low), _most(high, record.high)
             case Run():
-                pass
+                known_run = self._runs.get(record.run)
+                # What this process appends has no number yet, and is the latest.
+                if known_run is None or not record.seq or record.seq >= known_run.seq:
+                    self._runs[record.run] = record
 
     def _take_proof(self, record: Proof) -> None:
         if record.verdict in ("void", "unproven"):
@@ -137,6 +141,10 @@ class Ledger:
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
         return {digest: p.fingerprint for (base, digest), p in self._fingerprints.items() if base == identity}
+
+    def run(self, name: str) -> Run | None:
+        """The run's last beginning; None if nothing of that name was begun."""
+        return self._runs.get(name)
 
     def folders(self, run: str) -> set[str]:
         """The folders in which this run's checkpoints were seen."""
