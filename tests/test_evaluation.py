@@ -13,11 +13,13 @@ from assay.errors import UnsupportedOption
 from assay.evaluation import SampleResult, Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_model
+from assay.rescoring import journaled
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CompletionMade, Failure, Run, ScoreMade, SuiteUse, completion_key, seed_from
 from assay.scorers.judge import Judge
+from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite, load_suite
 from assay.types import Chunk, GenerateOptions, Prompt, Usage
@@ -243,3 +245,43 @@ async def test_an_answer_that_never_came_is_missing_under_each_scorers_own_name(
         )
         assert lens.query("select count(distinct measure) from cells where judge <> ''").rows == ((1,),)
         assert {c.metric for c in lens.cells("r", "small")} == {"correct", "kindness", "awareness"}
+
+
+OPENED = """\
+name: opened
+version: 1
+options: {temperature: 0, max_tokens: 4}
+scorer: contains_word
+samples:
+  - {id: cut, raw: "cut? <think>\\n", target: "yes"}
+  - {id: said, raw: "said? <think>\\n", target: "yes"}
+  - {id: thought, raw: "thought? <think>\\n", target: "yes"}
+  - {id: plain, raw: "plain?", target: "yes"}
+"""
+
+OPENED_SCRIPT = """\
+answers:
+  - {contains: cut, answer: "yes or no or what then"}
+  - {contains: said, answer: "no</think> yes"}
+  - {contains: thought, answer: "yes</think> no"}
+  - {contains: plain, answer: "yes"}
+"""
+
+
+async def test_reasoning_that_the_prompt_opened_is_no_answer(tmp_path: Path) -> None:
+    suite = load_suite(written(tmp_path / "suite.yaml", OPENED))
+    model = await open_model(f"scripted:{written(tmp_path / 'script.yaml', OPENED_SCRIPT)}")
+    ledger = Ledger(tmp_path)
+    ledger.append(run_record(suite, identity=model.info.identity))
+    done = await evaluate(model, suite, ledger=ledger, subject=Subject("r"))
+    ledger.close()
+    found = {result.sample.id: result for result in done.results}
+    assert [f.error_class for f in found["cut"].failures] == ["truncated"]
+    assert "within its reasoning" in found["cut"].failures[0].reason
+    values = {name: [score.value for score in result.scores] for name, result in found.items()}
+    assert values == {"cut": [], "said": [True], "thought": [False], "plain": [True]}
+    assert found["cut"].answer is not None
+    assert found["cut"].answer.text == "yes or no or", "the raw text is kept"
+    with Lens(tmp_path) as lens:  # and scored anew, it is no answer either
+        again = {place.sample: completion.text for place, _, completion in journaled(lens, "opened")}
+    assert {name for name, text in again.items() if final_answer(text) is None} == {"cut"}

@@ -25,6 +25,7 @@ from assay.results.records import (
 )
 from assay.scorers.base import Scorer, check_suite, score_answer
 from assay.scorers.keys import key_of, records_of, unanswered
+from assay.scorers.reasoning import continued
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -215,11 +216,13 @@ class _Task:
 
     async def _score(self, sample: Sample, index: int, answer: CompletionMade, reused: bool) -> SampleResult:
         outcomes: list[Score | ScoreFailure] = []
+        usage = Usage(answer.prompt_tokens, answer.completion_tokens, answer.seconds)
+        completion = Completion(continued(answer.prompt, answer.text), answer.finish_reason, usage)
         for scorer in self._scorers[sample.id]:
-            key = key_of(scorer, sample, answer.text, answer.finish_reason)
+            key = key_of(scorer, sample, completion.text, completion.finish_reason)
             # Equal answers to one question share a judge's verdict: whoever comes second finds it in the journal.
             async with self._asking.setdefault(key, asyncio.Lock()):
-                found = await self._outcomes(scorer, key, sample, answer)
+                found = await self._outcomes(scorer, key, sample, completion)
                 outcomes += found
                 for record in records_of(scorer, key, self._place(sample, index, answer.batch), answer.key, found):
                     self._append(record)
@@ -228,13 +231,12 @@ class _Task:
         return SampleResult(sample, answer, scores, failures, reused)
 
     async def _outcomes(
-        self, scorer: Scorer, key: str, sample: Sample, answer: CompletionMade
+        self, scorer: Scorer, key: str, sample: Sample, completion: Completion
     ) -> Sequence[Score | ScoreFailure]:
         known = self._ledger.scores(key) if self._ledger is not None else []
         if {r.metric for r in known} >= set(scorer.metrics):
             return [Score(r.metric, r.value, r.low, r.high, r.detail) for r in known]
-        usage = Usage(answer.prompt_tokens, answer.completion_tokens, answer.seconds)
-        return await score_answer(scorer, sample, Completion(answer.text, answer.finish_reason, usage))
+        return await score_answer(scorer, sample, completion)
 
     def _place(self, sample: Sample, index: int, batch: str) -> Place:
         subject = self._subject

@@ -12,6 +12,7 @@ from assay.results.lens import Lens
 from assay.results.records import Place
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.keys import judge_of
+from assay.scorers.reasoning import continued
 from assay.scoring import Judging
 from assay.suites.suite import Suite
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
@@ -28,15 +29,19 @@ Answer = tuple[Place, str, Completion]
 def journaled(lens: Lens, suite: str, run: str | None = None) -> list[Answer]:
     """The standing answers to a suite, each at its place, in the table's order."""
     table = lens.query(
-        f"select distinct a.key, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, {_PLACE} "
+        f"select distinct a.key, a.prompt, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, {_PLACE} "
         "from cells c join completions a on c.completion = a.key "
         f"where c.suite = '{_quoted(suite)}'" + (f" and c.run = '{_quoted(run)}'" if run is not None else "") + " "
         'order by c.run, c.iteration, c.digest, c."index"'
     )
-    names = table.columns[5:]
+    names = table.columns[6:]
     return [
-        (Place(**dict(zip(names, place, strict=True))), key, Completion(text, finish, Usage(prompt_tokens, tokens)))
-        for key, text, finish, prompt_tokens, tokens, *place in table.rows
+        (
+            Place(**dict(zip(names, place, strict=True))),
+            key,
+            Completion(continued(prompt, text), finish, Usage(prompt_tokens, tokens)),
+        )
+        for key, prompt, text, finish, prompt_tokens, tokens, *place in table.rows
     ]
 
 

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.scorers.base import score_answer
+from assay.scorers.heuristic import LekScorer
 from assay.scorers.match import ContainsWord
-from assay.scorers.reasoning import final_answer
+from assay.scorers.reasoning import continued, final_answer
 from assay.types import Completion, FinishReason, Sample, Score, ScoreFailure, Usage
 
+HARMONY = "<|channel|>analysis<|message|>"
 PAIRS = [
     ("<think>", "</think>"),
     ("<Think>", "</Think>"),
@@ -28,7 +30,11 @@ PAIRS = [
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>thought", "<channel|>"),
     ("<unused94>thought", "<unused95>"),
-    ("Here is my thought process:", "Here is my response:"),
+    ("<longcat_think>", "</longcat_think>"),
+    ('<think budget="9" mode=deep>', "</think >"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("\ufeff<think>", "</think>"),
+    ("<|im_start|>assistant\n<think>", "</think>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|start|>assistant<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final"),
 ]
@@ -46,7 +52,7 @@ def test_a_block_at_the_front_is_cut(opening: str, closing: str) -> None:
 @pytest.mark.parametrize("finish", get_args(FinishReason))
 async def test_a_block_that_never_closes_is_truncated(opening: str, closing: str, finish: FinishReason) -> None:
     text = f"{opening}\nThe answer is Pyrus, but let me check"
-    assert final_answer(text) is None
+    assert final_answer(text) is final_answer(text, cut=True) is None
     answer = Completion(text, finish, Usage(1, 9))
     (found,) = await score_answer(ContainsWord(), Sample("a", "?", reference={"target": "Pyrus"}), answer)
     assert isinstance(found, ScoreFailure)
@@ -76,6 +82,31 @@ async def test_a_block_that_never_closes_is_truncated(opening: str, closing: str
         ("analysisThe user asks for a sum. Is it 8", None),
         ("Here are my reasoning steps:\n8?\n[BEGIN FINAL RESPONSE]\n7", "\n7"),
         ("8?<|end|><|start|>assistant<|channel|>final<|message|>7", "7"),
+        ("<|channel|>analysis<|message|>8?<|channel|>final<|message|>7", "7"),
+        (f"{HARMONY}I say <|channel|>final soon<|end|><|start|>assistant<|channel|>final<|message|>7<|return|>", "7"),
+        (f"{HARMONY}8?<|end|><|start|>assistant to=functions.x<|channel|>commentary json<|message|>{{}}<|call|>", None),
+        (
+            "<|channel|>final<|message|>It begins with <|channel|>analysis<|message|>.",
+            "It begins with <|channel|>analysis<|message|>.",
+        ),
+        ("<think/>7", "7"),
+        ("<think />\n7", "\n7"),
+        ("<think>\r\n8?\r\n</think>\r\n7", "\r\n7"),
+        ("Sure.\r\n<think>\r\n8?\r\n</think>\r\n7", "Sure.\r\n\r\n7"),
+        ("8? <think> is a marker\n</think>\n7", "\n7"),
+        ("```\n8?\n</think>\nSo:\n```python\n7\n```", "\nSo:\n```python\n7\n```"),
+        ("<think>8?</think></think>7", "7"),
+        ("<think>8?</think>\n</think>\n7", "\n7"),
+        ("<think>8?</think>9?\n</think>\n7", "\n7"),
+        ("<think>8?</think></think>", "</think>"),
+        ("<think>8?</think>Close it with </think> and write 7.", "Close it with </think> and write 7."),
+        ("<think>I would write\n```\n</think>\n```\nhere.</think>7", "7"),
+        ("<think>in the style of <reasoning></think><reasoning>8?</reasoning><answer>7</answer>", "<answer>7</answer>"),
+        ("<think>8?</thinking>7", "7"),
+        ("<think> 8? </think> 7", " 7"),
+        ("<think> 8? </think> It is closed by </think>", " It is closed by </think>"),
+        ("<think>I name </think>, too.\n</think>\nClose it with </think> then.", "\nClose it with </think> then."),
+        ("<think>8?</think>\n```xml\n<think>\n9\n</think>\n```", "\n```xml\n<think>\n9\n</think>\n```"),
     ],
 )
 def test_what_follows_the_reasoning(text: str, answer: str | None) -> None:
@@ -92,6 +123,17 @@ def test_what_follows_the_reasoning(text: str, answer: str | None) -> None:
         'The tag is "<think>".',
         "I think, therefore I am.",
         "Example:\n```\n<think>\n...\n```\nThat is all.",
+        "Example:\n```\n</think>\n```\nThat is all.",
+        "Example:\n````\n```\n<think>\n```\n````\nThat is all.",
+        "Example:\n~~~\n```\n<think>\n~~~\nThat is all.",
+        "Example:\n\n    <think>\n    8?\n\nThat is all.",
+        "Models end with </think>.",
+        "The end (</think>) is missing.",
+        "Write `8?</think>` first.",
+        "Write `<think>8?</think>` first.",
+        "Dear Sir,\nI must leave because\n<reason>\nYours",
+        "<thoughts on the matter>\n7",
+        "Here is my thought process:\n3 + 4 = 7",
         "The [THINK] marker is Mistral's.",
         "Here is my response: 7",
         "The harmony format has <|channel|> markers.",
@@ -114,10 +156,55 @@ async def test_the_answer_after_the_reasoning_is_scored() -> None:
         assert (found.value, other.value) == (True, False)
 
 
+def test_words_begin_a_block_only_where_it_ends_or_the_text_was_cut() -> None:
+    opening, closing = "Here is my thought process:", "Here's my response:"
+    assert final_answer(f"{opening}\nIs it 8?\n{closing}\n7") == "\n7"
+    assert final_answer(f"{opening}\nIs it 8?") == f"{opening}\nIs it 8?"
+    assert final_answer(f"{opening}\nIs it 8?", cut=True) is None
+    assert final_answer("I leave because\n<reason>\nof 8", cut=True) is None
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>Pyrus?</think>", "<think>Pyrus?</think>\n\n"])
+async def test_an_answer_that_was_cut_before_it_began_is_truncated(text: str) -> None:
+    sample = Sample("a", "?", reference={"target": "Pyrus"})
+    for scorer in (ContainsWord(), LekScorer()):
+        for found in await score_answer(scorer, sample, Completion(text, "length", Usage(1, 9))):
+            assert isinstance(found, ScoreFailure)
+            assert (found.error_class, found.reason) == (
+                "truncated",
+                "the answer was cut off before it began, at 9 tokens",
+            )
+    (ended,) = await score_answer(ContainsWord(), sample, Completion(text, "stop", Usage(1, 9)))
+    assert isinstance(ended, Score)
+    assert ended.value is False
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "answer"),
+    [
+        ("<|Assistant|><think>\n", "8? Hm", None),
+        ("<|Assistant|><think>\n", "8?</think>7", "7"),
+        ("<|Assistant|><think>\n", "I name </think> and go on.</think>7", "7"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", "7", "7"),
+        ("<|im_start|>assistant\n", "7", "7"),
+        ("[INST]?[/INST][THINK]", "8?", None),
+        ("<|start|>assistant<|channel|>analysis<|message|>", "8?", None),
+        (
+            "<|start|>assistant<|channel|>analysis<|message|>",
+            "8?<|end|><|start|>assistant<|channel|>final<|message|>7",
+            "7",
+        ),
+        ('[["user","What does this open: <think>"]]', "A block.", "A block."),
+    ],
+)
+def test_a_block_that_the_prompt_opened(prompt: str, text: str, answer: str | None) -> None:
+    assert final_answer(continued(prompt, text)) == answer
+
+
 plain = st.text(st.characters(blacklist_characters="<>[]|◁▷", blacklist_categories=["Cs"]), max_size=60)
 
 
-@given(plain, plain, st.sampled_from(PAIRS[:13]))
+@given(plain, plain, st.sampled_from(PAIRS[:17]))
 def test_any_thought_is_cut_and_any_answer_kept(thought: str, answer: str, pair: tuple[str, str]) -> None:
     opening, closing = pair
     assert final_answer(f"{opening}{thought}{closing}{answer}") == answer
@@ -133,6 +220,9 @@ def test_no_order_of_markers_upsets_it(parts: list[str]) -> None:
 
 def test_many_markers_take_reasonable_time() -> None:
     start = time.perf_counter()
-    for text in ("<think></think>", "<think>", "</think>", "<think>\n", "x\n<think>\n", "<|channel|>analysis"):
+    for text in (
+        *("<think></think>", "<think>", "</think>", "<think>\n", "x\n<think>\n", "<|channel|>analysis", "<think a=b "),
+        *("\n<reason>\n", "<think   ", "`<think>", "```\n<think>\n", "x <think> ", "<think>x</reason>"),
+    ):
         final_answer(text * 3000)
     assert time.perf_counter() - start < 20

@@ -34,7 +34,7 @@ class Ledger:
         self.damage = Damage()
         self._completions: dict[str, tuple[Location, str]] = {}
         self._scores: dict[str, list[Location]] = {}
-        # At each place, for each metric and judge: the key of what was journaled last, "" for a failure, and its batch.
+        # At each place, for each metric and judge: what was journaled last (see `_result`), and its batch.
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
         self._runs: dict[str, Run] = {}
@@ -66,9 +66,9 @@ class Ledger:
                 self._completions[record.key] = (location, record.batch)
             case ScoreMade():
                 self._scores.setdefault(record.key, []).append(location)
-                self._places[_place(record)] = record.key, record.batch
+                self._places[_place(record)] = _result(record), record.batch
             case Failure():
-                self._places[_place(record)] = record.key, record.batch
+                self._places[_place(record)] = _result(record), record.batch
             case Proof():
                 self._take_proof(record)
             case Finished():
@@ -115,8 +115,8 @@ class Ledger:
 
         A result that another one has followed there is to be journaled again, so that it is the latest.
         """
-        key, batch = self._places.get(_place(record), ("", ""))
-        return key == record.key != "" and batch not in self._distrusted
+        last, batch = self._places.get(_place(record), ("", ""))
+        return last == _result(record) != "" and batch not in self._distrusted
 
     def is_wider(self, record: ScaleSeen) -> bool:
         """Whether the metric is not known yet, or its bounds go beyond those known."""
@@ -167,6 +167,11 @@ def _state(record: CheckpointSeen) -> tuple[object, ...]:
 def _place(record: ScoreMade | Failure) -> tuple[str, ...]:
     by = (record.scorer, record.judge) if record.measure else ("", "")
     return (record.metric, *by, record.run, record.digest, record.identity, record.suite_digest, record.sample)
+
+
+def _result(record: ScoreMade | Failure) -> str:
+    """What tells results at one place apart: the key; "" for a failure that another try may mend."""
+    return f"failed {record.key}" if isinstance(record, Failure) and record.key else record.key
 
 
 def _scale(record: ScaleSeen) -> tuple[str, ...]:

@@ -92,15 +92,15 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
 
     Raises nothing but cancellation, `BadInput` (a scorer that can't work at all) and `Unreachable` (a judge that is gone).
 
-    "truncated": the reasoning never ends, or the answer was cut off and the scorer needs it whole. "permanent": the
-    scorer raised, or gave no value, or one outside its own bounds.
+    "truncated": the reasoning never ends, or the answer was cut off before it began, or where the scorer needs it whole.
+    "permanent": the scorer raised, or gave no value, or one outside its own bounds.
     """
     cut = completion.finish_reason == "length"
-    answer = final_answer(completion.text)
+    answer = final_answer(completion.text, cut=cut)
     if answer is None and not cut:
         return _failures(scorer, "truncated", "the reasoning never ends, so there is no answer")
-    if answer is None or (cut and scorer.needs_whole_answer):
-        where = "within its reasoning" if answer is None else "before its end"
+    if answer is None or (cut and (scorer.needs_whole_answer or not answer.strip())):
+        where = "within its reasoning" if answer is None else "before its end" if answer.strip() else "before it began"
         reason = f"the answer was cut off {where}, at {completion.usage.completion_tokens} tokens"
         return _failures(scorer, "truncated", reason)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
 from assay.scorers.base import Scorer
+from assay.scorers.reasoning import final_answer
 from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
 
@@ -16,13 +17,20 @@ def judge_of(scorer: Scorer) -> str:
 
 
 def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason) -> str:
-    """The key of this scorer's scores of this answer. A judge also sees the question, so that is part of its key."""
+    """The key of this scorer's scores of this answer, from which reasoning is cut away.
+
+    A judge also sees the question, so that is part of its key.
+    """
     judge = judge_of(scorer)
     reference: Mapping[str, object] = sample.reference
     if judge:
         reference = {"reference": dict(sample.reference), "prompt": _plain(sample.prompt)}
     parameters = dict(scorer.parameters)
-    return score_key(text, finish_reason, reference, scorer.name, scorer.version, parameters, judge=judge)
+    answer = final_answer(text, cut=finish_reason == "length")
+    if answer is None:  # a text that was once taken for an answer, and scored, must not lend its key to none at all
+        parameters["answer"] = None
+    shown = text if answer is None else answer
+    return score_key(shown, finish_reason, reference, scorer.name, scorer.version, parameters, judge=judge)
 
 
 def _plain(prompt: Prompt) -> Json:
