@@ -81,12 +81,8 @@ def candidates(sample: Sample, spec: ScorerSpec) -> tuple[str, ...]:
     if value.denominator > 1 and unit != "dollars":
         near = (value + Fraction(1, value.denominator), value * Fraction(2, 3), value / 2)
     shown = tuple(f"{float(v):g}" if (v * 100).denominator == 1 else str(v) for v in (value, *near))
-    noun = {
-        "part": "",
-        "dollars": "dollars",
-        "rabbit rabbits": "rabbits",
-        "pupil pupils student students": "pupils",
-    }.get(unit, unit)
+    names = unit.split()
+    noun = "" if names[:1] == ["part"] else names[1] if len(names) > 1 else unit
     return tuple(f"{text} {noun}".strip() for text in shown)
 
 
@@ -245,6 +241,79 @@ INSIDE = (
     *("{n}th", "{n} kg", "€{n}", "The answer is {n} degrees.", "#{n}-B"),
 )
 
+# The right number, and what makes it another thing: a noun, a name, a formula, a date, a label.
+STRANGE_COMPANY = (
+    *(
+        "{n} dogs",
+        "**{n} dogs**",
+        "There are {n} dogs.",
+        "The answer is {n} dogs.",
+        "{n} big dogs",
+        "Dogs: {n}",
+        "dogs = {n}",
+    ),
+    *(
+        "Number of dogs: {n}",
+        "The number of dogs is {n}.",
+        "{n} is the number of dogs.",
+        "{n} (dogs)",
+        '{{"dogs": {n}}}',
+    ),
+    *(
+        "{n} BC",
+        "{n} AD",
+        "In {n}, a war broke out.",
+        "Born in {n}.",
+        "Highway {n}",
+        "Section {n}.",
+        "HTTP {n}",
+        "Apollo {n}",
+    ),
+    *(
+        "My lucky number is {n}.",
+        "The temperature is {n}.",
+        "I am {n} years old.",
+        "Call me at {n}.",
+        "Score: {n}",
+        "ID: {n}",
+    ),
+    *(
+        "{n}.txt",
+        "@{n}",
+        "№ {n}",
+        "{n} pm",
+        "{n} tonnes",
+        "{n} CHF",
+        "{n}‰",
+        "{n} each",
+        "{n} times",
+        "{n} dozens",
+        "{n} words",
+    ),
+    *(
+        "√{n}",
+        "sqrt({n})",
+        "log({n})",
+        "sin {n}",
+        "{n} + 1",
+        "{n} × 10",
+        "2 × {n}",
+        "({n})/2",
+        "{n} mod 7",
+        "{n} (mod 1000)",
+    ),
+    *(
+        "{n} squared",
+        "x > {n}",
+        "x ≠ {n}",
+        "{n} < x",
+        "{n} ± 5",
+        "{n}+",
+        "{n} plus one",
+        "The answer is {n} times two.",
+    ),
+)
+
 
 def loops(right: str) -> Iterator[str]:
     for sentence in (
@@ -307,6 +376,7 @@ def attacks(sample: Sample, spec: ScorerSpec) -> Iterator[tuple[str, str]]:
         yield "denied", template.format(right=right, wrong=wrong[0])
     number = str(sample.reference["target"])
     if number.isdigit():
+        yield from (("company", template.format(n=number)) for template in STRANGE_COMPANY)
         yield from (("inside", template.format(n=number)) for template in INSIDE)
     yield from (
         ("wrong", text) for other in wrong for text in (other, f"The answer is {other}.", f"\\boxed{{{other}}}")

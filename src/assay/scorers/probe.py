@@ -12,6 +12,7 @@ from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
 from assay.scorers.probe_numbers import NumberReader
 from assay.scorers.probe_text import loops, plain_text, stressed, without_question
+from assay.scorers.probe_words import Vocabulary
 from assay.types import Completion, Json, Message, Sample, Score, ScoreFailure
 
 _KINDS = ("number", "choice", "yes_no", "pattern")
@@ -84,7 +85,12 @@ class ProbeAnswer:
         bold = {mention.value for words in stressed(answer) for mention in reader.read(words).mentions}
         piece = reader.read(text)
         final = final_claim(piece, reader, self._asked, bold.pop() if len(bold) == 1 else None)
-        return None if final is None or doubted(piece, final) else final
+        return None if final is None or doubted(piece, final, self._words(sample, reader)) else final
+
+    def _words(self, sample: Sample, reader: Reader) -> Vocabulary:
+        forms = [form for forms in self._forms.values() for form in forms]
+        own = [*reader.nouns, *self._asks, *forms]
+        return Vocabulary(plain_text(_question(sample)), own, self._others)
 
     def _reader(self, sample: Sample) -> Reader:
         target = _target(sample)
@@ -92,7 +98,7 @@ class ProbeAnswer:
             value = single_number(target)
             if value is None:
                 raise ValueError(f"its target {target!r} is not one number, which its scorer needs")
-            return NumberReader(value, self._unit, self._others, self._tolerance)
+            return NumberReader(value, self._unit, self._others, self._tolerance, self._asks)
         if self._kind == "pattern":
             if not self._pattern.fullmatch(target):
                 raise ValueError(f"its target {target!r} doesn't match the pattern {self._pattern.pattern!r}")

@@ -25,6 +25,7 @@ _FILLERS = frozenset(
     """the a an is it it's its so therefore thus hence answer final about due approximately roughly exactly total of option and
     choice just simply only all altogether probably likely certainly definitely""".split()  # noqa: SIM905
 )
+_REASONED = re.compile(rf"[^\w{MENTION}]*(?:(?:the|an?|about|[a-z] =|[a-z]=)\s*)*{MENTION}(?:\s+[\w/%]+)?\s*:", _I)
 _COLON = re.compile(":")
 _PARTS = re.compile(r",|:|\band\b", _I)
 _PARENTHESES = re.compile(r"\([^()]*\)")
@@ -177,7 +178,7 @@ def _put(clause: Piece, reader: Reader, asked: re.Pattern[str] | None, *, last: 
 def _hedged(clause: Piece) -> bool:
     values = {mention.value for mention in _affirmed(clause)}
     open_choice = len(values) > 1 and re.search(rf"\bor\b|{_M}\s*/\s*{_M}", clause.text, _I)
-    return bool(say.HEDGE.search(clause.text) or open_choice or re.match(r"\W*or\b", clause.text, _I))
+    return bool(say.HEDGE.search(clause.text) or open_choice or re.match(rf"[^\w{_M}]*or\b", clause.text, _I))
 
 
 def _explicit(clause: Piece, reader: Reader) -> Claim | None:
@@ -190,7 +191,7 @@ def _explicit(clause: Piece, reader: Reader) -> Claim | None:
         return None
     rest = clause.cut(marker.end(), len(text))
     if rest.mentions:
-        mention = _value(rest)
+        mention = _before_reasons(rest) or _value(rest)
         steps = _JOIN in rest.text and "=" in rest.text  # "Answer:" over a calculation
         return Claim(mention, Rank.PLAIN if steps and mention is not None else Rank.EXPLICIT)
     if ASIDE in rest.text:
@@ -200,6 +201,12 @@ def _explicit(clause: Piece, reader: Reader) -> Claim | None:
     words = re.findall(r"\w+", rest.text)
     other = 0 < len(words) <= 4 and marker[0].rstrip()[-1:] in ":=" and not rest.text.rstrip().endswith(":")
     return Claim(None, Rank.EXPLICIT) if other else None
+
+
+def _before_reasons(rest: Piece) -> Mention | None:
+    """The mention with which what is said of an answer begins, where a colon and the reasons follow it."""
+    leading = _REASONED.match(rest.text)
+    return rest.mentions[0] if leading else None
 
 
 def _keyed(clause: Piece, asked: re.Pattern[str] | None) -> Mention | None:
@@ -212,7 +219,9 @@ def _keyed(clause: Piece, asked: re.Pattern[str] | None) -> Mention | None:
             if (mention := _value(part)) is not None:
                 return mention
         elif asked.search(part.text) and following is not None and say.LABELLED.match(following.text):
-            return _value(following)  # "Sum: 7"
+            leading = say.LABELLED.match(following.text)
+            worked = leading and re.match(r"\s*[-+×*/÷=·]", following.text[leading.end() :])
+            return _value(following) if worked or not leading else following.mentions[0]  # "Sum: 7"
     parts = [part for part in clause.split(_PARTS) if asked.search(part.text) and len(part.mentions) == 1]
     return _only([mention for part in parts for mention in _affirmed(part)])
 
@@ -251,8 +260,9 @@ def _stated(clause: Piece, reader: Reader, *, last: bool) -> Mention | None:
         return mention if last or say.CONCLUDES.match(clause.text) or say.BUT.match(clause.text) else None
     main = _main(clause)
     predicate = say.PREDICATE.search(main.text[: main.text.rfind(_M)]) if _M in main.text else None
-    at_end = re.search(rf"{_M}(?:\s+[\w/]+)?[\s.!)\"']*$", main.text)
-    return mention if predicate or at_end else None
+    at_end = re.search(rf"{_M}(?:\s+(?:of\s+(?:the\s+)?)?[\w/]+)?[\s.!)\"'}}]*$", main.text)
+    subject = re.match(rf"\W*{_M}(?:\s+of\s+(?:the\s+)?[\w/]+|\s+[\w/]+)?\s+{say.BE}\b", main.text)
+    return mention if predicate or at_end or subject else None
 
 
 def _value(clause: Piece) -> Mention | None:

@@ -1,10 +1,10 @@
 """Does a text stand by its final answer? The last gate: an answer counts only if some clause states it without a doubt,
 and nothing after that takes it back.
 
-`probe_claims` looks for what is claimed; it can't know every way to deny. So this goes the other way round: a clause that holds
-any negation, condition, attribution or comparison about the answer states nothing, in whatever words, and a text whose every
-mention of the answer is of that kind has not given it. Too strict on odd wording is the smaller fault: a right answer in a
-plain sentence beside it is enough.
+`probe_claims` looks for what is claimed; it can't know every way to deny. So this goes the other way round: a clause states an
+answer only in words that are known to be harmless (`probe_words`), without negation, condition, attribution or comparison,
+and not as a term of a longer formula. A text whose every mention of the answer is of another kind has not given it. Too strict
+on odd wording is the smaller fault: a right answer in a plain sentence beside it is enough.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from assay.scorers.probe_mentions import ASIDE, MENTION, Mention, Piece
 from assay.scorers.probe_phrases import CHECK
+from assay.scorers.probe_words import Vocabulary, words_in
 
 _I = re.IGNORECASE
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"')\]]*\s+|(?<=[。！？])|\n+")
@@ -40,6 +41,7 @@ _OTHERS = (
 _IF = (
     r"\b(?:if|unless|suppose|supposing|assume|assuming|imagine|pretend|whether|depending|hypothe\w+|would have been|used to be"
     r"|wish|hope|guess\w*|could|might|may|maybe|perhaps|possibl[ey]|plausible|conceivabl[ey]|unsure|dunno|among|either|between"
+    r"|there(?:'s| is) (?:a|some|no) (?:chance|risk|reason)"
     r"|candidates?|possibilit\w+|what if|how about|why|tried|try|trap|naive|obvious|initially|initial|at first|previous"
     r"|draft|old|earlier|example|instance|format|form|hint|expected|target|assert|placeholder|runner-up|toss-up)\b"
 )
@@ -54,6 +56,26 @@ _BEFORE = re.compile(rf"{_NEGATION}|{_OTHERS}|{_IF}|{_MEASURED}", _I)
 _LABEL = re.compile(rf"{_OTHERS}|{_IF}|\b(?:first|option|choice|confidence)\b", _I)
 _DENYING_LABEL = re.compile(_NEGATION, _I)
 _FEW_WORDS = 4
+_AND = re.compile(r"\band\b", _I)
+# A term of a formula is not what the formula comes to.
+_TERM_BEFORE = re.compile(
+    rf"(?:[×·*÷^√+/]|[\d){MENTION}{ASIDE}]\s*-|\b(?:plus|minus|times|over|divided by|multiplied by|log|ln|sin|cos|tan|exp"
+    r"|sqrt|mod|modulo))[\s({]*$|\w[({]\s*$|[@№#]\s*$",
+    _I,
+)
+_TERM_AFTER = re.compile(
+    rf"[\s)}}]*(?:[×·*÷^²³<>≤≥≠±‰]|[+-]\s*[\d({MENTION}{ASIDE}]|/\s*[\d(]|\+"
+    r"|(?:plus|minus|times|divided|multiplied|mod|modulo|squared|cubed|over)\b|\.\w)",
+    _I,
+)
+_RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
+_BESIDE = re.compile(r"\s*[(\[]\s*(mod\b[^()]*|[^\W\d_]+)\s*[)\]]")  # "53 (cm)"
+_SHORT_ASIDE = re.compile(r"\s*(?:,|—|--?\s)\s*([^\W\d_]+(?:\s+[^\W\d_]+)?)\s*(?:[.,!]|$)")  # "14, naturally"
+_SPEAKERS = frozenset({"i", "me", "you", "we", "they", "he", "she"})
+_LABEL_WORDS = 7
+_SUPPOSING = re.compile(r"\s*(?:said|says|if|unless|provided|providing|were|had|should|supposing|granted)\b", _I)
+_COLON = re.compile(":")
+_QUOTED = re.compile(r'"([^"\n]*)"')
 _LONG = 160  # characters; a longer sentence explains something
 _BOXED = re.compile(rf"\W*Final answer:\W*{MENTION}\W*")
 _AFTER = re.compile(
@@ -104,12 +126,12 @@ _CONCLUDING = re.compile(
 )
 
 
-def doubted(piece: Piece, final: Mention) -> bool:
+def doubted(piece: Piece, final: Mention, words: Vocabulary) -> bool:
     """Is there no clause that plainly states the final answer, or does something after it take it back?"""
     stated = -1
     sentences = Piece(piece.text.replace("e.g.", "for example"), piece.mentions).split(_SENTENCE)
     for index, sentence in enumerate(sentences):
-        if _states(sentence, final.value):
+        if _states(sentence, final.value, words):
             stated = index
     later = sentences[stated + 1 :]
     return stated < 0 or _side_by_side(sentences) or any(_takes_back(sentence, final.value) for sentence in later)
@@ -121,19 +143,20 @@ def _side_by_side(sentences: Sequence[Piece]) -> bool:
     return any(one is not None and two is not None and one != two for one, two in pairwise(boxed))
 
 
-def _states(sentence: Piece, value: str) -> bool:
+def _states(sentence: Piece, value: str, words: Vocabulary) -> bool:
     text = sentence.text
     if text.rstrip(" \"')*").endswith("?") or _UNDECIDED.search(text):
         return False
     position = -1
     for mention in sentence.mentions:
         position = text.index(MENTION, position + 1)
-        if mention.value == value and not _doubtful(text, position):
+        if mention.value == value and not _doubtful(text, position) and _plain(text, position, words):
             return True
     return False
 
 
 def _doubtful(text: str, position: int) -> bool:
+    """Does what is said about the mention at `position` deny it, limit it, or say that others think so?"""
     before, after = text[max(0, position - 200) : position], text[position + 1 : position + 120]
     begin = max((edge.end() for edge in _EDGE.finditer(before)), default=0)
     label, colon, region = before[begin:].rpartition(":")
@@ -142,6 +165,29 @@ def _doubtful(text: str, position: int) -> bool:
     end = _END.search(after)
     tail = (after[: end.start()] if end else after).partition(MENTION)[0]
     return bool(_BEFORE.search(region) or _AFTER.search(tail) or _DENIED_NEXT.match(after))
+
+
+def _plain(text: str, position: int, words: Vocabulary) -> bool:
+    """Is the mention at `position` stated in harmless words only, and not as a term of a formula?"""
+    before, after = text[max(0, position - 200) : position], text[position + 1 : position + 200]
+    if _TERM_BEFORE.search(before) or _TERM_AFTER.match(after):
+        return False
+    quoted = [match for match in _QUOTED.finditer(text) if match.start() < position < match.end()]
+    if quoted and quoted[0][0] != text.strip() and words_in(quoted[0][1]):
+        return False
+    begin = max((edge.end() for edges in (_EDGE, _AND) for edge in edges.finditer(before) if edge[0] != "("), default=0)
+    label, _, region = before[begin:].rpartition(":")
+    worked = re.search(rf"[\d{MENTION}{ASIDE}].*=", region)  # the label is the calculation's, not its outcome's
+    if len(label.split()) > _LABEL_WORDS or worked or label.strip().casefold() == "no":
+        label = ""
+    if label.strip().casefold() in _SPEAKERS:
+        return False
+    ends = [edge.start() for edges in (_END, _AND, _RATHER, _COLON) if (edge := edges.search(after))]
+    tail = after[: min(ends, default=len(after))]
+    if after[len(tail) : len(tail) + 1] == "," and _SUPPOSING.match(after, len(tail) + 1):
+        return False
+    beside = _BESIDE.match(after) or _SHORT_ASIDE.match(after)
+    return not any(map(words.strange, (label, region, tail.partition(MENTION)[0], beside[1] if beside else "")))
 
 
 def _takes_back(sentence: Piece, value: str) -> bool:

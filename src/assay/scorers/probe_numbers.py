@@ -10,6 +10,7 @@ from fractions import Fraction
 from assay.scorers.match import single_number
 from assay.scorers.number_words import scales_to_exponents, words_to_digits
 from assay.scorers.probe_mentions import Mention, Piece, masked
+from assay.scorers.probe_words import BESIDE_A_NUMBER
 from assay.scorers.units import NAMES, names_of, unit_of
 
 _ORDINALS = [
@@ -54,12 +55,16 @@ _RUN = re.compile(
     r"(?<![\w.])(?<!\d[,:/])(?:[1-9]\d{0,2}(?: \d{3})+(?![ ,.]?\d)|\.\d+"
     r"|\d+(?:(?:[.,'_:-]|\^[+-]?| ?/ ?|[eE][+-]?|\.\d+\.)\d+)*(?: \d+ ?/ ?\d+(?![\d/]))?)"
 )
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SCIENTIFIC = re.compile(r"(\d)\s?[×*·]\s?10(?:\^\{?|(?=[⁰¹²³⁴-⁹⁻]))([-\d⁰¹²³⁴-⁹⁻]+)\}?")  # 1.5 × 10³
 _AFTER = re.compile(
     rf"(?P<glued>(?:{NAMES})(?![\w^²³]|/[a-z])|[^\W\d_]+|[%°$€£¢])"
     rf"|(?:[ \t]+|-)(?:of\s+)?(?:an?\s+)?(?P<unit>(?![$€£¥])(?:{NAMES})(?![\w^²³]|/[a-z]))"
     r"|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
     re.IGNORECASE,
 )
+_IN_BRACKETS = re.compile(rf"\s*[(\[]\s*(?P<bracketed>{NAMES})\s*[)\]]", re.IGNORECASE)  # "53 (cm)"
+_BEHIND = re.compile(r"[^\W\d_]+")
 _SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
 _NUMBERED_BEFORE = re.compile(r"\b(?:year|page|chapter|room|version|volume|v|no)\.?\s+$", re.IGNORECASE)
 _YEAR_BEFORE = re.compile(r"\b(?:in|since|by|until|from|before|after)\s+$", re.IGNORECASE)
@@ -80,17 +85,27 @@ class _Found:
 
 
 class NumberReader:
-    """Mentions of numbers. unit: what the target is in, "" for a mere number; others: nouns of what else is counted."""
+    """Mentions of numbers.
+
+    unit: what the target is in, "" for a mere number; others: nouns of what else is counted; beside: words that may stand
+    right behind the number. Any other noun there says that something else is counted.
+    """
 
     chains = True
 
     def __init__(
-        self, target: Fraction, unit: str = "", others: Sequence[str] = (), tolerance: Fraction = Fraction(0)
+        self,
+        target: Fraction,
+        unit: str = "",
+        others: Sequence[str] = (),
+        tolerance: Fraction = Fraction(0),
+        beside: Sequence[str] = (),
     ) -> None:
         self._target = target
         self._tolerance = tolerance
         self._others = frozenset(word.casefold() for word in others)
-        known = dimension_of(unit)
+        self._beside = frozenset(word.casefold() for words in beside for word in words.split())
+        known = next((known for word in unit.split() if (known := dimension_of(word))), None)
         self._dimension, self._size = known if known else ("", Fraction(1))
         self.nouns = names_of(self._dimension) | frozenset(word.casefold() for word in unit.split())
 
@@ -103,6 +118,8 @@ class NumberReader:
         text = re.sub(r"\b(thousand|million),\s+(?=[a-z])", r"\1 ", text, flags=re.IGNORECASE)
         text = re.sub(r"(?<=\d)\s?\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2", text)
         text = re.sub(r"\\[dt]?frac\s*\{([\d,]+)\}\s*\{([\d,]+)\}", r"\1/\2", text)
+        text = re.sub(r"\b[A-Z]{2}(?=[$])", "", text)  # US$
+        text = _SCIENTIFIC.sub(lambda m: f"{m[1]}e{m[2].translate(_SUPERSCRIPTS)}", text)
         text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda m: f" {single_number(m[0])}", text)
         text = re.sub(rf"(?<=[a-z0-9])[\s-]({_NTHS})s\b", self._divisor, text, flags=re.IGNORECASE)
         text = words_to_digits(_LONE_ONE.sub("a single", scales_to_exponents(text)))
@@ -133,6 +150,7 @@ class NumberReader:
             if _SIGN.search(head):
                 value, start = None if value is None else -value, start - (len(head) - head.rindex("-"))
             end, unit, stranger = self._after(text, run.end())
+            unit = unit or _label_unit(head)
             if unit:
                 dimension, size = unit
             elif end == run.end() and run[0].isdecimal() and _YEAR_BEFORE.search(head):  # a bare one is a year
@@ -146,7 +164,9 @@ class NumberReader:
 
     def _after(self, text: str, end: int) -> tuple[int, tuple[str, Fraction] | None, bool]:
         """Where the quantity ends, its unit, and whether what follows makes it no number of ours."""
-        match = _AFTER.match(text, end)
+        match = _IN_BRACKETS.match(text, end) or _AFTER.match(text, end)
+        if match and "bracketed" in match.groupdict():
+            return match.end(), unit_of(match["bracketed"], self._dimension), False
         if not match:
             return end, None, False
         if match["power"]:
@@ -156,7 +176,7 @@ class NumberReader:
             own = words[0] in self.nouns  # what is counted belongs to the number
             after = match.start("noun") + len(words[0])
             squared = own and re.match(r"[\^²³]|/[a-z]", text[after : after + 2]) is not None
-            return after if own else end, None, squared or bool(self._others & set(words))
+            return after if own else end, None, squared or not (own or self._harmless(text, match.start("noun")))
         name = match["glued"] or match["unit"]
         # "m" is a minute where a time is asked for.
         unit = unit_of(name, self._dimension)
@@ -166,6 +186,13 @@ class NumberReader:
             return end, None, False
         rate = re.match(r"/(?=[a-z])|\s*(?:per|squared|cubed)\b", text[match.end() : match.end() + 12])
         return match.end(), unit, bool(rate)
+
+    def _harmless(self, text: str, start: int) -> bool:
+        """Does what stands behind a number leave open what it counts, or come to our noun after an adjective or two?"""
+        words = [word.casefold() for word in _BEHIND.findall(text[start : start + 60])]
+        if words[0] in BESIDE_A_NUMBER or words[0] in self._beside:
+            return not self._others & set(words[:2])
+        return not self._others & set(words[:3]) and bool(self.nouns & set(words[1:3]))
 
     def _composed(self, text: str) -> Iterator[_Found]:
         """The quantities; "2 h 24 min" is a single one."""
@@ -195,6 +222,12 @@ class NumberReader:
         own = found.value * found.size / self._size if found.dimension else found.value
         right = abs(own - self._target) <= self._tolerance
         return Mention(text[found.start : found.end].strip(), str(self._target if right else own), right)
+
+
+def _label_unit(head: str) -> tuple[str, Fraction] | None:
+    """The unit that a label names ("Hours: 2.4"); a letter alone is a name, not a unit."""
+    label = re.search(rf"(?:^|[\n.,;(|])\W*({NAMES})\s*[:=]\s*$", head, re.IGNORECASE)
+    return unit_of(label[1]) if label and (len(label[1]) > 1 or label[1] == "%") else None
 
 
 def _times(text: str) -> str:

@@ -19,7 +19,7 @@ def _compiled(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.IGNORECASE | re.DOTALL)
 
 
-_BE = r"(?:is|was|are|would be|should be|must be|has to be|will be|comes to|being)"
+BE = r"(?:is|was|are|would be|should be|must be|has to be|will be|comes to|being)"
 
 # Where sentences and clauses end. A dash between numbers is a minus; "nothing but" and "so that" begin no clause.
 SENTENCE = re.compile(r"(?<=[.!?。！？])[\"')\]]*\s+|\n+")
@@ -39,6 +39,7 @@ SUBORDINATE = _compiled(
     )
     + "|"
     + _any("than", "with")
+    + r"|,\s+the\s+(?:sum|product|square|root|difference|ratio)\b"
 )
 BUT = _compiled(r"^\W*" + _any("but", "instead", "however"))
 CONCLUDES = _compiled(
@@ -58,13 +59,17 @@ PREDICATE = _compiled(
     _any(
         "works? out (?:to|at|as)", "amounts? to", "adds? up to", "lasts?", "takes?", "costs?", "rides?", "have", "has"
     ),
-    _any("find", "obtain", "needs?", "faces?", "facing"),
+    _any("find", "obtain", "needs?", "faces?", "facing", "ends? (?:up )?(?:with|at)", "arrives? at"),
 )
 
 # "The answer is", "7 is right", "it is 7", "I'd say 7", and the answer before anything else.
-ANSWER = _compiled(r"\b(?:answer|solution)\b(?:\s+(?:to|for|here|of|in)\b[^.:=]{0,60}?)?\s*(?:\b" + _BE + r"\b|[:=⇒])?")
+ANSWER = _compiled(
+    r"(?:\b(?:answer|solution)\b|答案(?:\s*是)?|答え(?:は)?)(?:\s+(?:to|for|here|of|in)\b[^.:=]{0,60}?)?\s*(?:\b"
+    + BE
+    + r"\b|[:=⇒])?"
+)
 FINAL = _compiled(
-    r"\b(?:final|correct|right|true)\s+(?!answer|solution)\w+(?:\s+\w+){0,3}?\s*(?:\b" + _BE + r"\b|[:=⇒])"
+    r"\b(?:final|correct|right|true)\s+(?!answer|solution)\w+(?:\s+\w+){0,3}?\s*(?:\b" + BE + r"\b|[:=⇒])"
 )
 NOT_THE_ANSWER = _compiled(
     r"\b(?:wrong|incorrect|false|tempting|naive|naïve|common|usual|popular|typical|obvious|intuitive|first|initial|other"
@@ -75,7 +80,7 @@ IS_RIGHT = _compiled(
     rf"^(?!\W*(?:if|suppose)\b).*{MENTION}\W*(?:is|was|must be|would be)\s+(?:indeed\s+)?(?:the\s+)?(?:correct|right|true)\b"
 )
 PRONOUN = _compiled(
-    rf"\b(?:it|that|this|he|she|they)(?:'s|'d be|\s+(?:{_BE}|equals|makes|prints|outputs))\s+(?:\w+\s+){{0,3}}?[\"'(]*{MENTION}"
+    rf"\b(?:it|that|this|he|she|they)(?:'s|'d be|\s+(?:{BE}|equals|makes|prints|outputs))\s+(?:\w+\s+){{0,3}}?[\"'(]*{MENTION}"
 )
 CHOSEN = _compiled(
     r"\b(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:\w+\s+)?"
@@ -154,7 +159,7 @@ DENIED_BEFORE = _compiled(
     )
     + "|"
     + _any("other than", "no longer", "anything but", "everything but", "without(?! (?:an?|any|question|doubt))")
-    + r"|n't)\W+(?:\w+\W+){0,2}$",
+    + r"|n't)(?:\W+|\W+(?:\w+[^\w,]+){1,2})$",
     _any(
         "(?:refuse|wrong|incorrect|mistaken) to \\w+",
         "(?:cannot|can't) say",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from assay.scorers.probe_json import without_json
+
 # Conclusions that are drawn with a sign of their own, not with words, become this one.
 ARROW = "⇒"
 
@@ -15,7 +17,7 @@ _SIGNS = str.maketrans(
         **dict.fromkeys("“”„«»", '"'),
     }
     | dict.fromkeys("→⟹⟶➜➔⇒∴", ARROW)
-    | dict.fromkeys("≈≃≅", "=")
+    | dict.fromkeys("≈≃≅∈", "=")
     | {"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u00ad": "", "\u200b": "", "\ufeff": "", "…": "...", "⁄": "/"}
 )
 _MATH = re.compile(r"(?<![\w$\\])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\d$])")  # dollars that are no money
@@ -67,6 +69,9 @@ _ORDINAL_LABEL = re.compile(
     r"\.?\s*(?:\(\d+\)|#?\d+(?!\s*[\d.]*\d?\s*[=×÷+*/]))[ \t]*([.:)-]?)",
     re.IGNORECASE,
 )
+# Chinese, Japanese and Korean set no space between a word and what isn't one of theirs.
+_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_UNSPACED = re.compile(rf"(?<=[{_ASIAN}])(?=[^{_ASIAN}\W])|(?<=[^{_ASIAN}\W])(?=[{_ASIAN}])")
 _ROW = re.compile(r"^[ \t]*\|(.*)\|[ \t]*$", re.MULTILINE)
 _NUMBERED = re.compile(r"^[ \t]*(?:\*\*)?\(?(\d{1,2})[.)](?:\*\*)?[ \t]+(?=\S)", re.MULTILINE)
 
@@ -74,9 +79,10 @@ _NUMBERED = re.compile(r"^[ \t]*(?:\*\*)?\(?(\d{1,2})[.)](?:\*\*)?[ \t]+(?=\S)",
 def plain_text(text: str) -> str:
     """The text in one notation, without Markdown, HTML and TeX. What is boxed or tagged reads "Final answer: …"."""
     text = "".join(c for c in text if unicodedata.category(c) != "Co")  # room for marks of our own
-    text = text.replace("\r\n", "\n").translate(_SIGNS)
+    text = without_json(text).replace("\r\n", "\n").translate(_SIGNS)
+    text = _UNSPACED.sub(" ", text)
     text = _ROW.sub(lambda row: row[1].replace("|", ":"), text)
-    text = _without_numbering(_unboxed(_MATH.sub(r" \1 ", text)))
+    text = _without_numbering(_unboxed(_MATH.sub(r"\1", text)))
     for pattern, replacement in (*_TEX, *_MARKUP):
         text = pattern.sub(replacement, text)
     text = _ORDINAL_LABEL.sub(r"\1\2", text)
