@@ -17,6 +17,7 @@ from assay.models.structured import StructuredModel
 from assay.types import Completion, GenerateOptions, Message, Raw, Token, Usage
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply, error_body
+from tests.models.raw_server import RawServer, response
 
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
 
@@ -394,6 +395,46 @@ async def test_connections_are_kept_and_closed() -> None:
         await model.aclose()
         with pytest.raises(GenerationError, match="is closed"):
             await complete(model, "?")
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_closing_ends_what_is_under_way_and_what_waits(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server, concurrency=3) as model:
+        later = Reply(status=503, raw=b"", headers={"Retry-After": "15"})
+        server.script = lambda ask: later if ask.question == "fail" else Reply(hang=True)
+        questions = ["hang", "hang", "hang", "hang", "fail"]
+        tasks = [asyncio.create_task(complete(model, question, None, listener)) for question in reversed(questions)]
+        while len(server.asked) < 4:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        for end in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5):
+            assert isinstance(end, GenerationError)
+            assert (str(end), end.error_class) == (f"{server.spec}: the model is closed", "transient")
+        assert len(server.asked) == 4, "who waits for a turn asks nothing any more"
+        assert model.limit.used == 0
+        while server.active:
+            await asyncio.sleep(0.01)
+
+
+async def test_closing_while_an_answer_is_read_keeps_no_connection() -> None:
+    async with RawServer(lambda _: [response()[:50], 0.1, response()[50:]]) as server, opened(server.spec) as model:
+        asking = asyncio.create_task(complete(model, "?"))
+        while not server.asked:
+            await asyncio.sleep(0.01)
+        await model.aclose()
+        with pytest.raises(GenerationError, match="closed"):
+            await asking
+        while server.open:
+            await asyncio.sleep(0.01)
+        assert server.connections == 1
+
+
+async def test_a_question_that_no_request_can_carry_is_one_samples_failure() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        with pytest.raises(GenerationError, match="half a character") as caught:
+            await complete(model, "\ud83d")
+        assert caught.value.error_class == "permanent"
+        assert (await complete(model, "🍎")).text == "Fine."
 
 
 async def test_a_kept_connection_that_the_server_closed_is_nobodys_fault() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +24,8 @@ from assay.models.http_retry import Attempts, HttpSettings
 from assay.types import Completion, GenerateOptions
 from tests.models.http_opened import opened
 from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
+
+_FILES = 24
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ async def test_the_wait_that_a_server_asks_for_is_kept() -> None:
             assert time.monotonic() - began >= least
     async with OpenAIServer() as server, opened(server) as model:
         server.script = lambda ask: Reply(status=429, raw=b"", headers={"Retry-After": "3600"})
-        with pytest.raises(GenerationError, match="429") as caught:
+        with pytest.raises(GenerationError, match="429; it asks for a wait of 3600 s") as caught:
             await complete(model, "?")
         assert caught.value.error_class == "transient"
         assert len(server.asked) == 1, "an hour is more than the question has left"
@@ -81,6 +86,9 @@ def test_what_retry_after_can_hold() -> None:
     ahead = retry_after(format_datetime(datetime.now(UTC) + timedelta(minutes=1), usegmt=True))
     assert ahead is not None
     assert 55 < ahead <= 60
+    sent = "Wed, 21 Oct 2015 07:27:00 GMT"
+    for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00", "Wednesday, 21-Oct-15 07:28:00 GMT"):
+        assert retry_after(date, sent) == 60, "by the server's clock"
     for value in (None, "", "soon", "-1", "nan", "inf", "1e9", "Wed, 99 Oct 2015 07:28:00 GMT"):
         assert retry_after(value) is None
 
@@ -99,6 +107,16 @@ async def test_how_waits_grow() -> None:
     assert longest[0] > 0.9
     assert longest[1] > 1.8
     assert longest[5] > 3.6
+
+
+async def test_a_wait_of_no_time_at_all_is_drawn_like_any_other() -> None:
+    settings = HttpSettings(backoff_seconds=1.0, backoff_cap_seconds=4.0, total_seconds=1e6)
+    attempts = Attempts(settings)
+    pauses = []
+    for _ in range(200):
+        attempts.start()
+        pauses.append(attempts.pause(Fault("busy", "slow down", after=0.0)) or 0.0)
+    assert max(pauses) > 2, "who says 0 for ever is not asked for ever without a pause"
 
 
 async def test_push_backs_do_not_use_up_the_attempts() -> None:
@@ -197,6 +215,36 @@ async def test_push_backs_lower_the_concurrency_and_it_recovers() -> None:
         server.script = lambda ask: Reply()
         await asyncio.gather(*(complete(model, f"{n}") for n in range(150)))
         assert model.limit.bound == 32
+
+
+async def test_a_limit_of_open_files_lowers_the_concurrency_and_loses_nothing() -> None:
+    script = f"""
+import asyncio, os, resource, sys
+from assay.models.base import complete
+from tests.models.http_opened import opened
+
+async def main():
+    async with opened(sys.argv[1], concurrency=60) as model:
+        await complete(model, "?")  # what is loaded on first use is loaded
+        soft = len(os.listdir("/dev/fd")) + {_FILES}
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+        ends = await asyncio.gather(*(complete(model, f"{{n}}") for n in range(200)), return_exceptions=True)
+    print({{repr(end) if isinstance(end, Exception) else end.text for end in ends}})
+
+asyncio.run(main())
+"""
+    async with OpenAIServer() as server:
+        server.script = lambda ask: Reply(latency=0.02)
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", script, server.spec),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        out, err = await child.communicate()
+        assert (out.decode().strip(), err) == ("{'Fine.'}", b"")
+        assert _FILES / 2 < server.peak < _FILES + 5, "and not 60"
 
 
 async def test_a_server_that_is_not_there() -> None:
@@ -322,7 +370,16 @@ async def test_what_listens_there_but_never_answers(answer: bytes | None) -> Non
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"concurrency": 0}, {"attempts": 0}, {"call_seconds": 0}, {"total_seconds": -1.0}, {"backoff_seconds": 0}]
+    "wrong",
+    [
+        {"concurrency": 0},
+        {"attempts": 0},
+        {"call_seconds": 0},
+        {"call_seconds": float("inf")},
+        {"call_seconds": float("nan")},
+        {"total_seconds": -1.0},
+        {"backoff_seconds": 0},
+    ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be"):

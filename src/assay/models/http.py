@@ -24,7 +24,7 @@ from assay.errors import AssayError, GenerationError, ModelError, Unreachable, U
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address, api_key, parse_address, proxy_for
 from assay.models.http_connection import Connection
-from assay.models.http_faults import Fault, Refusal, fault_of, is_page, web_page
+from assay.models.http_faults import Fault, Refusal, closed, fault_of, is_page, web_page
 from assay.models.http_health import Health, Question
 from assay.models.http_limit import AdaptiveLimit
 from assay.models.http_pool import Pool
@@ -82,7 +82,7 @@ class HttpModel:
         self._pool: Pool | None = None
         self._dialect = Dialect()
         self._health = Health()
-        self._closed = False
+        self._closing = asyncio.Event()
         self._info = ModelInfo(
             name=address.spec,
             engine="http",
@@ -154,7 +154,7 @@ class HttpModel:
 
     async def aclose(self) -> None:
         """Close all connections. Requests that are under way fail."""
-        self._closed = True
+        self._closing.set()
         if self._pool is not None:
             await self._pool.aclose()
 
@@ -239,7 +239,13 @@ class HttpModel:
     async def _asked(self, request: Request, attempts: Attempts) -> Connection:
         """Send the request; the connection on which a successful answer has begun. Raises `Fault`."""
         pool = self._ready_pool()
-        connection = await pool.ask(request.path, msgspec.json.encode(request.body), attempts.start())
+        try:
+            body = msgspec.json.encode(request.body)
+        except UnicodeEncodeError:
+            raise Fault(
+                "unsuited", "the question holds half a character (a lone surrogate), which can't be sent"
+            ) from None
+        connection = await pool.ask(request.path, body, attempts.start())
         self._health.answered()
         if connection.status == 200:
             return connection
@@ -251,13 +257,18 @@ class HttpModel:
 
     async def _repair(self, fault: Fault, request: Request, attempts: Attempts, shown: str = "") -> None:
         """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
+        if self._closing.is_set():
+            raise closed()
         about_form = fault.refusal if fault.kind == "unsuited" else None
         if about_form is not None and not about_form.about_length and self._adapted(request, about_form):
             return
         pause = None if shown else attempts.pause(fault)
         if pause is None:
             raise fault
-        await asyncio.sleep(pause)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._closing.wait()
+            raise closed()
 
     def _adapted(self, request: Request, refusal: Refusal) -> bool:
         """Should the question be asked in another form? Raises `UnsupportedOption`."""
@@ -296,8 +307,8 @@ class HttpModel:
     def _check(self, options: GenerateOptions) -> None:
         if options.max_tokens < 1:
             raise UnsupportedOption(f"max_tokens must be at least 1, not {options.max_tokens}")
-        if self._closed:
-            raise GenerationError(f"the model {self._info.name} is closed")
+        if self._closing.is_set():
+            raise GenerationError(f"{self._info.name}: {closed()}", error_class="transient")
 
     def _ready_pool(self) -> Pool:
         if self._pool is None:

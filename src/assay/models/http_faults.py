@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -18,9 +19,9 @@ import msgspec
 # unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
 # HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
 # refused: by a policy or for want of a key. unsuited: a request that this server can't take. setup: the address, the
-# key or the model's name is wrong, unless the server has answered before.
+# key or the model's name is wrong, unless the server has answered before. webpage: so is the address. closed: the model was.
 FaultKind = Literal[
-    "unconnected", "silent", "broken", "busy", "failing", "garbled", "refused", "unsuited", "setup", "webpage"
+    "unconnected", "silent", "broken", "busy", "failing", "garbled", "refused", "unsuited", "setup", "webpage", "closed"
 ]
 _AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
 
@@ -85,7 +86,7 @@ class Fault(Exception):
 
 def fault_of(status: int, headers: Mapping[str, str], body: bytes, path: str = "") -> Fault:
     """What an answer means that is no success. `headers` by lower-case name; path: of the API, what was asked."""
-    after = retry_after(headers.get("retry-after"))
+    after = retry_after(headers.get("retry-after"), headers.get("date"))
     if 300 <= status < 400:
         return Fault(
             "setup",
@@ -101,6 +102,8 @@ def fault_of(status: int, headers: Mapping[str, str], body: bytes, path: str = "
 def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *, told: str) -> Fault:
     """What an error means that is told by a status and in words. told: how."""
     said = told + (f": {refusal.message}" if refusal.message else "")
+    if after:
+        said += f"; it asks for a wait of {f'{after:.1f}'.removesuffix('.0')} s"
     if refusal.code in _SPENT or status == 402 or _POLICY.search(refusal.code):
         return Fault("refused", said, refusal=refusal)
     if status == 429:
@@ -127,6 +130,10 @@ def web_page() -> Fault:
     )
 
 
+def closed() -> Fault:
+    return Fault("closed", "the model is closed")
+
+
 def is_page(headers: Mapping[str, str], body: bytes) -> bool:
     """Is the answer a web page?"""
     start = body[:200].lstrip().lower()
@@ -136,14 +143,24 @@ def is_page(headers: Mapping[str, str], body: bytes) -> bool:
     return "text/html" in headers.get("content-type", "").lower() and not start.startswith(_NO_PAGE)
 
 
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` asks to wait, from now: it holds a number of them, or a date. None if neither."""
+def retry_after(value: str | None, date: str | None = None) -> float | None:
+    """Seconds that a `Retry-After` asks to wait: it holds a number of them, or a date. None if neither.
+
+    date: when the server sent it, by its own clock; else it counts from now by this machine's.
+    """
     if value is None:
         return None
     if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value.strip(), re.ASCII):
         return float(value)
+    then, sent = _time(value), _time(date or "")
+    return None if then is None else max(0.0, then - (time.time() if sent is None else sent))
+
+
+def _time(date: str) -> float | None:
+    """An HTTP date in seconds since 1970; it is in GMT, also where it doesn't say so."""
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        found = parsedate_to_datetime(date)
+        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 

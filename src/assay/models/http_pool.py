@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 
 from assay.config import Secret
 from assay.models.http_address import Address, Proxy, tls_context
 from assay.models.http_connection import Connection
-from assay.models.http_faults import Fault, fault_of, in_short
+from assay.models.http_faults import Fault, closed, fault_of, in_short
 
 _IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
 _LEAST_SECONDS, _TRIFLE = 0.01, 0.02
@@ -42,6 +43,7 @@ class Pool:
         self._busy: set[Connection] = set()
         self._heads: dict[str, bytes] = {}
         self._opening: set[asyncio.Task[Connection]] = set()
+        self._closed = False
 
     async def ask(self, path: str, body: bytes, seconds: float) -> Connection:
         """POST `body` to the API's `path`; the connection that comes back has the answer's head. Raises `Fault`.
@@ -51,8 +53,10 @@ class Pool:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
+            self._check_open()
             connection, fresh = await self._connection(min(seconds, self._connect_seconds))
             try:
+                self._check_open()
                 # Connecting is part of the time that an answer may take, where it takes any to speak of.
                 spent = loop.time() - began
                 left = seconds if spent < _TRIFLE * seconds else max(_LEAST_SECONDS, seconds - spent)
@@ -69,14 +73,15 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """Take a connection back: kept if its answer was read to the end, else closed, which ends the request."""
         self._busy.discard(connection)
-        if connection.reusable:
+        if connection.reusable and not self._closed:
             connection.idle_since = asyncio.get_running_loop().time()
             self._idle.append(connection)
         else:
             connection.close()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections. Whoever asks, or is asking, gets a `Fault`."""
+        self._closed = True
         if self._opening:
             _, slow = await asyncio.wait(self._opening, timeout=_LAST_SECONDS)
             for task in slow:
@@ -85,6 +90,10 @@ class Pool:
             connection.close()
         self._idle.clear()
         await asyncio.sleep(0)  # transports close in the loop's next round
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
 
     def _head(self, path: str) -> bytes:
         if path not in self._heads:
@@ -130,6 +139,8 @@ class Pool:
                 "setup", "the server does not speak TLS; if that is right, write http:// for https://"
             ) from None
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise Fault("busy", f"{_cause(error)}: more requests at once than `ulimit -n` allows") from None
             raise Fault("unconnected", f"no connection could be made: {_cause(error)}") from None
 
     async def _direct(self) -> Connection:

@@ -49,6 +49,6 @@ class Attempts:
             return None
         base, cap = self._settings.backoff_seconds, self._settings.backoff_cap_seconds
         jitter = random.uniform(0, min(cap, base * 2 ** min(self.made - 1, 32)))
-        pause = jitter if fault.after is None else fault.after + random.uniform(0, base)
+        pause = fault.after + random.uniform(0, base) if fault.after else jitter
         least = _LEAST_SHARE * min(self._settings.call_seconds, self._settings.total)
         return pause if self._loop.time() + pause + least < self.deadline else None
