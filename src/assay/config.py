@@ -12,10 +12,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex
+
+import msgspec
 
 from assay.errors import ConfigError, at
 from assay.plugins import nearest
@@ -26,8 +27,8 @@ DEFAULT_WORKSPACE = "assay-results"
 VARIABLES = ("ASSAY_API_KEY", "ASSAY_CONFIG", "ASSAY_WORKSPACE")
 
 # The keys of [engine] and of [http], which [models.NAME] takes too.
-_ENGINE = tuple(each.name for each in fields(EngineSettings))
-_HTTP = tuple(each.name for each in fields(HttpSettings))
+_ENGINE = EngineSettings.__struct_fields__
+_HTTP = HttpSettings.__struct_fields__
 
 
 class Secret:
@@ -74,17 +75,15 @@ class Secret:
         self.__getstate__()
 
 
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
+class ModelConfig(msgspec.Struct, frozen=True):
     """A model by its spec, what its engine may use, and how to talk to it if it is behind a URL."""
 
     spec: str
-    settings: EngineSettings = field(default_factory=EngineSettings)
-    http: HttpSettings = field(default_factory=HttpSettings)
+    settings: EngineSettings = msgspec.field(default_factory=EngineSettings)
+    http: HttpSettings = msgspec.field(default_factory=HttpSettings)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchConfig:
+class WatchConfig(msgspec.Struct, frozen=True):
     """Defaults of `assay watch`.
 
     base: a model's name or spec. suites: built-in names, or paths made absolute. every: one iteration in so many.
@@ -98,16 +97,15 @@ class WatchConfig:
     poll_seconds: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """All settings. workspace: absolute. file: the assay.toml in use, if any. engine, http: defaults of every model."""
 
     workspace: Path
     file: Path | None = None
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    engine: EngineSettings = field(default_factory=EngineSettings)
-    http: HttpSettings = field(default_factory=HttpSettings)
-    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    watch: WatchConfig = msgspec.field(default_factory=WatchConfig)
+    engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
+    http: HttpSettings = msgspec.field(default_factory=HttpSettings)
+    models: Mapping[str, ModelConfig] = {}
 
     def model(self, name: str) -> ModelConfig:
         """The model of that name; any other text is a spec, and gets the defaults."""
@@ -320,7 +318,7 @@ def _http(table: _Table, default: HttpSettings) -> HttpSettings:
     }
     if "call_seconds" in given:
         default = default.with_call(given["call_seconds"])
-    return replace(default, **given)
+    return msgspec.structs.replace(default, **given)
 
 
 def parse_size(text: str) -> int | None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from assay.errors import EngineDied, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
@@ -165,7 +167,7 @@ class _Task:
         options = self._suite.options
         key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
         if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
-            options = replace(options, seed=seed_from(key))
+            options = msgspec.structs.replace(options, seed=seed_from(key))
         async with self._asking.setdefault(key, asyncio.Lock()):  # two samples may ask the very same
             answer = self._known.get(key) if self._ledger is None else self._ledger.completion(key)
             reused = answer is not None
@@ -190,7 +192,7 @@ class _Task:
             **place_of(self._place(sample, index, self._batch())),
             key=key,
             prompt=prompt,
-            options=asdict(options),
+            options=msgspec.structs.asdict(options),
             text=completion.text,
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.usage.prompt_tokens,

@@ -10,10 +10,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from assay.models.base import TextModel
 from assay.report.score_file import EXTRACTED
@@ -31,8 +32,7 @@ from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredAnswer:
+class ScoredAnswer(msgspec.Struct, frozen=True):
     """An answer with what each scorer of each suite made of it."""
 
     answered: Answered

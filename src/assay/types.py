@@ -3,15 +3,14 @@
 Nothing here does any work, and all types are immutable. Nothing of assay's is imported, but for the error about a value that
 makes no sense.
 
-What is made once for each answer, score or piece of text is a `msgspec.Struct`: it is made in a seventh of the time
-that a frozen dataclass takes (0.2 µs and 1.4 µs for a `Score`). The rest, which is made once a run, are dataclasses.
+They are `msgspec.Struct`s: made in a seventh of the time of a frozen dataclass (0.2 µs and 1.4 µs for a `Score`), and defined
+in a twentieth (0.02 ms and 0.8 ms for six fields), for which every start waits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -41,8 +40,7 @@ class Raw(str):
 Prompt: TypeAlias = str | Raw | Sequence[Message]
 
 
-@dataclass(frozen=True, slots=True)
-class GenerateOptions:
+class GenerateOptions(msgspec.Struct, frozen=True):
     """How to generate. The defaults are neutral: greedy, nothing cut, nothing penalised.
 
     An engine that cannot honour an option that differs from its neutral value raises `UnsupportedOption`.
@@ -136,8 +134,7 @@ class ScoreFailure(msgspec.Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True):
     """What training wrote, as found: one adapter file and the configuration beside it.
 
     `modified_ns` and `size` (bytes) are the file's as last seen; the weights' digest is known only once it is read.
@@ -155,16 +152,14 @@ class Checkpoint:
         return f"{self.run} @{self.iteration}"
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(msgspec.Struct, frozen=True):
     """A tensor's shape and its safetensors dtype name (`F32`, `BF16`, …)."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
+class Adapter(msgspec.Struct, frozen=True):
     """A LoRA adapter that was read and found whole, in a folder of our own where nobody overwrites it.
 
     digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank.
@@ -180,8 +175,7 @@ class Adapter:
     tensors: Mapping[str, TensorSpec]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
+class EngineSettings(msgspec.Struct, frozen=True):
     """What a local engine may use; None leaves it to the engine. Limits are in bytes, the context length in tokens."""
 
     memory_limit: int | None = None
@@ -193,8 +187,7 @@ class EngineSettings:
 _TOTAL_IN_CALLS = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
+class HttpSettings(msgspec.Struct, frozen=True):
     """How to talk to a server.
 
     concurrency: requests under way at once, at most. call_seconds: the deadline of one request, from sending it to the
@@ -228,7 +221,7 @@ class HttpSettings:
     def with_call(self, seconds: float) -> HttpSettings:
         """The same with another deadline for a request. A `total_seconds` that has no room for one is given up."""
         total = self.total_seconds
-        return replace(
+        return msgspec.structs.replace(
             self, call_seconds=seconds, total_seconds=total if total is not None and total >= seconds else None
         )
 
@@ -255,8 +248,7 @@ class Cell(msgspec.Struct, frozen=True):
     high: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(msgspec.Struct, frozen=True):
     """What a suite wants of a checkpoint: which groups should gain, which may not lose more than `tolerance`.
 
     `tolerance` is a difference of group means (0.1 allows one lost of ten).

@@ -8,8 +8,9 @@ import filecmp
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from assay.errors import BadInput
 from assay.types import Checkpoint

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from assay.errors import GenerationError
 from assay.models.base import ModelInfo

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, fields
 from typing import Protocol, cast, runtime_checkable
+
+import msgspec
 
 from assay.errors import GenerationError, UnsupportedOption
 from assay.types import Adapter, Chunk, Completion, GenerateOptions, Message, Prompt, Raw, Token
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
+class ModelInfo(msgspec.Struct, frozen=True):
     """Who answers.
 
     name: the spec it was opened by. engine, engine_version: the library that runs it. identity: a digest of all that
@@ -37,7 +37,7 @@ class ModelInfo:
     context_length: int | None = None
     concurrency: int = 1
     resident_adapters: int = 0
-    options: frozenset[str] = frozenset(f.name for f in fields(GenerateOptions))
+    options: frozenset[str] = frozenset(GenerateOptions.__struct_fields__)
 
 
 @runtime_checkable
@@ -105,7 +105,7 @@ async def rendered(model: TextModel, prompt: Prompt) -> str:
 def check_options(info: ModelInfo, options: GenerateOptions) -> None:
     """Raise `UnsupportedOption` for each option that differs from its neutral value and that the engine lacks."""
     neutral = GenerateOptions()
-    for name in (f.name for f in fields(options)):
+    for name in options.__struct_fields__:
         if name == "max_tokens" or name in info.options:
             continue
         if getattr(options, name) != getattr(neutral, name):

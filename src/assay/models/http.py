@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
@@ -92,7 +91,7 @@ class HttpModel:
             context_length=context_length,
             # A question that waits to be asked again holds no slot, so more are worth having open than may be under way.
             concurrency=settings.concurrency * (_OPEN_A_SLOT if settings.concurrency > 1 else 1),
-            options=frozenset(f.name for f in fields(GenerateOptions)),
+            options=frozenset(GenerateOptions.__struct_fields__),
         )
 
     @property
@@ -297,7 +296,7 @@ class HttpModel:
     async def _try(self, question: Question) -> Completion:
         """The answer to a question of which it matters only whether there is one: within the time of a single request."""
         return await self._answer(
-            question, Attempts(replace(self._settings, total_seconds=self._settings.call_seconds))
+            question, Attempts(msgspec.structs.replace(self._settings, total_seconds=self._settings.call_seconds))
         )
 
     def _success(self, question: Question) -> None:

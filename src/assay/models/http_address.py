@@ -7,9 +7,10 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlsplit
+
+import msgspec
 
 from assay.config import Secret
 from assay.errors import ModelError
@@ -18,8 +19,7 @@ SCHEMES = ("http://", "https://")
 _PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(msgspec.Struct, frozen=True, dict=True):
     """A server's address and the model asked for there. path: of the API, without a slash at its end ("/v1")."""
 
     scheme: str
@@ -107,8 +107,7 @@ def api_key(address: Address, environ: Mapping[str, str] | None = None) -> Secre
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(msgspec.Struct, frozen=True):
     """A proxy's host and port, and the value of its `Proxy-Authorization`, if it wants one."""
 
     host: str

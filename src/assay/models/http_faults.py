@@ -37,8 +37,7 @@ _TOO_LONG = re.compile(
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A server's own words about an error. fields: the request's fields that they are about, as far as they say."""
 
     message: str

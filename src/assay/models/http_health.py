@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from assay.errors import UnsupportedOption
 from assay.models.http_faults import Fault
@@ -29,8 +30,7 @@ _REFUSALS = ("refused", "unsuited")  # nobody refuses who is not there
 _PLAIN, _FEW_TOKENS = "Say yes.", 16
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """What a server was asked, before it becomes a request."""
 
     prompt: Prompt
@@ -39,7 +39,7 @@ class Question:
 
     def plain(self) -> Question:
         """A question that nobody could fail over its words, in the same form."""
-        few = replace(self.options, max_tokens=min(_FEW_TOKENS, self.options.max_tokens))
+        few = msgspec.structs.replace(self.options, max_tokens=min(_FEW_TOKENS, self.options.max_tokens))
         return Question(Raw(_PLAIN) if isinstance(self.prompt, Raw) else _PLAIN, few, self.schema)
 
 

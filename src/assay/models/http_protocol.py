@@ -6,7 +6,6 @@ Nothing here touches a network. `Dialect` holds what a server turned out to want
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import msgspec
@@ -54,8 +53,7 @@ THINK, THOUGHT = "<think>", "</think>"
 UNKNOWN_ID = -1  # a token's id where the server does not tell it
 
 
-@dataclass(slots=True)
-class Dialect:
+class Dialect(msgspec.Struct):
     """What a server was found to want: learnt from its refusals, for all later requests."""
 
     max_tokens: str = "max_tokens"
@@ -76,8 +74,7 @@ class Dialect:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What is sent: the API's path, and the body before it becomes JSON."""
 
     path: str

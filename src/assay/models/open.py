@@ -8,10 +8,11 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from assay.errors import ModelError
 from assay.models.http_address import SCHEMES, masked, parse_address
@@ -45,8 +46,7 @@ _MLX_CPU_BYTES = 2_000_000_000
 _LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """An engine's name, the path or URL it opens, and why it was chosen ("" where the spec named it)."""
 
     engine: str

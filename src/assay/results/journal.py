@@ -17,7 +17,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
@@ -45,8 +44,7 @@ class _Version(msgspec.Struct):
 _version = msgspec.json.Decoder(_Version)
 
 
-@dataclass(slots=True)
-class Damage:
+class Damage(msgspec.Struct):
     """Lines that could not be read: torn tails of crashed writers and anything that is no record."""
 
     lines: int = 0

@@ -8,7 +8,6 @@ depend on a wall clock that may be turned back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -234,7 +233,9 @@ IndexedRecord: TypeAlias = AnswerNoted | _Others
 
 def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:
     """What decides an answer: the model, the adapter's tensors and scale, the rendered prompt, the options, the repeat."""
-    return digest_of("completion", _KEY_VERSION, identity, adapter or "", prompt, asdict(options), repeat)
+    return digest_of(
+        "completion", _KEY_VERSION, identity, adapter or "", prompt, msgspec.structs.asdict(options), repeat
+    )
 
 
 def score_key(

@@ -7,8 +7,9 @@ products", Technometrics 4, 1962), which doesn't lose digits as sums of squares 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
+
+import msgspec
 
 from assay.results.stats import t_quantile, wilson
 from assay.types import Score, ScoreFailure
@@ -17,8 +18,7 @@ from assay.types import Score, ScoreFailure
 _NORMAL_FROM = 1000
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """One metric's scores so far. low, high: the metric's bounds, as its scores state them; `math.inf` if it has none."""
 
     scored: int = 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
+
+import msgspec
 
 from assay.models.base import TextModel
 from assay.scorers.judge_ask import ATTEMPTS, Asked, Asker, NoVerdict
@@ -20,8 +21,7 @@ MAX_VOTES = 99
 _VOTE_TEMPERATURE = 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(msgspec.Struct, frozen=True):
     """One verdict on one answer: a number for each dimension, and what it took to get it.
 
     left_out: characters of the answer that the judge did not see.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from assay.errors import GenerationError, UnsupportedOption
 from assay.models.base import TextModel, check_options, complete
@@ -31,8 +32,7 @@ class NoVerdict(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A verdict and what it took: how many calls, the tokens of all of them, and whether the schema was enforced."""
 
     verdict: Verdict
@@ -64,7 +64,7 @@ class Asker:
 
     def _options(self, vote: int) -> GenerateOptions:
         seed = (self.options.seed or 0) + vote if self.seeded else None
-        return self.options if seed == self.options.seed else replace(self.options, seed=seed)
+        return self.options if seed == self.options.seed else msgspec.structs.replace(self.options, seed=seed)
 
     async def ask(
         self,

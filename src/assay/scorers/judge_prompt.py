@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from assay.models.base import messages_of
 from assay.results.canonical import digest_of
@@ -55,8 +56,7 @@ def restored(text: str) -> str:
     return _TO_RESTORE.sub(lambda m: chr(int(m[0][2:], 16)), text)
 
 
-@dataclass(frozen=True, slots=True)
-class JudgePrompt:
+class JudgePrompt(msgspec.Struct, frozen=True):
     """The messages, and how many characters of the answer were left out of them (0: it is there as a whole)."""
 
     messages: tuple[Message, ...]
@@ -110,8 +110,7 @@ def user_text(code: str, body: str) -> str:
     return f"{_FIRST}{code}\n\n{body}\n\nThat was all the material. Now reply with the JSON object, and nothing else."
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(msgspec.Struct, frozen=True):
     """A user message read back. frame: its text with CODE and CONTENT where code and contents stood."""
 
     code: str

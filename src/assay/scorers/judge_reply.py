@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import REASON
@@ -42,8 +43,7 @@ class ReplyError(ValueError):
     """The reply holds no verdict that can be relied on; the message, one sentence, says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What a reply said: each field's value, and the judge's explanation if it gave one."""
 
     values: Mapping[str, Any]
@@ -103,8 +103,7 @@ def _squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     """An object in the text, its span, and the keys that stood in it twice. cut: the text ended before it did."""
 
     start: int
@@ -204,14 +203,13 @@ class _Ended(Exception):
     """The text ended within the object."""
 
 
-@dataclass
-class _Reader:
+class _Reader(msgspec.Struct):
     """Reads one object at `position`; `top` holds its whole pairs as they are read, so that a cut one has its front."""
 
     text: str
     position: int
-    top: dict[str, Json] = field(default_factory=dict)
-    twice: set[str] = field(default_factory=set)
+    top: dict[str, Json] = {}
+    twice: set[str] = set()
 
     def object(self, depth: int) -> dict[str, Json]:
         found = self.top if depth == 0 else {}

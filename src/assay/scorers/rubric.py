@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from assay.results.canonical import digest_of
 from assay.types import Json
 
@@ -19,8 +21,7 @@ REASON = "reason"
 _NUMBER = re.compile(r"\s*([+-]?(?:0|[1-9]\d*)(?:\.\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?)\s*)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """One piece of material that the judge is shown, under `name`.
 
     source: "prompt", "answer", or "reference.KEY". optional: a sample may lack it; the judge is then told so.
@@ -31,8 +32,7 @@ class Input:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dimension:
+class Dimension(msgspec.Struct, frozen=True):
     """One number that the judge gives: from `low` to `high`, both included; `whole` numbers, or decimals too.
 
     asks: the question it answers. anchors: what certain points mean, in rising order, the two ends among them.

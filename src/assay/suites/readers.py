@@ -10,9 +10,10 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import msgspec
 
 from assay.errors import SuiteError, at
 from assay.plugins import nearest
@@ -24,8 +25,7 @@ MAX_NODES = 1_000_000
 _YAML = "tag:yaml.org,2002:"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where something stands: a line (from 1) of a text file, or a row (from 1) of a table."""
 
     path: Path
@@ -42,8 +42,7 @@ class Place:
         return f"row {self.row}" if self.row is not None else str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A value and its place; a mapping's values carry the place of their key. `text`: a scalar as it was written."""
 
     value: Content

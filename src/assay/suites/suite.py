@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
+
+import msgspec
 
 from assay.errors import BadInput, UnknownName
 from assay.plugins import SCORERS, nearest
@@ -218,8 +220,7 @@ def _goal_groups(node: Node, key: str, groups: Collection[str]) -> tuple[str, ..
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """Which numbers are fine; `says` completes "must be …". `kind` float takes whole numbers, too."""
 
     kind: type[int] | type[float]
@@ -326,7 +327,7 @@ def _digest(suite: Suite) -> str:
     meaning = {
         "name": suite.name,
         "version": suite.version,
-        "options": asdict(suite.options),
+        "options": msgspec.structs.asdict(suite.options),
         "samples": [
             {
                 "id": sample.id,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from mmap import mmap
 from pathlib import Path
@@ -60,8 +59,7 @@ _AGAIN = ("batch_expired", "batch_cancelled", "rate_limit_exceeded", "server_err
 _ROLES: Mapping[str, Role] = {**{role: role for role in get_args(Role)}, "developer": "system", "function": "tool"}
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoAnswer(msgspec.Struct, frozen=True):
     """Why a question that was asked has no answer, as the file records it: a request that failed, an answer withheld."""
 
     error_class: FailureClass
@@ -71,8 +69,7 @@ class NoAnswer:
 WITHHELD = NoAnswer("refused", "the answer was withheld by a content filter")
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """An answer that already exists, or the record that a question was asked and has none.
 
     id: told apart by (id, model) within a file; the second answer to one question is `ID#2`, and so on. model: "" if
@@ -92,8 +89,7 @@ class Answered:
     failure: NoAnswer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadLine:
+class BadLine(msgspec.Struct, frozen=True):
     """A line that can't be understood, and why. `str()` of it is `FILE:LINE: reason`. id, model: where they are known."""
 
     place: Place
