@@ -33,6 +33,7 @@ from assay.results.tally import Tally
 from assay.scorers.sets import Picker
 from assay.scoring import ScoredAnswer, answer_record, score_answers, values_of
 from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.formats.packed import unpacked_name
 from assay.types import ScoreFailure
 
 _SHOWN_BAD_LINES = 20
@@ -84,7 +85,7 @@ def score(
     names = [name.strip() for given in suite or ["heuristic"] for name in given.split(",") if name.strip()]
     if not names:
         raise BadInput("--suite names no suite")
-    job = _Job(file, names, judge, votes, output, limit, strict, file.stem if run is None else run)
+    job = _Job(file, names, judge, votes, output, limit, strict, Path(unpacked_name(file)).stem if run is None else run)
     check_limit(limit)
     check_run(job.run)
     _check_output(job)

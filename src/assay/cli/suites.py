@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.errors import ConfigError
+from assay.suites.formats.packed import unpacked_name
 from assay.suites.own_data import suite_from_data
 from assay.suites.suite import Suite, builtin_suites, load_suite
 
@@ -35,7 +36,7 @@ DataFlags = Annotated[_DataFlags | None, Parameter(name="*")]
 def is_data(source: str) -> bool:
     """Does `--suite` name data for a trainer? A built-in suite's name does not, whatever folder is called like it."""
     path = Path(source)
-    return path.suffix.lower() in _DATA or (path.is_dir() and source not in builtin_suites())
+    return Path(unpacked_name(path)).suffix.lower() in _DATA or (path.is_dir() and source not in builtin_suites())
 
 
 def load(source: str, flags: _DataFlags | None) -> Suite:

@@ -18,8 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 from assay.errors import BadInput, SuiteError
-from assay.suites.formats import lm_eval, openai_batch, responses, tables
-from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded, numbered_lines, opened
+from assay.suites.formats import lm_eval, openai_batch, packed, responses, tables
+from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded, numbered_lines
 from assay.suites.formats.seen import Seen
 from assay.suites.readers import Place
 
@@ -123,13 +123,12 @@ def _duplicate(item: Answered, place: Place) -> BadLine:
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
-    with opened(path) as file:
-        head: bytes = file.read(4096)
+    by, head = packed.packing(path), packed.head(path)
     if not head:
         raise SuiteError(f"{path}: the file is empty")
-    for magic, says in ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")):
-        if head.startswith(magic):
-            raise SuiteError(f"{path}: compressed with {says}; unpack it first")
+    ending = Path(packed.unpacked_name(path)).suffix.lower()
+    if by and head.startswith((b"PAR1", b"PK\x03\x04")):
+        raise SuiteError(f"{path}: compressed with {by}, which this format is already; unpack it first")
     if head.startswith(b"PAR1"):
         return tables.read_parquet
     if head.startswith(b"PK\x03\x04"):
@@ -138,9 +137,9 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
         return inspect_log.read_eval
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Place(path, 1).error("UTF-16 text; save the file as UTF-8")
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if ending in (".csv", ".tsv"):
         return tables.read_csv
-    if path.suffix.lower() == ".parquet":
+    if ending == ".parquet":
         raise SuiteError(f"{path}: not a Parquet file, whatever its name says")
     if b'"version"' in head[:200]:
         from assay.suites.formats import inspect_log

@@ -25,6 +25,7 @@ from typing import Any
 from assay.errors import BadInput, SuiteError, UnknownName
 from assay.plugins import SCORERS, nearest
 from assay.suites.formats.base import Unfit, as_prompt, decoded, kind, numbered_lines
+from assay.suites.formats.packed import unpacked_name
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
 from assay.types import GenerateOptions, Json, Message, Prompt, Raw, Sample
@@ -143,9 +144,10 @@ def _file(path: Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    if path.stem in ("train", "valid", "test") and path.absolute().parent.name:
-        return f"{path.absolute().parent.name}-{path.stem}"
-    return path.stem
+    stem = Path(unpacked_name(path)).stem
+    if stem in ("train", "valid", "test") and path.absolute().parent.name:
+        return f"{path.absolute().parent.name}-{stem}"
+    return stem
 
 
 def _chosen(scorer: str | ScorerSpec | None, parameters: Mapping[str, Json] | None) -> ScorerSpec | None:

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -30,10 +30,10 @@ from assay.suites.formats.base import (
     finished,
     identity,
     loosely,
-    opened,
     repeated,
     taken_reference,
 )
+from assay.suites.formats.packed import damages, head, opened, packing
 from assay.suites.readers import Place
 from assay.types import Sample
 
@@ -93,19 +93,25 @@ class _Document(_Header):
 
 def is_log(path: Path) -> bool:
     """Is this a `.json` log? Only its beginning is looked at."""
-    with opened(path) as file:
-        head = file.read(4096)
-    return re.match(rb'\s*\{\s*"version":\s*\d+,\s*"status":', head) is not None
+    return re.match(rb'\s*\{\s*"version":\s*\d+,\s*"status":', head(path)) is not None
 
 
 def read_json(path: Path) -> Iterator[Answered | BadLine]:
     """The answers of a `.json` log, in its order."""
     with opened(path) as file:
         # Not closed by hand: what is decoded points into it, also where a reader stops half way.
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        packed = packing(path) is not None
+        data = _all(file, path) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     log: _Document = _whole(path, lambda: loosely(data, msgspec.json.Decoder(_Document).decode))
     for number, raw in enumerate(log.samples or (), start=1):
         yield _one(bytes(raw), number, log.eval, Place(path / f"samples/{number}"))
+
+
+def _all(file: IO[bytes], path: Path) -> bytes:
+    try:
+        return file.read()
+    except damages() as error:
+        raise SuiteError(f"{path}: not a whole log: {error}") from None
 
 
 def read_eval(path: Path) -> Iterator[Answered | BadLine]:
@@ -117,10 +123,10 @@ def read_eval(path: Path) -> Iterator[Answered | BadLine]:
             if header is None:
                 raise SuiteError(f"{path}: a zip file, but not a log of inspect_ai, which holds a header.json")
             try:
-                head = _data(archive, header)
+                first = _data(archive, header)
             except _DAMAGED as error:
                 raise _Damaged(f"its header is damaged: {error}") from None
-            spec: _Spec = _whole(path, lambda: _header(head)).eval
+            spec: _Spec = _whole(path, lambda: _header(first)).eval
             samples = [info for name, info in members.items() if re.fullmatch(r"samples/.+\.json", name)]
             for number, info in enumerate(samples, start=1):
                 place = Place(path / info.filename)

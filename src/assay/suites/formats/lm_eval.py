@@ -27,6 +27,7 @@ from assay.suites.formats.base import (
     repeated,
     taken_reference,
 )
+from assay.suites.formats.packed import unpacked_name
 from assay.types import Prompt, Raw, Sample
 
 _NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
@@ -63,7 +64,7 @@ def read(path: Path) -> Iterator[Answered | BadLine]:
 
 class _Reader:
     def __init__(self, path: Path) -> None:
-        named = _NAME.fullmatch(path.name)
+        named = _NAME.fullmatch(unpacked_name(path))
         self.task = named["task"] if named else ""
         self.model = _model(path, named["date"]) if named else ""
         self.filter: str | None = None

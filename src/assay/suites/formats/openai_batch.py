@@ -28,11 +28,11 @@ from assay.suites.formats.base import (
     identity,
     kind,
     numbered_lines,
-    opened,
     read_lines,
     repeated,
     taken_reference,
 )
+from assay.suites.formats.packed import seekable, unpacked_name
 from assay.types import Message, Prompt, Raw, Sample
 
 
@@ -44,9 +44,10 @@ def fits(record: dict[str, Any]) -> bool:
 def requests_beside(path: Path) -> Path | None:
     """The file of requests that an output's name leads to, if it is there."""
     for word in ("input", "requests"):
-        other = path.with_name(path.name.replace("output", word))
-        if other != path and other.is_file():
-            return other
+        for name in dict.fromkeys((path.name, unpacked_name(path), unpacked_name(path) + ".gz")):
+            other = path.with_name(name.replace("output", word))
+            if word in other.name and other != path and other.is_file():
+                return other
     return None
 
 
@@ -164,7 +165,7 @@ class _Requests:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.file = opened(path)
+        self.file = seekable(path)
         self.starts: dict[str, int] = {}
         start = 0
         head = msgspec.json.Decoder(_Head).decode

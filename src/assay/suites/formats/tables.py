@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from assay.suites.formats.base import (
     RESPONSE_NAMES,
     Answered,
     BadLine,
+    BrokenOff,
     Unfit,
     answered,
-    opened,
     plain_value,
 )
+from assay.suites.formats.packed import damages, opened
 from assay.suites.readers import Place
 
 _BATCH = 256  # rows: enough to hide the cost of a call, few enough for long answers
@@ -54,12 +56,11 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
 
 
 def read_csv(path: Path) -> Iterator[Answered | BadLine]:
-    """The table's answers, by the line in which a row ends. Separated by commas, semicolons or tabs, as the head shows."""
+    """The table's answers, by the line in which a row begins. Separated by commas, semicolons or tabs, as the head shows."""
     # The reader's own limit, 128 KiB, is less than a long answer. There is one for the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-    opened(path).close()
     # Bytes that aren't UTF-8 become lone surrogates, so that one bad row doesn't end the file.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with TextIOWrapper(opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         head = file.readline()
         mark = max(",;\t", key=lambda m: len(_known(next(csv.reader([head], delimiter=m), []))))
         file.seek(0)
@@ -75,6 +76,9 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
             except csv.Error as error:
                 yield BadLine(Place(path, began), f"not valid CSV: {error}")
                 continue
+            except damages() as error:
+                yield BrokenOff(Place(path, began), error).bad
+                return
             if values:
                 yield _csv_row(names, values, response, Place(path, began))
 
