@@ -11,7 +11,7 @@ import pytest
 from assay.errors import GenerationError, ModelError, UnsupportedOption
 from assay.models.base import TextModel, WholeModel, complete, rendered
 from assay.models.http import open_http
-from assay.models.http_protocol import UNKNOWN_ID
+from assay.models.http_protocol import NAMES, UNKNOWN_ID
 from assay.models.http_retry import HttpSettings
 from assay.models.structured import StructuredModel
 from assay.types import Completion, GenerateOptions, Message, Raw, Token, Usage
@@ -114,11 +114,49 @@ async def test_messages_and_raw_text_go_to_their_own_places() -> None:
 )
 @pytest.mark.parametrize("listener", [None, listen])
 async def test_an_option_that_the_server_refuses_is_an_error(option: str, value: Any, listener: Any) -> None:
-    rejected = () if option == "temperature" else (option,)
+    rejected = () if option == "temperature" else NAMES[option]
     async with OpenAIServer(rejects=rejected) as server, opened(server) as model:
         with pytest.raises(UnsupportedOption, match=f"does not take {option}="):
             await complete(model, "?", GenerateOptions(**{option: value}), listener)
         assert (await complete(model, "?", GenerateOptions())).text == "Fine."
+
+
+@pytest.mark.parametrize("left", ["repeat_penalty", "repetition_penalty"])
+async def test_a_server_that_takes_one_spelling_of_the_penalty_gets_that(left: str) -> None:
+    (other,) = {"repeat_penalty", "repetition_penalty"} - {left}
+    options = GenerateOptions(repeat_penalty=1.2)
+    async with OpenAIServer(rejects=(other,)) as server, opened(server) as model:
+        ends = await asyncio.gather(*(complete(model, f"{n}", options) for n in range(8)))
+        assert {end.text for end in ends} == {"Fine."}
+        assert {ask.body[left] for ask in server.asked} == {1.2}
+        assert not any(other in ask.body for ask in server.asked)
+        server.rejects = (left,)
+        with pytest.raises(GenerationError, match=left):
+            await complete(model, "?", options)
+    for rejects in (("repeat_penalty", "repetition_penalty"), ("repetition_penalty", "repeat_penalty")):
+        async with OpenAIServer(rejects=rejects) as server, opened(server) as model:
+            with pytest.raises(UnsupportedOption, match=r"does not take repeat_penalty=1\.2"):
+                await complete(model, "?", options)
+
+
+async def test_an_option_is_named_by_its_own_name_and_value() -> None:
+    async with OpenAIServer(rejects=("max_completion_tokens",)) as server, opened(server) as model:
+        said = error_body("Use 'max_completion_tokens' instead.", param="max_tokens")
+        server.script = lambda ask: Reply(status=400, raw=said)
+        with pytest.raises(UnsupportedOption, match="does not take max_tokens=77"):
+            await complete(model, "?", GenerateOptions(max_tokens=77))
+
+
+async def test_a_refusal_that_quotes_the_question_is_not_about_an_option_that_was_taken_before() -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        await complete(model, "?")
+        said = error_body("Invalid prompt: what is the temperature at which to stop?")
+        server.script = lambda ask: Reply(status=400, raw=said)
+        with pytest.raises(GenerationError, match="Invalid prompt") as caught:
+            await complete(model, "what is the temperature at which to stop?")
+        assert caught.value.error_class == "permanent"
+        with pytest.raises(UnsupportedOption):
+            await complete(model, "?", GenerateOptions(temperature=0.5))
 
 
 async def test_log_probabilities_that_the_server_leaves_out_are_an_error() -> None:
@@ -285,7 +323,8 @@ async def test_a_server_that_takes_no_schema_is_asked_only_once(status: int, mes
         (400, error_body("Blocked.", code="content_filter"), "refused"),
         (400, error_body("The response was filtered by our content management policy."), "refused"),
         (403, error_body("Not for you."), "refused"),
-        (429, error_body("You exceeded your current quota.", code="insufficient_quota"), "refused"),
+        (429, error_body("You exceeded your current quota.", code="insufficient_quota"), "permanent"),
+        (402, error_body("Insufficient balance."), "permanent"),
         (413, b"Payload Too Large", "permanent"),
         (422, b'"odd"', "permanent"),
         (200, error_body("Blocked.", code="content_policy_violation"), "refused"),

@@ -49,7 +49,14 @@ _VERSION = "1"
 _OPEN_A_SLOT = 4
 _END_SECONDS = 0.1  # from a stream's last event to the end of the response that carried it
 
-_CLASSES: Mapping[str, FailureClass] = {"refused": "refused", "unsuited": "permanent", "setup": "permanent"}
+_CLASSES: Mapping[str, FailureClass] = {
+    "refused": "refused",
+    "forbidden": "refused",
+    "spent": "permanent",
+    "unsuited": "permanent",
+    "setup": "permanent",
+}
+_USERS = ("forbidden", "unsuited")  # what the user has to mend, if the server does it to every question
 
 
 def open_http(spec: str, settings: HttpSettings | None = None, context_length: int | None = None) -> HttpModel:
@@ -147,7 +154,7 @@ class HttpModel:
                         self._limit.push_back(epoch)
                 finally:
                     self._limit.release()
-                await self._repair(caught, request, attempts, "".join(shown))
+                await self._repair(caught, question, request, attempts, "".join(shown))
         except Fault as fault:
             raise await self._given_up(fault, question, attempts, "".join(shown)) from None
 
@@ -183,7 +190,7 @@ class HttpModel:
                     self._limit.push_back(epoch)
             finally:
                 self._limit.release()
-            await self._repair(caught, request, attempts)
+            await self._repair(caught, question, request, attempts)
 
     async def _slot(self, attempts: Attempts, fault: Fault | None) -> int:
         """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline, and raises it then."""
@@ -254,12 +261,14 @@ class HttpModel:
             pool.release(connection)
         raise fault_of(connection.status, connection.headers, body, request.path)
 
-    async def _repair(self, fault: Fault, request: Request, attempts: Attempts, shown: str = "") -> None:
+    async def _repair(
+        self, fault: Fault, question: Question, request: Request, attempts: Attempts, shown: str = ""
+    ) -> None:
         """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
         if self._closing.is_set():
             raise closed()
         about_form = fault.refusal if fault.kind == "unsuited" else None
-        if about_form is not None and not about_form.about_length and self._adapted(request, about_form):
+        if about_form is not None and not about_form.about_length and self._adapted(question, request, about_form):
             return
         pause = None if shown else attempts.pause(fault)
         if pause is None:
@@ -269,7 +278,7 @@ class HttpModel:
                 await self._closing.wait()
             raise closed()
 
-    def _adapted(self, request: Request, refusal: Refusal) -> bool:
+    def _adapted(self, question: Question, request: Request, refusal: Refusal) -> bool:
         """Should the question be asked in another form? Raises `UnsupportedOption`."""
         if self._dialect.learn(request.body, refusal):
             return True
@@ -278,7 +287,9 @@ class HttpModel:
             self._dialect.schemas = False
             raise UnsupportedOption(f"{self._info.name} can't be held to this JSON schema: {said}")
         if (option := refused_option(request.body, refusal)) is not None:
-            raise UnsupportedOption(f"{self._info.name} does not take {option}={request.body.get(option)!r}: {said}")
+            value = getattr(question.options, option)
+            if not self._health.has_taken(option, value):  # else the words quote the question, or mean it
+                raise UnsupportedOption(f"{self._info.name} does not take {option}={value!r}: {said}")
         return False
 
     async def _given_up(self, fault: Fault, question: Question, attempts: Attempts, shown: str = "") -> AssayError:
@@ -289,7 +300,9 @@ class HttpModel:
         if self._health.is_unconnected(fault, attempts):
             return Unreachable(said)
         doubt = self._health.doubt(fault, attempts)
-        if doubt and await self._health.is_gone(question, attempts, self._try):
+        if doubt and await self._health.is_gone(fault, question, attempts, self._try):
+            if fault.kind in _USERS and not self._health.has_succeeded:
+                return ModelError(f"{said}; a plain question fares no better")
             return Unreachable(f"{said}; {doubt}")
         return GenerationError(said, partial=shown, error_class=_CLASSES.get(fault.kind, "transient"))
 

@@ -18,10 +18,23 @@ import msgspec
 
 # unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
 # HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
-# refused: by a policy or for want of a key. unsuited: a request that this server can't take. setup: the address, the
-# key or the model's name is wrong, unless the server has answered before. webpage: so is the address. closed: the model was.
+# refused: by a policy. forbidden: by a policy, or the key doesn't allow it. spent: the account's quota is. unsuited: a
+# request that this server can't take. setup: the address, the key or the model's name is wrong, if nothing was answered
+# yet. webpage: so is the address. closed: the model was.
 FaultKind = Literal[
-    "unconnected", "silent", "broken", "busy", "failing", "garbled", "refused", "unsuited", "setup", "webpage", "closed"
+    "unconnected",
+    "silent",
+    "broken",
+    "busy",
+    "failing",
+    "garbled",
+    "refused",
+    "forbidden",
+    "spent",
+    "unsuited",
+    "setup",
+    "webpage",
+    "closed",
 ]
 _AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
 
@@ -103,7 +116,9 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *,
     said = told + (f": {refusal.message}" if refusal.message else "")
     if after:
         said += f"; it asks for a wait of {f'{after:.1f}'.removesuffix('.0')} s"
-    if refusal.code in _SPENT or status == 402 or _POLICY.search(refusal.code):
+    if refusal.code in _SPENT or status == 402:
+        return Fault("spent", said, refusal=refusal)
+    if _POLICY.search(refusal.code) or (_POLICY.search(refusal.message) and status in (400, 403, 422, 451)):
         return Fault("refused", said, refusal=refusal)
     if status == 429:
         return Fault("busy", said, after, refusal)
@@ -115,8 +130,8 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *,
         return Fault(
             "setup", "the proxy wants a user name and password; put them into its URL: http://NAME:PASSWORD@HOST"
         )
-    if status in (403, 451) or _POLICY.search(refusal.message):
-        return Fault("refused", said, refusal=refusal)
+    if status in (403, 451):
+        return Fault("forbidden", f"{said}; does the key in ASSAY_API_KEY allow this?", refusal=refusal)
     if status in (404, 405, 501):
         return Fault("setup", f"{said}; are the address (mostly http://HOST/v1#MODEL) and the model's name right?")
     return Fault("unsuited", said, refusal=refusal)

@@ -1,7 +1,8 @@
 """Is the server still there? What its answers and failures so far say of it, and when to ask before it is given up.
 
 A server that fails twenty questions in a row may be dead, or the questions may be such that any server fails them. Whoever
-takes the second for the first stops at the same place for ever. So a question is asked that any server would answer.
+takes the second for the first stops at the same place for ever. So a question is asked that any server would answer. The same
+is done where questions are turned away: by a key that allows nothing, an account that is empty, a field that is never taken.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from assay.models.http_faults import Fault
 from assay.models.http_retry import Attempts
 from assay.types import GenerateOptions, Prompt, Raw
 
-# A server that never answered anything is doubted after so many questions: one may only be a hard question.
+# A server that never answered anything is doubted after so many questions: one may only be a hard question. The same holds for
+# one that turns them away.
 _SILENT_CALLS = 3
 
 # So many questions in a row, each asked and given up since the last answer: the server, or what its proxy stands for, may be
@@ -26,7 +28,8 @@ _FAILED_CALLS = 20
 
 _NEVER = float("-inf")
 _MOMENTARY = ("unconnected", "silent", "broken", "busy", "failing", "garbled", "webpage")
-_REFUSALS = ("refused", "unsuited")  # nobody refuses who is not there
+_TURNED_AWAY = ("setup", "spent", "forbidden")
+_REFUSALS = ("refused", "unsuited", "forbidden")  # nobody refuses who is not there
 _PLAIN, _FEW_TOKENS = "Say yes.", 16
 
 
@@ -37,10 +40,11 @@ class Question(msgspec.Struct, frozen=True):
     options: GenerateOptions
     schema: Mapping[str, Any] | None = None
 
-    def plain(self) -> Question:
+    def plain(self, *, few_tokens: bool = True) -> Question:
         """A question that nobody could fail over its words, in the same form."""
-        few = msgspec.structs.replace(self.options, max_tokens=min(_FEW_TOKENS, self.options.max_tokens))
-        return Question(Raw(_PLAIN) if isinstance(self.prompt, Raw) else _PLAIN, few, self.schema)
+        most = min(_FEW_TOKENS, self.options.max_tokens) if few_tokens else self.options.max_tokens
+        options = msgspec.structs.replace(self.options, max_tokens=most)
+        return Question(Raw(_PLAIN) if isinstance(self.prompt, Raw) else _PLAIN, options, self.schema)
 
 
 class Health:
@@ -50,7 +54,7 @@ class Health:
         self._answered_at = _NEVER  # the last answer, of whatever status
         self._alive_at = _NEVER  # the last answer that says that it works
         self._gone_at = _NEVER
-        self._silent_calls = self._failed_calls = 0
+        self._silent_calls = self._failed_calls = self._turned_away = 0
         self._good: Question | None = None
         self._asking = asyncio.Lock()
 
@@ -58,6 +62,10 @@ class Health:
     def has_succeeded(self) -> bool:
         """Has it ever answered a question?"""
         return self._good is not None
+
+    def has_taken(self, option: str, value: object) -> bool:
+        """Was the last question that it answered asked with this very option?"""
+        return self._good is not None and getattr(self._good.options, option) == value
 
     def answered(self) -> None:
         """An answer has begun, of whatever status."""
@@ -70,7 +78,7 @@ class Health:
 
     def _alive(self) -> None:
         self._alive_at = asyncio.get_running_loop().time()
-        self._failed_calls = 0
+        self._failed_calls = self._turned_away = 0
 
     def is_unconnected(self, fault: Fault, attempts: Attempts) -> bool:
         """Did no attempt at the question get a connection, and meanwhile nothing else was answered either?"""
@@ -86,10 +94,22 @@ class Health:
             self._failed_calls += 1
             if self._failed_calls >= _FAILED_CALLS:
                 return f"{self._failed_calls} questions in a row came to nothing"
+        if self._turns_away(fault) and self._alive_at < attempts.began:
+            self._turned_away += 1
+            # Some gateways forbid what others call a violation of their policy.
+            few = fault.kind != "forbidden" or not self.has_succeeded
+            if self._turned_away >= (_SILENT_CALLS if few else _FAILED_CALLS):
+                return f"{self._turned_away} questions in a row were turned away"
         return ""
 
-    async def is_gone(self, failed: Question, attempts: Attempts, ask: Callable[[Question], Awaitable[object]]) -> bool:
-        """Ask what was answered before, or a plain question in the form of the `failed` one: is that given up, too?
+    def _turns_away(self, fault: Fault) -> bool:
+        # Once a request of this form was answered, what is wrong with another is the question.
+        return fault.kind in _TURNED_AWAY or (fault.kind == "unsuited" and not self.has_succeeded)
+
+    async def is_gone(
+        self, fault: Fault, failed: Question, attempts: Attempts, ask: Callable[[Question], Awaitable[object]]
+    ) -> bool:
+        """Ask what was answered before, or a plain question in the form of the one that `failed`: is that given up, too?
 
         ask: raises `Fault`, or `UnsupportedOption` for a form that the server refuses. Several that doubt at the same time
         share what the first of them finds out.
@@ -101,10 +121,12 @@ class Health:
                 return True
             now = asyncio.get_running_loop().time
             asked = now()
+            turned_away = self._turns_away(fault)
             try:
-                await ask(self._good or failed.plain())
-            except Fault as fault:
-                if fault.kind not in _REFUSALS and self._alive_at < asked:
+                await ask(self._good or failed.plain(few_tokens=not turned_away))
+            except Fault as again:
+                good = ("refused",) if turned_away else _REFUSALS
+                if again.kind not in good and self._alive_at < asked:
                     self._gone_at = now()
                     return True
             except UnsupportedOption:

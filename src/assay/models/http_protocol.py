@@ -18,7 +18,7 @@ from assay.models.stopping import StopFinder
 from assay.types import Completion, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
 
 # Each option under the names that servers know it by. Both of the last are sent: llama.cpp takes the first, vLLM and
-# SGLang the second, and they pass over the other.
+# SGLang the second, and they pass over the other; who refuses one of them is asked with the other.
 NAMES: Mapping[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
     "max_tokens": ("max_tokens", "max_completion_tokens"),
@@ -60,6 +60,7 @@ class Dialect(msgspec.Struct):
     stream_options: bool = True
     schemas: bool = True
     neutral_top_p: bool = True
+    penalties: tuple[str, ...] = NAMES["repeat_penalty"]
 
     def learn(self, sent: Mapping[str, Any], refusal: Refusal) -> bool:
         """Take a refusal; True if the same question should be asked in another form."""
@@ -69,9 +70,18 @@ class Dialect(msgspec.Struct):
             self.stream_options = False
         elif sent.get("top_p") == 1.0 and refusal.names("top_p"):  # it only said that nothing is to be cut
             self.neutral_top_p = False
+        elif other := _other_penalty(sent, refusal):
+            self.penalties = other
         else:
             return False
         return True
+
+
+def _other_penalty(sent: Mapping[str, Any], refusal: Refusal) -> tuple[str, ...]:
+    """The spelling that is left, where both were sent and one is refused."""
+    names = NAMES["repeat_penalty"]
+    left = tuple(name for name in names if not refusal.names(name))
+    return left if len(left) == 1 and all(name in sent for name in names) else ()
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -112,7 +122,7 @@ def request_for(
     if options.top_k:
         body["top_k"] = options.top_k
     if options.repeat_penalty != 1.0:
-        body.update(dict.fromkeys(NAMES["repeat_penalty"], options.repeat_penalty))
+        body.update(dict.fromkeys(dialect.penalties, options.repeat_penalty))
     if options.logprobs:
         body["logprobs"] = 1 if raw else True
     if schema is not None:
