@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -43,8 +44,10 @@ GIVEN: dict[str, dict[str, Any]] = {
 SEMANTIC = {"sovereignty": 5, "ethical_depth": 6, "creative_expression": 7, "self_concept": 8}
 
 
-def assay(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ASSAY, *words], cwd=place, capture_output=True, text=True, timeout=120)
+def assay(place: Path, *words: str, columns: str = "120") -> subprocess.CompletedProcess[str]:
+    """What the command says, its tables so many characters wide; "" leaves that to the command."""
+    environment = {**os.environ, "COLUMNS": columns}
+    return subprocess.run([ASSAY, *words], cwd=place, capture_output=True, text=True, timeout=120, env=environment)
 
 
 def bad(place: Path, *words: str) -> str:

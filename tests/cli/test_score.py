@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -88,6 +89,23 @@ def test_averages_a_model_with_intervals_and_counts(place: Path) -> None:
     assert (row["low"], row["high"]) == (pytest.approx(0.0945, abs=1e-4), pytest.approx(0.9055, abs=1e-4))
     assert found["old", "standard", "kindness"]["correct"] is None
     assert (row["failed"], row["truncated"]) == (0, 0)
+
+
+@pytest.mark.parametrize("columns", ["", "60", "120"])
+def test_each_suite_stands_in_one_place_and_no_line_is_too_wide(place: Path, columns: str) -> None:
+    """Answers that come in turns would have their metrics in turns, too."""
+    names = [f"checkpoint-{n}" for n in range(4)]
+    jsonl(place / "a.jsonl", [{**record, "model": model} for record in STANDARD for model in names])
+    done = assay(place, "score", "a.jsonl", "--suite", "standard,exact,heuristic", *JUDGE, columns=columns)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= int(columns or 80)
+    parts = done.stdout.split("\n\n")
+    assert len(parts) == {"": 4, "60": 4, "120": 2}[columns]
+    assert [name for part in parts for name in part.splitlines()[0].split()[2:]] == names
+    for part in parts:
+        assert re.findall(r"^\S+", part, re.MULTILINE)[1:] == ["standard", "exact", "heuristic"]
+        assert part.count("50% [9%–91%] (n=2)") == 2 * (len(part.splitlines()[0].split()) - 2)
+    assert assay(place, "report", columns=columns).stdout == done.stdout
 
 
 def test_semantic_is_for_every_answer_and_content_for_content(place: Path) -> None:

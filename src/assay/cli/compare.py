@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as js
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -14,6 +13,8 @@ from assay.report.sides import sides
 
 # Samples named in a cell of the table; --json has them all.
 _NAMED = 8
+# Characters that the column with their names has at least.
+_FLIPS = 30
 
 
 def compare_command(
@@ -54,21 +55,18 @@ def compare_command(
 
 
 def _print(changes: list[Change], old: str, new: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from assay.report.blocks import Column, blocks, console_on, print_all
 
     several = len({change.suite for change in changes}) > 1
-    table = Table(
-        "group", "metric", "n", old, new, "difference", "p", "flips", box=None, pad_edge=False, header_style="bold"
-    )
     paired = [change for change in changes if change.n]
-    for change in paired:
-        group = f"{change.suite} · {change.group}" if several else change.group
-        table.add_row(group, change.metric, str(change.n), *_figures(change), _flips(change))
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    groups = [f"{change.suite} · {change.group}" if several else change.group for change in paired]
+    figures = zip(*(_figures(change) for change in paired), strict=True)
+    labels = [Column("group", groups), Column("metric", [change.metric for change in paired])]
+    columns = [Column("n", [str(change.n) for change in paired])]
+    columns += [Column(title, cells) for title, cells in zip((old, new, "difference", "p"), figures, strict=True)]
+    columns += [Column("flips", [_flips(change) for change in paired], _FLIPS)]
+    console = console_on()
+    print_all(console, blocks(labels, columns, console.width))
     left_out = sum(change.unpaired for change in changes if not _is_sum(change, changes))
     if left_out:
         print(f"\n{left_out} scores stand on one side only and are in no number.")

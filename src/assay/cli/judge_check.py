@@ -74,27 +74,22 @@ async def _check(found: Config, judge: str, rubric: Rubric, examples: tuple[Labe
 
 
 def _print(trial: JudgeTrial) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from assay.report.blocks import Column, blocks, console_on, print_all
 
-    head = ("dimension", "n", "exact", "within one", "kappa", "Spearman", "error", "length bias", "padding")
-    table = Table(*head, box=None, pad_edge=False, header_style="bold")
-    for name, found in trial.agreement.items():
-        table.add_row(
-            name,
-            str(found.n),
-            _figure(found.exact, percent=True),
-            _figure(found.within_one, percent=True),
-            _figure(found.kappa),
-            _figure(found.spearman),
-            _figure(found.error),
-            _figure(trial.length[name]) if name in trial.length else "–",
-            f"{trial.padding[name].mean:+.2f} (p = {trial.padding[name].p:.2g})" if name in trial.padding else "–",
-        )
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 180)
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    names = list(trial.agreement)
+    found = list(trial.agreement.values())
+    columns = [
+        Column("n", [str(each.n) for each in found]),
+        Column("exact", [_figure(each.exact, percent=True) for each in found]),
+        Column("within one", [_figure(each.within_one, percent=True) for each in found]),
+        Column("kappa", [_figure(each.kappa) for each in found]),
+        Column("Spearman", [_figure(each.spearman) for each in found]),
+        Column("error", [_figure(each.error) for each in found]),
+        Column("length bias", [_figure(trial.length[name]) if name in trial.length else "–" for name in names]),
+        Column("padding", [_padding(trial, name) for name in names]),
+    ]
+    console = console_on()
+    print_all(console, blocks([Column("dimension", names)], columns, console.width))
     position, (pairs, better) = trial.position, trial.preferences
     alike = f"{position.consistent} of {position.n} judged alike in both orders"
     turned = f"the first place won {position.first} times, the second {position.second} (p = {position.p:.2g})"
@@ -107,6 +102,10 @@ def _print(trial: JudgeTrial) -> None:
         print(f"assay: no verdict: {reason}", file=sys.stderr)
     if trial.failures:
         print(f"assay: {len(trial.failures)} without a verdict, in no number above", file=sys.stderr)
+
+
+def _padding(trial: JudgeTrial, name: str) -> str:
+    return f"{trial.padding[name].mean:+.2f} (p = {trial.padding[name].p:.2g})" if name in trial.padding else "–"
 
 
 def _figure(estimate: Estimate, *, percent: bool = False) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,8 +72,7 @@ def _rows(lens: Lens, each: RunSuite) -> list[dict[str, object]]:
 
 
 def _table(lens: Lens, each: RunSuite) -> None:
-    from rich.console import Console
-
+    from assay.report.blocks import console_on
     from assay.report.table import print_table
 
     cells = lens.cells(each.run, each.suite)
@@ -84,8 +82,7 @@ def _table(lens: Lens, each: RunSuite) -> None:
         return
     proofs = lens.proofs(each.run, each.suite)
     decision = _decision(cells, proofs, each)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    print_table(console, rows(cells, proofs, each.groups), decision, broke(cells), unusable)
+    print_table(console_on(), rows(cells, proofs, each.groups), decision, broke(cells), unusable)
 
 
 def _decision(cells: Sequence[Cell], proofs: Proofs, each: RunSuite) -> Decision | None:

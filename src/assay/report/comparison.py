@@ -45,7 +45,8 @@ class Change:
 
 
 def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
-    """Pair the samples by suite, group, metric and id; one change a group and metric, in the order of `old`, then `new`.
+    """Pair the samples by suite, group, metric and id; one change a group and metric, in the order of `old`, then `new`,
+    the metrics of a group together.
 
     Behind a suite's groups, where they are several, a change over all of them for each metric that more than one has, whose
     group is "all".
@@ -55,6 +56,8 @@ def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
     changes: list[Change] = []
     for suite in dict.fromkeys(suite for suite, _, _ in heads):
         own = [head for head in heads if head[0] == suite]
+        groups = list(dict.fromkeys(group for _, group, _ in own))
+        own.sort(key=lambda head: groups.index(head[1]))
         changes += [_change(head, before.get(head, {}), after.get(head, {})) for head in own]
         for metric, count in Counter(metric for _, _, metric in own).items():
             if count > 1:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from assay.results.tally import Tally
 
@@ -44,25 +43,23 @@ def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
     return rows
 
 
-def print_tallies(tallies: Tallies) -> None:
-    """Print a line a suite and metric, a column a model."""
-    from rich.console import Console
-    from rich.table import Table
+def print_tallies(tallies: Tallies, stream: TextIO | None = None) -> None:
+    """Print a line a suite and metric, a column a model, on `stream` (standard output)."""
+    from assay.report.blocks import Column, blocks, console_on, print_all
 
     models = list(dict.fromkeys(model for model, _, _ in tallies))
-    heads = list(dict.fromkeys((suite, metric) for _, suite, metric in tallies))
-    table = Table(
-        "suite", "metric", *(model or "answers" for model in models), box=None, pad_edge=False, header_style="bold"
+    suites = list(dict.fromkeys(suite for _, suite, _ in tallies))
+    heads = sorted(
+        dict.fromkeys((suite, metric) for _, suite, metric in tallies), key=lambda head: suites.index(head[0])
     )
-    last = ""
-    for suite, metric in heads:
-        cells = (_cell(tallies.get((model, suite, metric))) for model in models)
-        table.add_row(suite if suite != last else "", metric, *cells)
-        last = suite
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    repeated = ["" if row and heads[row - 1][0] == suite else suite for row, (suite, _) in enumerate(heads)]
+    labels = [Column("suite", repeated), Column("metric", [metric for _, metric in heads])]
+    columns = [
+        Column(model or "answers", [_cell(tallies.get((model, suite, metric))) for suite, metric in heads])
+        for model in models
+    ]
+    console = console_on(stream)
+    print_all(console, blocks(labels, columns, console.width))
 
 
 def _cell(tally: Tally | None) -> str:

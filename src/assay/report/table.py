@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Column, Table
+from rich.table import Column as RichColumn
+from rich.table import Table
 from rich.text import Text
 
+from assay.report.blocks import Column, blocks, print_all
 from assay.report.decision import Decision
 from assay.report.rows import Broke, Row, RowKey, called, in_order, shorten
 
@@ -22,7 +23,6 @@ _Head: TypeAlias = tuple[str, str]  # group, metric
 _Place: TypeAlias = tuple[str, str]  # checkpoint, digest
 _Cells: TypeAlias = Mapping[_Place, Text]
 _PADDING = 2
-_GAP = _PADDING + 1  # characters between columns: rich adds a divider
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +39,33 @@ class ReportTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         names = called(_place(row) for row in self.rows)
-        heads = list(in_order((row.group, row.metric) for row in self.rows))
+        groups = in_order(row.group for row in self.rows)
+        heads = sorted(in_order((row.group, row.metric) for row in self.rows), key=lambda head: groups[head[0]])
         columns = [_column(head, self.rows, self.broke) for head in heads]
         several = len({metric for _, metric in heads}) > 1 or len(heads) > len({group for group, _ in heads})
         titles = [f"{group} {metric}" if several else group for group, metric in heads]
         indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
-        taken = indent + len("unproven") + 2 * _GAP
-        parts = (
-            []
-            if not heads
-            else _split([_width(*one) + _GAP for one in zip(titles, columns, strict=True)], options.max_width - taken)
-        )
-        for number, part in enumerate(parts):
+        labels = [Column("  checkpoint", [self._label(place, name) for place, name in names.items()])]
+        adapter = Column("adapter", [self._proof(place) for place in names])
+        shown = [
+            Column(
+                title, [column.get(place, Text("not asked", "dim")) for place in names], _width(title, column), group
+            )
+            for (group, _), title, column in zip(heads, titles, columns, strict=True)
+        ]
+        for number, part in enumerate(blocks(labels, shown, options.max_width, last=[adapter], ruled=True)):
             if number:
                 yield Text()
-            yield self._part([titles[at] for at in part], [columns[at] for at in part], names)
+            yield part
         yield from self._foot(indent)
 
-    def _part(self, titles: Sequence[str], columns: Sequence[_Cells], names: Mapping[_Place, str]) -> Table:
-        table = Table(
-            Column("  checkpoint", no_wrap=True),
-            *(
-                Column(Text(title), overflow="fold", min_width=_width(title, column))
-                for title, column in zip(titles, columns, strict=True)
-            ),
-            Column("adapter", no_wrap=True),
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, _PADDING, 0, 0),
-        )
-        for place, name in names.items():
-            row = next(row for row in self.rows if _place(row) == place)
-            best = self.decision is not None and place == (self.decision.checkpoint, self.decision.digest)
-            label = Text(f"★ {name}" if best else f"  {name}", style="bold" if best else "")
-            proof = Text(row.proof or "–", style="bold" if row.proof == "unproven" else "")
-            table.add_row(label, *(column.get(place, Text("not asked", "dim")) for column in columns), proof)
-        return table
+    def _label(self, place: _Place, name: str) -> Text:
+        best = self.decision is not None and place == (self.decision.checkpoint, self.decision.digest)
+        return Text(f"★ {name}" if best else f"  {name}", style="bold" if best else "")
+
+    def _proof(self, place: _Place) -> Text:
+        proof = next(row.proof for row in self.rows if _place(row) == place)
+        return Text(proof or "–", style="bold" if proof == "unproven" else "")
 
     def _foot(self, indent: int) -> Iterable[Text | Table]:
         if self.unusable:
@@ -111,11 +101,7 @@ def print_table(
     unusable: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Print the table on `console`, without the trailing blanks that rich pads lines with."""
-    with console.capture() as capture:
-        console.print(render_table(rows, decision, broke, unusable))
-    for line in Text.from_ansi(capture.get()).split("\n"):
-        line.rstrip()
-        console.print(line, soft_wrap=True)
+    print_all(console, [render_table(rows, decision, broke, unusable)])
 
 
 def _place(row: Row) -> _Place:
@@ -164,19 +150,6 @@ def _width(title: str, column: _Cells) -> int:
     return max(len(line) for line in (title, *lines))
 
 
-def _split(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Fill parts of `room` characters with columns, in order; a part has at least one."""
-    parts: list[list[int]] = []
-    used = 0
-    for at, width in enumerate(widths):
-        if not parts or used + width > room:
-            parts.append([])
-            used = 0
-        parts[-1].append(at)
-        used += width
-    return parts
-
-
 def _labelled(line: str) -> tuple[str, str]:
     """Splits `label: words`, and the blanks in a label's place, off a line of the decision."""
     if line.startswith(" "):
@@ -188,7 +161,7 @@ def _labelled(line: str) -> tuple[str, str]:
 
 def _hanging(pairs: Iterable[tuple[str, str]]) -> Table:
     """Labels at the left, words beside them that wrap under themselves."""
-    grid = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, _PADDING, 0, 0))
+    grid = Table.grid(RichColumn(no_wrap=True), RichColumn(overflow="fold"), padding=(0, _PADDING, 0, 0))
     for label, words in pairs:
         grid.add_row(Text(label, style="bold" if label == "best:" else ""), Text(words))
     return grid
