@@ -138,8 +138,10 @@ class Judge:
 
     async def vote(self, sample: Sample, completion: Completion, number: int = 0) -> Vote:
         """The verdict of vote `number` (from 0) alone. Raises `NoVerdict`."""
-        prompt = judge_prompt(self.rubric, inputs_of(self.rubric.inputs, sample, completion.text), self.max_chars)
-        asked = await self._asker.ask(prompt.messages, self._fields, self._schema, number, completion.text)
+        shown = inputs_of(self.rubric.inputs, sample, completion.text)
+        prompt = judge_prompt(self.rubric, shown, self.max_chars)
+        material = "\n".join(text for text in shown.values() if text is not None)
+        asked = await self._asker.ask(prompt.messages, self._fields, self._schema, number, material)
         return _vote(asked, prompt.left_out)
 
     def combine(self, votes: Sequence[Vote], failed: int = 0) -> list[Score]:

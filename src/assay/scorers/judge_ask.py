@@ -74,7 +74,7 @@ class Asker:
         vote: int = 0,
         judged: str = "",
     ) -> Asked:
-        """The verdict on `judged`, which stands in the messages.
+        """The verdict on the material `judged`, which stands in the messages.
 
         A reply that can't be used is shown to the judge again with the reason, twice at most. Raises `NoVerdict` if no
         reply could be used, or if the model failed in mid-answer.

@@ -69,10 +69,10 @@ async def judge_pairwise(
     picks: list[Slot] = []
     reasons, calls = [], 0
     for answers in ((a, b), (b, a)):
+        material = "\n".join(text for _, text in _pieces(criterion, sample, *answers))
         try:
-            asked = await asker.ask(
-                pair_messages(criterion, sample, *answers), {"better": _slot}, _SCHEMA, judged=a + b
-            )
+            messages = pair_messages(criterion, sample, *answers)
+            asked = await asker.ask(messages, {"better": _slot}, _SCHEMA, judged=material)
         except NoVerdict as error:
             return ScoreFailure(METRIC, error.error_class, error.reason)
         picks.append(asked.verdict.values["better"])
@@ -97,13 +97,18 @@ def _slot(given: Json) -> Slot:
 
 def pair_messages(criterion: Rubric | str, sample: Sample, first: str, second: str) -> tuple[Message, Message]:
     """The prompt for one order; the system message depends on the criterion alone."""
-    inputs = criterion.inputs if isinstance(criterion, Rubric) else (Input("question", "prompt"),)
-    shown = inputs_of(tuple(i for i in inputs if i.source != "answer"), sample, "")
-    pieces = [(name, text) for name, text in shown.items() if text is not None]
-    pieces += [("first_answer", first), ("second_answer", second)]
+    pieces = _pieces(criterion, sample, first, second)
     code = code_for("pair", {f"{number} {name}": text for number, (name, text) in enumerate(pieces)})
     body = "\n\n".join(f"The {name.replace('_', ' ')}:\n{block(name, defused(text), code)}" for name, text in pieces)
     return Message("system", _system(criterion)), Message("user", user_text(code, body))
+
+
+def _pieces(criterion: Rubric | str, sample: Sample, first: str, second: str) -> list[tuple[str, str]]:
+    """The material by name: what the rubric's inputs show beside the answer, and both answers."""
+    inputs = criterion.inputs if isinstance(criterion, Rubric) else (Input("question", "prompt"),)
+    shown = inputs_of(tuple(i for i in inputs if i.source != "answer"), sample, "")
+    pieces = [(name, text) for name, text in shown.items() if text is not None]
+    return [*pieces, ("first_answer", first), ("second_answer", second)]
 
 
 def _system(criterion: Rubric | str) -> str:

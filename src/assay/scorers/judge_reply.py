@@ -13,26 +13,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from assay.scorers.loose_json import SPACE, Broken, Ended, LooseReader, NoObject
 from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import REASON
 from assay.types import Json
 
-_MAX_DEPTH = 16
 _REASON_CHARS = 1000
 
-# Possessive, and comments bounded: no text makes the search take time that grows with its square.
-_SPACE = re.compile(r"(?:\s++|//[^\n]{0,1000}+|/\*.{0,1000}?\*/)*+", re.DOTALL)
-_STRINGS = {
-    '"': re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL),
-    "'": re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'", re.DOTALL),
-}
-_BARE = re.compile(r"[^\s,{}\[\]\"':]+?(?=//|/\*|[\s,{}\[\]\"':]|$)")
-_WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
-_JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,300})(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_FLAT_OBJECT = re.compile(r"\{[^{}]*+\}")
+# What makes a number that follows a dimension's name its score: "clarity: 7", "clarity is **7**.", but not "clarity (1-10)".
+_SAID = (
+    r"(?:[\s\"'*_`]{0,4}[:=]|[\s\"'*_`]{1,4}(?:is|of|at|as|gets|score|scored|scores|rating)\b|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
+    r"[\s\"'*_`|(]{0,6}(?P<number>\d{1,9}(?:\.\d{1,9})?)(?!\d|\.\d|\s*(?:-|–|to\b|or\b))"
+)
+_QUOTED = "the only verdict in the reply stands in the material that was judged"
 _STARTS_WITH_OBJECT = re.compile(r"\s*(?:```\w*\s*)?\{")
 
 # Turns a JSON value into the field's value; raises ValueError with a clause that completes "NAME …".
@@ -53,23 +52,23 @@ class Verdict(msgspec.Struct, frozen=True):
 def read_verdict(reply: str, fields: Mapping[str, Field], *, cut: bool = False, judged: str = "") -> Verdict:
     """The one verdict in the reply, with all of `fields`. Raises `ReplyError`.
 
-    cut: the reply ended at its token limit. judged: what was judged. Where the reply begins with something other than the
-    object, a cut reply is not read, and a verdict that stands in `judged` just so is not taken: either may be a quotation.
+    cut: the reply ended at its token limit. judged: the material that was shown. A verdict that stands in it is not taken:
+    the judge quotes it, or was made to repeat it. A reply that is the object alone, without a reason, may be the judge's
+    own and equal by chance, so it counts. A cut reply is not read unless it begins with the object.
     """
     plain = _plain(reply, fields)
     if plain is not None:
-        return _checked(plain, fields)
-    text = reply
+        verdict = _checked(plain, fields)
+        if verdict.reason and _is_planted(verdict, [reply], fields, judged):
+            raise ReplyError(_QUOTED)
+        return verdict
     bare = _STARTS_WITH_OBJECT.match(reply) is not None
-    if not bare:
-        if cut:
-            raise ReplyError("the reply was cut off at its token limit")
-        answer = final_answer(reply)
-        if answer is None:
-            raise ReplyError("the reply ended within its reasoning")
-        text = answer
-    verdicts, spans = [], []
+    text = _unthought(reply, fields) if bare else _answer(reply, cut)
+    verdicts, spans, forms = [], [], []
     for found in _objects(text, fields):
+        if _holds_schema(found, fields):
+            forms.append((found.start, found.end))
+            continue
         for candidate in _candidates(found, fields):
             verdicts.append(_checked(candidate, fields))
             spans.append((found.start, found.end))
@@ -77,10 +76,40 @@ def read_verdict(reply: str, fields: Mapping[str, Field], *, cut: bool = False, 
         raise ReplyError(f"the reply holds no JSON object with the keys {', '.join(fields)}")
     if any(verdict.values != verdicts[0].values for verdict in verdicts):
         raise ReplyError("the reply holds more than one verdict, and they differ")
-    _no_strays(text, fields, spans)
-    if not bare and all(_squeezed(text[start:end]) in _squeezed(judged) for start, end in spans):
-        raise ReplyError("the only verdict in the reply quotes what was judged")
+    _no_strays(text, fields, [*spans, *forms])
+    _no_other_words(text, verdicts[0], [*spans, *forms])
+    alone = bare and not any(verdict.reason for verdict in verdicts)
+    if not alone and all(
+        _is_planted(verdict, [text[start:end]], fields, judged)
+        for verdict, (start, end) in zip(verdicts, spans, strict=True)
+    ):
+        raise ReplyError(_QUOTED)
     return verdicts[-1]
+
+
+def _answer(reply: str, cut: bool) -> str:
+    """The reply behind its reasoning."""
+    if cut:
+        raise ReplyError("the reply was cut off at its token limit")
+    answer = final_answer(reply)
+    if answer is None:
+        raise ReplyError("the reply ended within its reasoning")
+    return answer
+
+
+def _unthought(reply: str, fields: Mapping[str, Field]) -> str:
+    """A reply that begins with an object, without reasoning outside of it: the chat template may have opened it."""
+    if "think" not in reply and "THINK" not in reply:
+        return reply
+    pieces, end = [], 0
+    for found in _objects(reply, fields):
+        pieces += [reply[end : found.start], "." * (found.end - found.start)]
+        end = found.end
+    masked = "".join([*pieces, reply[end:]])
+    answer = final_answer(masked)
+    if answer is None:
+        raise ReplyError("the reply ended within its reasoning")
+    return reply[len(reply) - len(answer) :] if masked.endswith(answer) else reply
 
 
 def _plain(reply: str, fields: Mapping[str, Field]) -> dict[str, Json] | None:
@@ -103,6 +132,24 @@ def _squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
+def _is_planted(verdict: Verdict, written: Iterable[str], fields: Mapping[str, Field], judged: str) -> bool:
+    """Does the verdict stand in the material that was judged, as it is written or in other signs for the same?"""
+    if not all(name in judged for name in fields):
+        return False
+    if any(_squeezed(text) in _squeezed(judged) for text in written):
+        return True
+    for match in _FLAT_OBJECT.finditer(judged):
+        try:
+            reader = LooseReader(judged, match.start())
+            reader.object(0)
+            planted = _checked(reader.top, fields)
+        except (NoObject, Broken, Ended, ReplyError):
+            continue
+        if planted.values == verdict.values and _squeezed(planted.reason or "") == _squeezed(verdict.reason or ""):
+            return True
+    return False
+
+
 class _Found(msgspec.Struct, frozen=True):
     """An object in the text, its span, and the keys that stood in it twice. cut: the text ended before it did."""
 
@@ -116,20 +163,20 @@ class _Found(msgspec.Struct, frozen=True):
 def _objects(text: str, fields: Mapping[str, Field]) -> Iterator[_Found]:
     """The outermost JSON objects of the text, from its front. One that is broken is an error, for who can say where
     it ends and what was within it?"""
-    opener = re.compile(r"\{" + _SPACE.pattern + r"(?:[\"'}]|(?:" + _names((*fields, REASON)) + r")\b)", re.DOTALL)
+    opener = re.compile(r"\{" + SPACE.pattern + r"(?:[\"'}]|(?:" + _names((*fields, REASON)) + r")\b)", re.DOTALL)
     position = 0
     while match := opener.search(text, position):
         start = match.start()
-        reader = _Reader(text, start)
+        reader = LooseReader(text, start)
         try:
             reader.object(0)
             found = _Found(start, reader.position, reader.top, frozenset(reader.twice), cut=False)
-        except _NoObject:
+        except NoObject:
             position = start + 1
             continue
-        except _Ended:
+        except Ended:
             found = _Found(start, len(text), reader.top, frozenset(reader.twice), cut=True)
-        except _Broken as error:
+        except Broken as error:
             here = text[reader.position : reader.position + 20]
             raise ReplyError(f"the JSON object is broken at {here!r}: {error}") from None
         yield found
@@ -154,6 +201,12 @@ def _candidates(found: _Found, fields: Mapping[str, Field]) -> list[dict[str, Js
     return inner
 
 
+def _holds_schema(found: _Found, fields: Mapping[str, Field]) -> bool:
+    """Is it the form of a verdict that the judge was given, repeated, and no verdict?"""
+    form = found.value.get("properties")
+    return isinstance(form, dict) and all(isinstance(form.get(name), dict) for name in fields)
+
+
 def _checked(candidate: Mapping[str, Json], fields: Mapping[str, Field]) -> Verdict:
     """The candidate's values; all that is wrong with them in one message."""
     values: dict[str, Any] = {}
@@ -168,7 +221,23 @@ def _checked(candidate: Mapping[str, Json], fields: Mapping[str, Field]) -> Verd
             wrong.append(f"{name} {error}")
     if wrong:
         raise ReplyError("; ".join(wrong))
+    for name, value in _inner_values(candidate, fields):
+        if value != values[name]:
+            raise ReplyError(f"the object holds a second verdict, in which {name} differs")
     return Verdict(values, _explanation(candidate.get(REASON)))
+
+
+def _inner_values(candidate: Mapping[str, Json], fields: Mapping[str, Field]) -> Iterator[tuple[str, Any]]:
+    """The fields' values in objects within the candidate, as far as they are any."""
+    waiting: list[Json] = [value for value in candidate.values() if isinstance(value, dict | list)]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, dict):
+            for name in (name for name in fields if name in inner):
+                with suppress(ValueError):
+                    yield name, fields[name](inner[name])
+        parts = inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
+        waiting += [part for part in parts if isinstance(part, dict | list)]
 
 
 def _explanation(given: Json) -> str | None:
@@ -187,115 +256,20 @@ def _no_strays(text: str, fields: Mapping[str, Field], spans: list[tuple[int, in
             raise ReplyError(f"a part of a second verdict stands outside of the object: {match[0].strip()!r}")
 
 
+def _no_other_words(text: str, verdict: Verdict, spans: list[tuple[int, int]]) -> None:
+    """Raise if the words around the object give a dimension another number."""
+    numbers = {name: value for name, value in verdict.values.items() if isinstance(value, int | float)}
+    if not numbers:
+        return
+    spelled = {re.sub(r"[\W_]", "", name.lower()): name for name in numbers}
+    names = "|".join(re.escape(name).replace("_", "[_ ]") for name in sorted(numbers, key=len, reverse=True))
+    for match in re.finditer(rf"\b({names})\b{_SAID}", text, re.IGNORECASE):
+        if any(start <= match.start() < end for start, end in spans):
+            continue
+        name = spelled[re.sub(r"[\W_]", "", match[1].lower())]
+        if float(match["number"]) != numbers[name]:
+            raise ReplyError(f"the words around the object give {name} another number: {' '.join(match[0].split())!r}")
+
+
 def _names(keys: Iterable[str]) -> str:
     return "|".join(re.escape(key) for key in keys)
-
-
-class _NoObject(Exception):
-    """A brace that opens no object: a set, a formula, a placeholder."""
-
-
-class _Broken(Exception):
-    """An object that cannot be read on."""
-
-
-class _Ended(Exception):
-    """The text ended within the object."""
-
-
-class _Reader(msgspec.Struct):
-    """Reads one object at `position`; `top` holds its whole pairs as they are read, so that a cut one has its front."""
-
-    text: str
-    position: int
-    top: dict[str, Json] = {}
-    twice: set[str] = set()
-
-    def object(self, depth: int) -> dict[str, Json]:
-        found = self.top if depth == 0 else {}
-        self.position += 1
-        while self._next() != "}":
-            key = self._key(first=depth == 0 and not found)
-            if self._next() != ":":
-                if depth == 0 and not found:
-                    raise _NoObject
-                raise _Broken(f"expected a colon after the key {key!r}")
-            self.position += 1
-            value = self._value(depth)
-            if key in found:
-                self.twice.add(key)
-            found[key] = value
-            self._comma("}")
-        self.position += 1
-        return found
-
-    def _array(self, depth: int) -> list[Json]:
-        found: list[Json] = []
-        self.position += 1
-        while self._next() != "]":
-            found.append(self._value(depth))
-            self._comma("]")
-        self.position += 1
-        return found
-
-    def _comma(self, closing: str) -> None:
-        following = self._next()
-        if following == ",":
-            self.position += 1
-        elif following != closing:
-            raise _Broken(f"expected a comma or {closing!r}")
-
-    def _next(self) -> str:
-        """The next character that is neither space nor comment."""
-        space = _SPACE.match(self.text, self.position)
-        self.position = space.end() if space else self.position
-        if self.position >= len(self.text):
-            raise _Ended
-        return self.text[self.position]
-
-    def _key(self, first: bool) -> str:
-        mark = self.text[self.position]
-        if mark in _STRINGS:
-            return self._string(mark)
-        bare = re.compile(r"[A-Za-z_]\w*").match(self.text, self.position)
-        if bare is None:
-            raise _NoObject if first else _Broken("expected a key")
-        self.position = bare.end()
-        return bare[0]
-
-    def _value(self, depth: int) -> Json:
-        mark = self._next()
-        if mark in _STRINGS:
-            return self._string(mark)
-        if mark in "{[":
-            if depth >= _MAX_DEPTH:
-                raise _Broken("nested too deeply")
-            return self.object(depth + 1) if mark == "{" else self._array(depth + 1)
-        token = _BARE.match(self.text, self.position)
-        if token is None:
-            raise _Broken("expected a value")
-        if token.end() == len(self.text):
-            raise _Ended  # "1" may have been the beginning of "10"
-        self.position = token.end()
-        return _bare_value(token[0])
-
-    def _string(self, mark: str) -> str:
-        match = _STRINGS[mark].match(self.text, self.position)
-        if match is None:
-            raise _Ended
-        self.position = match.end()
-        body = match[0][1:-1]
-        if mark == "'":
-            body = re.sub(r'\\.|"', lambda m: {"\\'": "'", '"': '\\"'}.get(m[0], m[0]), body, flags=re.DOTALL)
-        try:
-            return str(json.loads(f'"{body}"', strict=False))
-        except ValueError:  # an escape that JSON doesn't know, such as LaTeX's
-            return body
-
-
-def _bare_value(token: str) -> Json:
-    if token in _WORDS:
-        return _WORDS[token]
-    if _JSON_NUMBER.fullmatch(token):
-        return json.loads(token)  # type: ignore[no-any-return]
-    return token  # not JSON's; the field decides, and takes "7/10" but neither "NaN" nor "0x7"
