@@ -28,6 +28,7 @@ from assay.results.records import (
 from assay.scorers.base import Scorer, check_suite, score_answer
 from assay.scorers.keys import key_of, records_of, unanswered
 from assay.scorers.reasoning import continued
+from assay.scorers.votes import keeping_votes
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -238,7 +239,7 @@ class _Task:
         known = self._ledger.scores(key) if self._ledger is not None else []
         if {r.metric for r in known} >= set(scorer.metrics):
             return [Score(r.metric, r.value, r.low, r.high, r.detail) for r in known]
-        return await score_answer(scorer, sample, completion)
+        return await score_answer(keeping_votes(scorer, self._ledger, self._subject.run), sample, completion)
 
     def _place(self, sample: Sample, index: int, batch: str) -> Place:
         subject = self._subject

@@ -26,6 +26,7 @@ from assay.scorers.judge import Judge
 from assay.scorers.keys import judge_of, key_of, records_of, unanswered
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Pick, Picker
+from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
@@ -232,11 +233,13 @@ def _place(answered: Answered, suite: str, run: str) -> Place:
 class Judging:
     """Scores that are kept: taken from the journal where it has them, else made and journaled.
 
-    Each key is asked for once, also where several tasks want it at the same time: equal answers to one question share it.
+    Each key is asked for once, also where several tasks want it at the same time: equal answers to one question share it,
+    and what can't be judged is not tried again for the next of them.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._failed: dict[str, Outcomes] = {}
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def outcomes(
@@ -248,7 +251,11 @@ class Judging:
         """
         key = key_of(scorer, sample, completion.text, completion.finish_reason)
         async with self._asking.setdefault(key, asyncio.Lock()):
-            found = self._known(scorer, key) or await score_answer(scorer, sample, completion)
+            found = self._known(scorer, key) or self._failed.get(key)
+            if found is None:
+                found = await score_answer(keeping_votes(scorer, self._ledger, place.run), sample, completion)
+                if any(isinstance(o, ScoreFailure) and o.error_class in ("permanent", "refused") for o in found):
+                    self._failed[key] = found
             records = records_of(scorer, key, place, answer, found)
             new = [record for record in records if not (record.key and self._ledger.is_placed(record))]
             if new:

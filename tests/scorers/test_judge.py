@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from assay.errors import GenerationError, Unreachable, UnsupportedOption
-from assay.models.base import ModelInfo, TextModel, complete
+from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.models.structured import StructuredModel
 from assay.results.records import score_key
@@ -22,8 +22,9 @@ from assay.scorers.judge import Judge
 from assay.scorers.judge_ask import NoVerdict
 from assay.scorers.judge_prompt import read_blocks
 from assay.scorers.rubric_file import load_rubric
-from assay.types import Chunk, Completion, GenerateOptions, Message, Prompt, Sample, Score, ScoreFailure, Usage
+from assay.types import Completion, Sample, Score, ScoreFailure, Usage
 from tests.making import written
+from tests.scorers.judges import Seeded, Structured
 
 RUBRIC = load_rubric("truthfulqa")
 GOOD = '{"reason": "true, and brief", "truthfulness": 10, "informativeness": 4}'
@@ -213,44 +214,6 @@ async def test_a_long_answer_that_was_shown_in_part(tmp_path: Path) -> None:
     short = (await judged(judge, "x" * 100))["truthfulness"]
     assert isinstance(short, Score)
     assert "left_out" not in short.detail
-
-
-@dataclass
-class Seeded:
-    """An engine whose answer depends on the seed, and that keeps what it was asked."""
-
-    replies: Mapping[int | None, str | Exception]
-    options: frozenset[str] = frozenset({"temperature", "seed"})
-    asked: list[tuple[tuple[Message, ...], GenerateOptions]] = field(default_factory=list)
-    schemas: list[Mapping[str, Any]] = field(default_factory=list)
-
-    @property
-    def info(self) -> ModelInfo:
-        return ModelInfo("seeded", "seeded", "1", "identity", options=self.options)
-
-    async def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
-        assert not isinstance(prompt, str)
-        self.asked.append((tuple(prompt), options))
-        reply = self.replies[options.seed]
-        if isinstance(reply, Exception):
-            raise reply
-        yield Chunk(reply, "stop", Usage(100, 10))
-
-    async def aclose(self) -> None: ...
-
-
-class Structured(Seeded):
-    """The same, held to a schema; a server that knows none says so when asked."""
-
-    refuses: bool = False
-
-    async def complete_structured(
-        self, prompt: Prompt, schema: Mapping[str, Any], options: GenerateOptions
-    ) -> Completion:
-        self.schemas.append(schema)
-        if self.refuses:
-            raise UnsupportedOption("this server knows no schemas")
-        return await complete(self, prompt, options)
 
 
 async def test_one_vote_is_greedy_under_the_seed_given() -> None:

@@ -23,6 +23,7 @@ from assay.results.records import (
     Run,
     ScaleSeen,
     ScoreMade,
+    VoteCast,
 )
 
 
@@ -34,6 +35,7 @@ class Ledger:
         self.damage = Damage()
         self._completions: dict[str, tuple[Location, str]] = {}
         self._scores: dict[str, list[Location]] = {}
+        self._votes: dict[str, Location] = {}
         # At each place, for each metric and judge: what was journaled last (see `_result`), and its batch.
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
@@ -69,6 +71,8 @@ class Ledger:
                 self._places[_place(record)] = _result(record), record.batch
             case Failure():
                 self._places[_place(record)] = _result(record), record.batch
+            case VoteCast():
+                self._votes[record.key] = location
             case Proof():
                 self._take_proof(record)
             case Finished():
@@ -109,6 +113,12 @@ class Ledger:
         """The scores journaled under `key`, one a metric."""
         records = (read_at(location) for location in self._scores.get(key, ()))
         return list({r.metric: r for r in records if isinstance(r, ScoreMade)}.values())
+
+    def vote(self, key: str) -> VoteCast | None:
+        """The vote journaled under `key`."""
+        found = self._votes.get(key)
+        record = read_at(found) if found is not None else None
+        return record if isinstance(record, VoteCast) else None
 
     def is_placed(self, record: ScoreMade | Failure) -> bool:
         """Whether this result is what stands at its place: journaled there last of all under its metric, by its judge.

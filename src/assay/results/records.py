@@ -153,6 +153,26 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     measure: str = ""
 
 
+class VoteCast(Record, tag="vote", kw_only=True, frozen=True):
+    """One of several votes that a judge's score is to be made of, journaled as it came.
+
+    So a score that was interrupted, or is asked for again with more votes, pays only for those that are missing. It stands in
+    no table. values: by dimension. calls and tokens: what it cost. left_out: characters of the answer that were not shown.
+    """
+
+    key: str
+    run: str
+    scorer: str
+    judge: str
+    values: dict[str, float]
+    reason: str | None
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    structured: bool
+    left_out: int = 0
+
+
 class Failure(Place, tag="failure", kw_only=True, frozen=True):
     """Why a sample has no score under this metric here. `stage` is "generate" or "score". Satisfies no key.
 
@@ -226,7 +246,9 @@ class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):
 
 
 # What everybody reads alike.
-_Others: TypeAlias = Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen
+_Others: TypeAlias = (
+    Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen | VoteCast
+)
 AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others
 

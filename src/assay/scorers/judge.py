@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -125,11 +125,15 @@ class Judge:
         than half are left. A vote that failed for a passing reason (a lost connection) fails the score, so that the next
         run asks again. Raises what says that the judge can't be used at all (`Unreachable`, `BadInput`).
         """
+        return await self.score_by(lambda number: self.vote(sample, completion, number))
+
+    async def score_by(self, vote: Callable[[int], Awaitable[Vote]]) -> Sequence[Score | ScoreFailure]:
+        """As `score`, of votes that `vote` gives by their number; it raises `NoVerdict`."""
         votes: list[Vote] = []
         failed: list[NoVerdict] = []
         for number in range(self.votes):
             try:
-                votes.append(await self.vote(sample, completion, number))
+                votes.append(await vote(number))
             except NoVerdict as error:
                 failed.append(error)
                 if error.error_class == "transient" or len(failed) * 2 >= self.votes:

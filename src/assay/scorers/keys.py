@@ -16,21 +16,26 @@ def judge_of(scorer: Scorer) -> str:
     return str(getattr(scorer, "identity", ""))
 
 
-def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason) -> str:
+def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason, vote: int | None = None) -> str:
     """The key of this scorer's scores of this answer, from which reasoning is cut away.
 
-    A judge also sees the question, so that is part of its key.
+    A judge also sees the question, so that is part of its key. vote: the number (from 0) of one of a judge's votes, whose
+    key is the same however many there are; `text` is the final answer then.
     """
     judge = judge_of(scorer)
     reference: Mapping[str, object] = sample.reference
     if judge:
         reference = {"reference": dict(sample.reference), "prompt": _plain(sample.prompt)}
     parameters = dict(scorer.parameters)
-    answer = final_answer(text, cut=finish_reason == "length")
+    answer = text if vote is not None else final_answer(text, cut=finish_reason == "length")
     if answer is None:  # a text that was once taken for an answer, and scored, must not lend its key to none at all
         parameters["answer"] = None
     shown = text if answer is None else answer
-    return score_key(shown, finish_reason, reference, scorer.name, scorer.version, parameters, judge=judge)
+    number = 0
+    if vote is not None:
+        parameters["votes"] = None
+        number = 1 + vote
+    return score_key(shown, finish_reason, reference, scorer.name, scorer.version, parameters, judge, number)
 
 
 def _plain(prompt: Prompt) -> Json:
