@@ -103,3 +103,27 @@ async def test_more_than_twenty_answers_in_a_row_that_always_fail_do_not_end_the
             assert "semantic: 40 without a score: the judge failed" in done.stderr
             kept = {r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}
             assert len(kept) == 20, again
+
+
+async def test_a_server_that_knows_no_schemas_is_asked_in_words_and_that_is_said_once(place: Path) -> None:
+    async with OpenAIServer(rejects=["response_format"]) as server:
+        server.script = lambda ask: Reply(f"Here you are:\n```json\n{json.dumps(SEMANTIC)}\n```")
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, "--concurrency", "1")
+        assert done.returncode == 0, done.stderr
+        assert len(server.asked) == 8, "what was refused was refused once"
+    assert done.stderr.count("takes no JSON schema") == 1
+    kept = [r for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)]
+    assert len(kept) == 8 * 4
+    assert not any(r.detail["structured"] for r in kept)
+
+
+async def test_a_server_that_takes_a_schema_and_ignores_it(place: Path) -> None:
+    async with OpenAIServer() as server:
+        replies = [json.dumps({**SEMANTIC, "sovereignty": 11}), "I like it.", json.dumps(SEMANTIC)]
+        server.script = lambda ask: Reply(replies[min(len(ask.body["messages"]) // 2 - 1, 2)])
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, "--concurrency", "2")
+        assert done.returncode == 0, done.stderr
+        assert len(server.asked) == 8 * 3
+    assert "schema" not in done.stderr
+    kept = [r for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)]
+    assert {r.detail["calls"] for r in kept} == {3}

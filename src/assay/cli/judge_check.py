@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.cli.http import HttpFlags, with_flags
-from assay.cli.judging import Votes, open_judge
+from assay.cli.judging import Votes, close_judge, open_judge
 from assay.cli.settings import Config, ConfigFile, Json, settings
 from assay.cli.stopping import run
 from assay.errors import BadInput
@@ -70,7 +70,7 @@ async def _check(found: Config, judge: str, rubric: Rubric, examples: tuple[Labe
     except ValueError as error:
         raise BadInput(str(error)) from error
     finally:
-        await model.aclose()
+        await close_judge(model)
 
 
 def _print(trial: JudgeTrial) -> None:

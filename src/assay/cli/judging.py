@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -28,6 +29,15 @@ async def open_judge(name: str | None, found: Config) -> TextModel | None:
         return None
     named = found.model(name)
     return await open_model(named.spec, named.settings, http=named.http)
+
+
+async def close_judge(model: TextModel | None) -> None:
+    """Close it, and say it where the judge could not be held to the rubrics' schema."""
+    if model is None:
+        return
+    if getattr(model, "takes_schemas", True) is False:
+        print(f"assay: {model.info.name} takes no JSON schema, so its replies were read as plain text", file=sys.stderr)
+    await model.aclose()
 
 
 def judge_maker(model: TextModel | None, votes: int) -> Callable[[str], Judge] | None:

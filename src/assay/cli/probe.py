@@ -13,7 +13,7 @@ from assay import __version__
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 from assay.checkpoints.discover import run_name
 from assay.cli.http import HttpFlags, with_flags
-from assay.cli.judging import Votes, judges_of, open_judge
+from assay.cli.judging import Votes, close_judge, judges_of, open_judge
 from assay.cli.probe_run import model_name, run_of
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
@@ -165,8 +165,7 @@ async def _probe(
         finally:
             await base.aclose()
     finally:
-        if judging is not None:
-            await judging.aclose()
+        await close_judge(judging)
 
 
 async def _ask(

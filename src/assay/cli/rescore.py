@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
-from assay.cli.judging import Judging, Votes, judge_maker, open_judge
+from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.show import show
 from assay.cli.stopping import resumable
@@ -102,5 +102,4 @@ async def _rescore(
             ledger.close()
         return failed
     finally:
-        if model is not None:
-            await model.aclose()
+        await close_judge(model)

@@ -20,7 +20,7 @@ import msgspec
 from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
-from assay.cli.judging import Judging, Votes, judge_maker, open_judge
+from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
 from assay.cli.reasons import Reasons, print_reasons
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
@@ -145,8 +145,7 @@ async def _score(job: _Job, found: Config, reasons: Reasons) -> tuple[Tallies, i
         _note_unfit(picker.names, tallies)
         return tallies, len(bad)
     finally:
-        if model is not None:
-            await model.aclose()
+        await close_judge(model)
 
 
 async def _run(
