@@ -219,10 +219,10 @@ def test_no_order_of_markers_upsets_it(parts: list[str]) -> None:
 
 
 def test_many_markers_take_reasonable_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone, whatever else the machine does
     for text in (
         *("<think></think>", "<think>", "</think>", "<think>\n", "x\n<think>\n", "<|channel|>analysis", "<think a=b "),
         *("\n<reason>\n", "<think   ", "`<think>", "```\n<think>\n", "x <think> ", "<think>x</reason>"),
     ):
         final_answer(text * 3000)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
