@@ -27,10 +27,10 @@ def everything(path: Path) -> tuple[list[Answered], list[BadLine]]:
     return list(read_answers(path, on_bad=bad.append)), bad
 
 
-def log(path: Path, *samples: dict[str, Any] | bytes, header: str = "header.json") -> Path:
+def log(path: Path, *samples: dict[str, Any] | bytes, header: str = "header.json", **spec: Any) -> Path:
     """An `.eval` log of one model, made by hand."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(header, json.dumps({"version": 2, "eval": {"model": "m", "task": "t"}}))
+        archive.writestr(header, json.dumps({"version": 2, "eval": {"model": "m", "task": "t", **spec}}))
         for number, sample in enumerate(samples, start=1):
             data = sample if isinstance(sample, bytes) else json.dumps(sample).encode()
             archive.writestr(f"samples/{number}_epoch_1.json", data)
@@ -147,6 +147,57 @@ def test_samples_without_an_answer_are_told_of(tmp_path: Path) -> None:
     assert "unknown role 'robot'" in bad[1].reason
     assert "missing required field `id`" in bad[2].reason
     assert bad[3].reason == "a second answer of the model 'm' under the id 'a'"
+
+
+def ended(stop_reason: str, content: str = "Ho") -> dict[str, Any]:
+    return {"choices": [{"message": {"role": "assistant", "content": content}, "stop_reason": stop_reason}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "failure", "finish"),
+    [
+        # As inspect's version 0.3.285 writes what its limits, cancellation and `invalidate_samples` do.
+        ({"limit": {"type": "message", "limit": 3.0}, "output": ended("tool_calls")}, None, "length"),
+        (
+            {"limit": {"type": "time", "limit": 2.0}, "output": {"choices": []}},
+            NoAnswer("truncated", "the sample came to its time limit before an answer"),
+            None,
+        ),
+        (
+            {"error": {"message": 'CancelledError("Cancelled via cancel scope 7f")'}},
+            NoAnswer("transient", "the sample was cancelled"),
+            None,
+        ),
+        (
+            {"invalidation": {"author": "me", "reason": "It leaked."}},
+            NoAnswer("permanent", "the sample was made invalid: It leaked."),
+            None,
+        ),
+        ({"output": ended("stop", ""), "limit": None, "error": None, "invalidation": None}, None, "stop"),
+    ],
+)
+def test_samples_that_did_not_end_by_themselves(
+    tmp_path: Path, change: dict[str, Any], failure: NoAnswer | None, finish: str | None
+) -> None:
+    ((found,), bad) = everything(log(tmp_path / "a.eval", sample(**change)))
+    assert (found.failure, found.finish_reason, bad) == (failure, finish, [])
+
+
+def test_an_answer_is_that_of_the_model_which_gave_it(tmp_path: Path) -> None:
+    path = log(tmp_path / "a.eval", sample(model_fallbacks=[{"model": "m", "fallback_model": "n", "count": 1}]))
+    assert [a.model for a in everything(path)[0]] == ["n"]
+
+
+def test_samples_that_a_log_lacks_are_told_of(tmp_path: Path) -> None:
+    spec = {"dataset": {"samples": 9, "sample_ids": ["a", 2]}, "config": {"epochs": 2}}
+    path = log(tmp_path / "a.eval", sample(), sample(epoch=2), sample(id=2), header="_journal/start.json", **spec)
+    answers, bad = everything(path)
+    assert [a.id for a in answers] == ["a", "a#2", "2"]
+    assert [str(b) for b in bad] == [f"{path}: 1 of its 4 samples are not in the log of this run (started)"]
+    with pytest.raises(SuiteError, match="1 of its 4 samples"):
+        list(read_answers(path, strict=True))
+    whole = log(tmp_path / "b.eval", sample(), sample(epoch=2), sample(id=2), sample(id=2, epoch=2), **spec)
+    assert everything(whole)[1] == []
 
 
 def test_damage_within_a_log_costs_only_the_damaged_sample(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ class _Error(msgspec.Struct):
     message: str = ""
 
 
+class _Limit(msgspec.Struct):
+    type: str = ""
+
+
+class _Invalidation(msgspec.Struct):
+    reason: str | None = None
+
+
+class _Fallback(msgspec.Struct):
+    fallback_model: str
+
+
 class _Sample(msgspec.Struct):
     id: int | str
     epoch: int = 1
@@ -76,15 +88,29 @@ class _Sample(msgspec.Struct):
     metadata: dict[str, Any] = {}
     attachments: dict[str, str] = {}
     error: _Error | None = None
+    limit: _Limit | None = None
+    invalidation: _Invalidation | None = None
+    model_fallbacks: list[_Fallback] | None = None
+
+
+class _Dataset(msgspec.Struct):
+    sample_ids: list[Any] | None = None
+
+
+class _Config(msgspec.Struct):
+    epochs: int | None = None
 
 
 class _Spec(msgspec.Struct):
     model: str = ""
     task: str = ""
+    dataset: _Dataset = msgspec.field(default_factory=_Dataset)
+    config: _Config = msgspec.field(default_factory=_Config)
 
 
 class _Header(msgspec.Struct):
     eval: _Spec
+    status: str = "started"
 
 
 class _Document(_Header):
@@ -103,8 +129,10 @@ def read_json(path: Path) -> Iterator[Answered | BadLine]:
         packed = packing(path) is not None
         data = _all(file, path) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     log: _Document = _whole(path, lambda: loosely(data, msgspec.json.Decoder(_Document).decode))
-    for number, raw in enumerate(log.samples or (), start=1):
+    samples = log.samples or []
+    for number, raw in enumerate(samples, start=1):
         yield _one(bytes(raw), number, log.eval, Place(path / f"samples/{number}"))
+    yield from _missing(log, len(samples), path)
 
 
 def _all(file: IO[bytes], path: Path) -> bytes:
@@ -126,7 +154,7 @@ def read_eval(path: Path) -> Iterator[Answered | BadLine]:
                 first = _data(archive, header)
             except _DAMAGED as error:
                 raise _Damaged(f"its header is damaged: {error}") from None
-            spec: _Spec = _whole(path, lambda: _header(first)).eval
+            log: _Header = _whole(path, lambda: _header(first))
             samples = [info for name, info in members.items() if re.fullmatch(r"samples/.+\.json", name)]
             for number, info in enumerate(samples, start=1):
                 place = Place(path / info.filename)
@@ -135,9 +163,19 @@ def read_eval(path: Path) -> Iterator[Answered | BadLine]:
                 except _DAMAGED as error:
                     yield BadLine(place, f"damaged: {error}")
                 else:
-                    yield _one(data, number, spec, place)
+                    yield _one(data, number, log.eval, place)
+            yield from _missing(log, len(samples), path)
     except (_Damaged, *_DAMAGED) as error:
         raise SuiteError(f"{path}: not a whole .eval log: {error}") from None
+
+
+def _missing(log: _Header, count: int, path: Path) -> Iterator[BadLine]:
+    """Say it if samples are not in the log: its run was stopped, or goes on."""
+    wanted = len(log.eval.dataset.sample_ids or ()) * max(log.eval.config.epochs or 1, 1)
+    if 0 < count < wanted:
+        yield BadLine(
+            Place(path), f"{wanted - count} of its {wanted} samples are not in the log of this run ({log.status})"
+        )
 
 
 def _header(data: bytes) -> _Header:
@@ -176,21 +214,37 @@ def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) 
     asked = as_prompt(_restored(_asked(found), found.attachments))
     text, end, failure = _output(found)
     sample = Sample(name, asked, spec.task or "all", reference, metadata)
-    return Answered(repeated(name, repeat), spec.model, sample, text, finished(end), number, repeat, failure)
+    model = found.model_fallbacks[-1].fallback_model if found.model_fallbacks else spec.model
+    return Answered(repeated(name, repeat), model, sample, text, finished(end), number, repeat, failure)
 
 
 def _output(found: _Sample) -> tuple[str, str, NoAnswer | None]:
-    """The answer, why it ended, and where there is none, why."""
+    """The answer, why it ended, and where there is none, why. Ended by a limit of the sample, it was cut off."""
+    if found.invalidation is not None:
+        return (
+            "",
+            "",
+            NoAnswer("permanent", f"the sample was made invalid: {found.invalidation.reason or 'no reason given'}"),
+        )
     if found.error is not None:
-        return "", "", NoAnswer("permanent", f"the sample failed: {found.error.message or 'no reason given'}")
+        return "", "", _failure(found.error.message)
+    if not found.output.choices and found.limit is not None:
+        return "", "", NoAnswer("truncated", f"the sample came to its {found.limit.type} limit before an answer")
     if not found.output.choices:
         return "", "", NoAnswer("permanent", "the sample has no output")
     choice = found.output.choices[0]
+    end = choice.stop_reason if found.limit is None else "length"
     if choice.stop_reason == "content_filter":
-        return "", choice.stop_reason, WITHHELD
+        return "", end, WITHHELD
     if choice.message.content is None:
-        return "", choice.stop_reason, NoAnswer("permanent", "the output holds no text")
-    return content_text(_restored(choice.message.content, found.attachments)), choice.stop_reason, None
+        return "", end, NoAnswer("permanent", "the output holds no text")
+    return content_text(_restored(choice.message.content, found.attachments)), end, None
+
+
+def _failure(message: str) -> NoAnswer:
+    if message.startswith("CancelledError"):  # what follows speaks of tasks and scopes
+        return NoAnswer("transient", "the sample was cancelled")
+    return NoAnswer("permanent", f"the sample failed: {message or 'no reason given'}")
 
 
 def _asked(found: _Sample) -> Any:
