@@ -15,7 +15,7 @@ import pytest
 
 from assay.errors import BadInput, SuiteError
 from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
-from assay.suites.formats import base
+from assay.suites.formats import records
 from assay.suites.formats.seen import Seen
 from assay.types import Message
 
@@ -189,6 +189,23 @@ def test_bad_lines_are_logged_where_nobody_asked_for_them(tmp_path: Path, caplog
     assert f"{tmp_path / 'a.jsonl'}:2: not valid JSON" in caplog.text
 
 
+def test_a_list_of_records_is_read_like_lines(tmp_path: Path) -> None:
+    records: list[Any] = [GOOD, 7, {**GOOD, "id": "b"}, GOOD]
+    for data in (
+        json.dumps(records, indent=2),
+        "\ufeff \n" + json.dumps(records),
+        json.dumps([*records, float("nan")]),
+    ):
+        path = tmp_path / "a.json"
+        path.write_text(data, encoding="utf-8")
+        answers, bad = everything(path)
+        assert [(a.id, a.line) for a in answers] == [("a", 1), ("b", 3)]
+        assert [str(b) for b in bad][:2] == [
+            f"{path}: row 2: not a JSON object but the number 7",
+            f"{path}: row 4: a second answer of the model 'm' under the id 'a'",
+        ]
+
+
 def test_marks_line_ends_and_odd_numbers_of_other_tools(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     first = b'{"id": "a", "prompt": "x\xe2\x80\xa8y", "response": "1", "loss": NaN, "big": 1' + b"0" * 30 + b"}"
@@ -200,7 +217,7 @@ def test_marks_line_ends_and_odd_numbers_of_other_tools(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_passed_over_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MAX_LINE", 2**20)
+    monkeypatch.setattr(records, "MAX_LINE", 2**20)
     long = {**GOOD, "id": "long", "response": "x" * (3 * 2**20)}
     just = {**GOOD, "id": "just", "response": "x" * (2**20 - 200)}
     answers, bad = everything(lines(tmp_path / "a.jsonl", GOOD, long, just, long))
@@ -240,7 +257,9 @@ def writing(data: bytes, name: str = "a.jsonl") -> Callable[[Path], Path]:
         (writing(b"\n \n"), "a.jsonl: the file is empty"),
         (writing(b"\xef\xbb\xbf"), "a.jsonl: the file is empty"),
         (writing(b"\n# Notes\ntext\n"), "a.jsonl:2: not valid JSON: "),
-        (writing(b'[\n{"prompt": "Hi", "response": "Ho"}]'), "a.jsonl:1: a JSON list; write one object a line"),
+        (writing(b'[\n{"prompt": "Hi", "response": "Ho"}'), "a.jsonl: a JSON list that is not whole, or not valid: "),
+        (writing(b"[]"), "a.jsonl: the file is empty"),
+        (writing(b"[7]"), "a.jsonl: row 1: not a JSON object but the number 7; answers are read from"),
         (writing(b'{\n "prompt": "Hi"\n}'), "a.jsonl:1: not valid JSON: "),
         (writing(b'{"prompt": "Hi"}\n{"prompt": "Hi"}\n{}'), "a.jsonl:1: no 'response'; there are: prompt; none of"),
         (writing(b'{"response": "Ho"}\n'), "a.jsonl:1: no 'prompt'; there are: "),

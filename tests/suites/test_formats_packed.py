@@ -119,7 +119,7 @@ def test_damage_elsewhere_is_one_sentence(tmp_path: Path) -> None:
     log = (DATA / "lands.json").read_text(encoding="utf-8")
     whole = gzip.compress(log.replace("Strelsau", "".join(r["response"] for r in noise(700)), 1).encode())
     (tmp_path / "lands.json.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SuiteError, match=r"lands.json.gz: not a whole log: "):
+    with pytest.raises(SuiteError, match=r"lands.json.gz: can't be read to its end: "):
         everything(tmp_path / "lands.json.gz")
     train = gzip.compress(jsonl([{"prompt": r["response"], "completion": "4"} for r in noise(100)]))
     (tmp_path / "train.jsonl.gz").write_bytes(train[: len(train) // 2])
@@ -128,10 +128,10 @@ def test_damage_elsewhere_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_line_that_fills_the_memory_when_unpacked_is_passed_over(tmp_path: Path) -> None:
-    from assay.suites.formats import base
+    from assay.suites.formats import records
 
     path = tmp_path / "a.jsonl.gz"
-    huge = b'{"prompt": "' + b"x" * (base.MAX_LINE + 10) + b'"}\n'
+    huge = b'{"prompt": "' + b"x" * (records.MAX_LINE + 10) + b'"}\n'
     path.write_bytes(gzip.compress(huge + jsonl(noise(1)), compresslevel=1))
     answers, bad = everything(path)
     assert [a.id for a in answers] == ["q0"]

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from assay.errors import BadInput, SuiteError
 from assay.suites.formats import lm_eval, openai_batch, packed, responses, tables
-from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded, numbered_lines
+from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded
+from assay.suites.formats.records import begins_as_list, numbered_records
 from assay.suites.formats.seen import Seen
 from assay.suites.readers import Place
 
@@ -63,7 +64,8 @@ def read_answers(
         raise SuiteError(f"{requests}: there is no such file")
     else:
         again = partial(openai_batch.read, path, Path(requests))
-    return _checked(path, again, on_bad or _warn, strict, rows=getattr(read, "__name__", "") in _ROWS)
+    rows = getattr(read, "__name__", "") in _ROWS or begins_as_list(path)
+    return _checked(path, again, on_bad or _warn, strict, rows=rows)
 
 
 def _warn(bad: BadLine) -> None:
@@ -151,17 +153,20 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
 
 def _json_lines(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
     """The reader for a file of JSON lines, by the first line that is a JSON object."""
-    first: tuple[int, str] | None = None
-    for number, line in islice(numbered_lines(path), _TRIED):
+    first: tuple[Place, str] | None = None
+    for place, _, line in islice(numbered_records(path), _TRIED):
         try:
             record = decoded(line if line is not None else b"")
         except Unfit as unfit:
-            a_list = line is not None and line.lstrip().startswith(b"[")
-            first = first or (number, "a JSON list; write one object a line instead" if a_list else str(unfit))
+            broken = line is not None and line.strip() == b"["
+            first = first or (
+                place,
+                "a JSON list that does not come to its end, or is not valid" if broken else str(unfit),
+            )
             continue
         if lm_eval.fits(record):
             return lm_eval.read
         return openai_batch.read if openai_batch.fits(record) else responses.read
     if first is None:
         raise SuiteError(f"{path}: the file is empty")
-    raise Place(path, first[0]).error(f"{first[1]}; answers are read from {_FORMATS}")
+    raise first[0].error(f"{first[1]}; answers are read from {_FORMATS}")

@@ -24,8 +24,9 @@ from typing import Any
 
 from assay.errors import BadInput, SuiteError, UnknownName
 from assay.plugins import SCORERS, nearest
-from assay.suites.formats.base import Unfit, as_prompt, decoded, kind, numbered_lines
+from assay.suites.formats.base import Unfit, as_prompt, decoded, kind
 from assay.suites.formats.packed import unpacked_name
+from assay.suites.formats.records import numbered_lines
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
 from assay.types import GenerateOptions, Json, Message, Prompt, Raw, Sample

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from mmap import mmap
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
-from assay.errors import SuiteError
-from assay.suites.formats.packed import damages, opened
 from assay.suites.readers import Place
 from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role, Sample
-
-# Longer lines are taken for damage (a file without line ends), so that memory stays bounded.
-MAX_LINE = 64 * 2**20
 
 # What scorers compare an answer with. Every other field of a record is metadata.
 REFERENCE = (
@@ -111,54 +104,6 @@ class Unfit(Exception):
 
     def at(self, place: Place) -> BadLine:
         return BadLine(place, str(self), self.id, self.model)
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Line numbers and lines, without a byte order mark and without blank lines; None for one beyond `MAX_LINE`.
-
-    Raises `BrokenOff` where a compressed file is damaged or ends too early.
-    """
-    number = 0
-    with opened(path) as file:
-        try:
-            for number, line in enumerate(iter(partial(file.readline, MAX_LINE), b""), start=1):
-                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                    line = line[3:] or b"\n"
-                if len(line) >= MAX_LINE - 3 and not line.endswith(b"\n"):
-                    while line and not line.endswith(b"\n"):
-                        line = file.readline(MAX_LINE)
-                    yield number, None
-                elif not line.isspace():
-                    yield number, line
-        except GeneratorExit:
-            raise
-        except Exception as error:
-            if isinstance(error, damages()):
-                raise BrokenOff(Place(path, number + 1), error) from None
-            raise
-
-
-class BrokenOff(SuiteError):
-    """A file can't be read any further. What stands before this place was read."""
-
-    def __init__(self, place: Place, error: Exception) -> None:
-        why = getattr(error, "strerror", None) or str(error)
-        self.bad = BadLine(place, f"the file can't be read from here on: {why}")
-        super().__init__(str(self.bad))
-
-
-def read_lines(path: Path, parse: Callable[[bytes, int], Iterable[Answered]]) -> Iterator[Answered | BadLine]:
-    """What `parse` makes of each line, given its number; its `Unfit` becomes a `BadLine`."""
-    try:
-        for number, line in numbered_lines(path):
-            try:
-                if line is None:
-                    raise Unfit(f"longer than {MAX_LINE // 2**20} MiB, which no record is")
-                yield from parse(line, number)
-            except Unfit as unfit:
-                yield unfit.at(Place(path, number))
-    except BrokenOff as broken:
-        yield broken.bad
 
 
 def decoded(line: bytes) -> dict[str, Any]:

@@ -7,14 +7,13 @@ it, with the solvers' prompts in place; the answer is `output`, without the reas
 
 from __future__ import annotations
 
-import mmap
 import re
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -33,7 +32,7 @@ from assay.suites.formats.base import (
     repeated,
     taken_reference,
 )
-from assay.suites.formats.packed import damages, head, opened, packing
+from assay.suites.formats.packed import head, whole
 from assay.suites.readers import Place
 from assay.types import Sample
 
@@ -124,22 +123,12 @@ def is_log(path: Path) -> bool:
 
 def read_json(path: Path) -> Iterator[Answered | BadLine]:
     """The answers of a `.json` log, in its order."""
-    with opened(path) as file:
-        # Not closed by hand: what is decoded points into it, also where a reader stops half way.
-        packed = packing(path) is not None
-        data = _all(file, path) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = whole(path)
     log: _Document = _whole(path, lambda: loosely(data, msgspec.json.Decoder(_Document).decode))
     samples = log.samples or []
     for number, raw in enumerate(samples, start=1):
         yield _one(bytes(raw), number, log.eval, Place(path / f"samples/{number}"))
     yield from _missing(log, len(samples), path)
-
-
-def _all(file: IO[bytes], path: Path) -> bytes:
-    try:
-        return file.read()
-    except damages() as error:
-        raise SuiteError(f"{path}: not a whole log: {error}") from None
 
 
 def read_eval(path: Path) -> Iterator[Answered | BadLine]:

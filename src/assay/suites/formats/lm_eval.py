@@ -23,11 +23,11 @@ from assay.suites.formats.base import (
     identity,
     kind,
     loosely,
-    read_lines,
     repeated,
     taken_reference,
 )
 from assay.suites.formats.packed import unpacked_name
+from assay.suites.formats.records import read_lines
 from assay.types import Prompt, Raw, Sample
 
 _NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")

@@ -27,12 +27,11 @@ from assay.suites.formats.base import (
     finished,
     identity,
     kind,
-    numbered_lines,
-    read_lines,
     repeated,
     taken_reference,
 )
 from assay.suites.formats.packed import seekable, unpacked_name
+from assay.suites.formats.records import numbered_lines, read_lines
 from assay.types import Message, Prompt, Raw, Sample
 
 

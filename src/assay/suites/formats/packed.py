@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from importlib import import_module
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -39,6 +40,16 @@ def head(path: Path) -> bytes:
     except damages() as error:
         raise SuiteError(f"{path}: damaged, though it begins as {packing(path)} does: {error}") from None
     return found
+
+
+def whole(path: Path) -> bytes | mmap:
+    """All of those bytes; of a file that is not compressed, mapped from disk. Raises `SuiteError`."""
+    try:
+        with opened(path) as file:
+            # Not closed by hand: what is decoded points into it, also where a reader stops half way.
+            return file.read() if packing(path) else mmap(file.fileno(), 0, access=ACCESS_READ)
+    except damages() as error:
+        raise SuiteError(f"{path}: can't be read to its end: {error}") from None
 
 
 def seekable(path: Path) -> IO[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from assay.suites.formats.base import Answered, BadLine, Unfit, answered, decoded, read_lines
+from assay.suites.formats.base import Answered, BadLine, Unfit, answered, decoded
+from assay.suites.formats.records import read_lines
 
 
 def read(path: Path) -> Iterator[Answered | BadLine]:

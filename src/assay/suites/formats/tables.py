@@ -16,18 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import SuiteError
-from assay.suites.formats.base import (
-    MAX_LINE,
-    PROMPT_NAMES,
-    RESPONSE_NAMES,
-    Answered,
-    BadLine,
-    BrokenOff,
-    Unfit,
-    answered,
-    plain_value,
-)
+from assay.suites.formats.base import PROMPT_NAMES, RESPONSE_NAMES, Answered, BadLine, Unfit, answered, plain_value
 from assay.suites.formats.packed import damages, opened
+from assay.suites.formats.records import MAX_LINE, BrokenOff
 from assay.suites.readers import Place
 
 _BATCH = 256  # rows: enough to hide the cost of a call, few enough for long answers
