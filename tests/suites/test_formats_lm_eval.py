@@ -91,6 +91,14 @@ def test_a_renamed_file_has_no_task_and_no_model(tmp_path: Path) -> None:
             },
             (Message("system", "S"), Message("user", "U")),
         ),
+        (
+            {"resps": [["-12.25"]], "arguments": {"gen_args_0": {"arg_0": "Hi."}}},
+            "the log-likelihood of a whole text, not an answer that the model wrote",
+        ),
+        (
+            {"resps": [[-12.25]], "arguments": [["Hi."]]},
+            "the log-likelihood of a whole text, not an answer that the model wrote",
+        ),
         ({"arguments": {}}, "arguments doesn't hold the prompt"),
         ({"resps": []}, "resps holds no answer"),
         ({"resps": [[7]]}, "an answer in resps must be text, not the number 7"),
@@ -107,3 +115,55 @@ def test_other_versions_and_damaged_lines(tmp_path: Path, change: dict[str, Any]
     else:
         assert answers[1].sample.prompt == expected
         assert isinstance(answers[1].sample.prompt, type(expected))
+
+
+def test_a_list_of_targets_is_one_however_it_was_written(tmp_path: Path) -> None:
+    targets: list[Any] = ["['2', 'two']", ["2", "two"], "['2']", [2], "[2, 3]", "['2'", "plain", 7]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps({**LINE, "doc_id": n, "target": t}) for n, t in enumerate(targets)))
+    found = [a.sample.reference["target"] for a in read_answers(path, strict=True)]
+    assert found == [["2", "two"], ["2", "two"], "2", "2", "[2, 3]", "['2'", "plain", "7"]
+
+
+def test_several_tasks_in_one_file_lose_nothing(tmp_path: Path) -> None:
+    """Each task begins its filters and its docs anew."""
+    records = [
+        {
+            **LINE,
+            "doc_id": doc,
+            "doc": {"q": task},
+            "doc_hash": f"{task}{doc}" * 9,
+            "filter": name,
+            "filtered_resps": [name],
+        }
+        for task, filters in (("a", ("strict", "flexible")), ("b", ("none",)))
+        for name in filters
+        for doc in range(2)
+    ]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*records, records[0]])))
+    bad: list[BadLine] = []
+    answers = list(read_answers(path, on_bad=bad.append))
+    assert [(a.id, a.line) for a in answers] == [
+        ("0-a0a0a0a0", 1),
+        ("1-a1a1a1a1", 2),
+        ("0-b0b0b0b0", 5),
+        ("1-b1b1b1b1", 6),
+    ]
+    assert [b.place.line for b in bad] == [7]
+
+
+def test_samples_of_versions_before_0_4_3(tmp_path: Path) -> None:
+    """One list, indented; a doc stands there once for each filter, which is not named."""
+    old = {"arguments": [["Q: Hi?", {"until": []}]], "filtered_resps": ["Ho"], "target": ["Ho", "Hey"]}
+    docs = [{**{k: v for k, v in LINE.items() if k != "filter"}, **old, "doc_id": doc} for doc in (0, 1)]
+    path = tmp_path / "pretrained__acme__lands-1,dtype__float_big_lands.jsonl"
+    path.write_text(json.dumps([*docs, *docs], indent=2))
+    config = {"model": "hf", "model_args": "pretrained=acme/lands-1,dtype=float"}
+    results = {"results": {}, "configs": {"lands": {}, "big_lands": {}, "other": {}}, "config": config}
+    for known in (True, False):
+        answers = list(read_answers(path, strict=True))
+        assert [a.id for a in answers] == ["0", "1"] if known else ["big_lands/0", "big_lands/1"]
+        assert {a.model for a in answers} == {""} if known else {"acme/lands-1"}
+        assert answers[0].sample.reference == {"target": ["Ho", "Hey"]}
+        (tmp_path / "results.json").write_text(json.dumps(results))
