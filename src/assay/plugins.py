@@ -6,7 +6,6 @@ without importing what it names, so a suite file is validated before any heavy l
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
@@ -18,6 +17,8 @@ T = TypeVar("T")
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause for an error message: the nearest known name, else all of them."""
+    import difflib  # only ever needed for a mistake
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

@@ -6,14 +6,12 @@ import asyncio
 import errno
 import gc
 import json as js
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Annotated, Any
 
 import msgspec
@@ -242,6 +240,9 @@ def _seekable(file: Path) -> Iterator[Path]:
     if not file.exists() or file.is_file() or file.is_dir():
         yield file
         return
+    import shutil  # both pull in what nothing else here needs
+    from tempfile import TemporaryDirectory
+
     with TemporaryDirectory(prefix="assay-") as folder:
         copy = Path(folder) / file.name
         with file.open("rb") as reading, copy.open("wb") as writing:

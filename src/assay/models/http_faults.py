@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import msgspec
@@ -172,6 +171,10 @@ def retry_after(value: str | None, date: str | None = None) -> float | None:
 
 def _time(date: str) -> float | None:
     """An HTTP date in seconds since 1970; it is in GMT, also where it doesn't say so."""
+    from email.utils import (
+        parsedate_to_datetime,  # as long to import as all else in here, and most servers never send a date
+    )
+
     try:
         found = parsedate_to_datetime(date)
         return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()

@@ -13,7 +13,6 @@ Not protected: a disk that lies about having written, and other programs that ed
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -155,7 +154,7 @@ class Journal:
         self.segment: Path | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".writable-{os.getpid()}-{secrets.token_hex(3)}"
+            probe = self._folder / f".writable-{os.getpid()}-{os.urandom(3).hex()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -197,7 +196,7 @@ class Journal:
     def _open(self) -> tuple[Path, int]:
         # Opened at the first record: a command that writes nothing leaves no empty segment behind.
         if self._file is None or self.segment is None:
-            name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+            name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
             self.segment = self._folder / name
             self._file = os.open(self.segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         return self.segment, self._file

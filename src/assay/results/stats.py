@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist, fmean, stdev
 
 # From this p on two things are called tied: the pairs don't separate them, which is no proof that they are equal. With fewer
 # than six pairs that differ nothing can reach it, so small suites leave most things tied.
@@ -33,7 +32,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     _check_confidence(confidence)
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = normal_quantile((1 + confidence) / 2)
     share = successes / n
     centre = share + z * z / (2 * n)
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -54,6 +53,8 @@ def mean_interval(values: Sequence[float], low: float, high: float, confidence: 
     certainty; instead the share p of such values is bounded from below by p^n = 1 - confidence (Clopper and Pearson's
     argument, Biometrika 26, 1934) and the rest may lie anywhere within the bounds.
     """
+    from statistics import fmean, stdev
+
     _check_confidence(confidence)
     if not all(low <= value <= high for value in values):
         raise ValueError(f"a value lies outside of [{low}, {high}]")
@@ -68,6 +69,14 @@ def mean_interval(values: Sequence[float], low: float, high: float, confidence: 
     reach = t_quantile((1 + confidence) / 2, n - 1) * stdev(values) / math.sqrt(n)
     # Rounding may put a mean of nearly equal values a last bit outside of the bounds.
     return max(low, min(mean - reach, high)), min(high, max(mean + reach, low))
+
+
+@lru_cache(maxsize=16)
+def normal_quantile(probability: float) -> float:
+    """The number that a standard normal one stays below with this probability."""
+    from statistics import NormalDist  # brings fractions and more, which a start doesn't need
+
+    return NormalDist().inv_cdf(probability)
 
 
 @lru_cache(maxsize=256)
@@ -130,7 +139,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     differences = [after - before for before, after in zip(a, b, strict=True)]
     return PairedDifference(
         n=len(differences),
-        mean=fmean(differences) if differences else 0.0,
+        mean=math.fsum(differences) / len(differences) if differences else 0.0,
         gained=sum(difference > 0 for difference in differences),
         lost=sum(difference < 0 for difference in differences),
         p=sign_flip_p(differences),

@@ -7,11 +7,10 @@ products", Technometrics 4, 1962), which doesn't lose digits as sums of squares 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import msgspec
 
-from assay.results.stats import t_quantile, wilson
+from assay.results.stats import normal_quantile, t_quantile, wilson
 from assay.types import Score, ScoreFailure
 
 # From here on Student's t equals the normal distribution to three digits, and its exact form grows slow.
@@ -97,6 +96,6 @@ class Tally(msgspec.Struct):
             same = (1 - confidence) ** (1 / self.scored)
             return self.mean - (1 - same) * (self.mean - self.low), self.mean + (1 - same) * (self.high - self.mean)
         tail = (1 + confidence) / 2
-        quantile = NormalDist().inv_cdf(tail) if self.scored > _NORMAL_FROM else t_quantile(tail, self.scored - 1)
+        quantile = normal_quantile(tail) if self.scored > _NORMAL_FROM else t_quantile(tail, self.scored - 1)
         reach = quantile * math.sqrt(self._squares / (self.scored - 1) / self.scored)
         return max(self.low, self.mean - reach), min(self.high, self.mean + reach)

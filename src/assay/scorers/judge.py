@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 import msgspec
@@ -158,13 +157,13 @@ class Judge:
             raise ValueError("no votes")
         if len(votes) == 1 and not failed:
             (vote,) = votes
-            detail = _detail(votes, self.rubric.dimensions[0].name, 0, _shared(votes))
+            detail = {"reason": vote.reason, **_shared(votes)} | ({"left_out": vote.left_out} if vote.left_out else {})
             return [Score(d.name, float(vote.values[d.name]), d.low, d.high, detail) for d in self.rubric.dimensions]
         shared = _shared(votes)
         return [
             Score(
                 d.name,
-                float(median(v.values[d.name] for v in votes)),
+                _median([v.values[d.name] for v in votes]),
                 d.low,
                 d.high,
                 _detail(votes, d.name, failed, shared),
@@ -195,9 +194,15 @@ def _shared(votes: Sequence[Vote]) -> dict[str, Any]:
     }
 
 
+def _median(values: Sequence[float]) -> float:
+    from statistics import median  # brings fractions and more, which a start with a single vote doesn't need
+
+    return float(median(values))
+
+
 def _detail(votes: Sequence[Vote], metric: str, failed: int, shared: Mapping[str, Any]) -> dict[str, Any]:
     values = [vote.values[metric] for vote in votes]
-    middle = median(values)
+    middle = _median(values)
     nearest = min(votes, key=lambda vote: abs(vote.values[metric] - middle))
     detail: dict[str, Any] = {"reason": nearest.reason, **shared}
     if len(votes) + failed > 1:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -44,10 +45,8 @@ _PAIRS = (
     ("medgemma", r"<unused94>thought", r"<unused95>"),
     ("apriel", r"(?!)", r"\[begin final response\]"),
 )
-_MARKER = re.compile(
-    rf"(?P<tag><({_NAMES}){_ATTRIBUTES}(/?)>)|(?P<untag></({_NAMES})\s*+>)|"
-    + "|".join(f"(?P<{name}>{opens})|(?P<end_{name}>{closes})" for name, opens, closes in _PAIRS),
-    re.IGNORECASE,
+_MARKER = rf"(?P<tag><({_NAMES}){_ATTRIBUTES}(/?)>)|(?P<untag></({_NAMES})\s*+>)|" + "|".join(
+    f"(?P<{name}>{opens})|(?P<end_{name}>{closes})" for name, opens, closes in _PAIRS
 )
 _FIRST = re.compile(r"[<\[◁]")
 # Granite's markers are plain words: a block that is never closed was none, and one that was never opened can't be closed.
@@ -68,7 +67,6 @@ _REST_OF_LINE = re.compile(r"[ \t]*+(?:\r?\n|$)")
 _CODE_INDENT = 4
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 
-_OPEN_AT_END = re.compile(rf"(?:{_MARKER.pattern})$", re.IGNORECASE)
 _TAIL = 200  # characters of a prompt in which a marker at its end must lie
 
 
@@ -90,10 +88,21 @@ def continued(prompt: str, text: str) -> str:
     end = prompt[-_TAIL:].rstrip()
     if end.endswith(ANALYSIS):
         return ANALYSIS + text
-    found = _OPEN_AT_END.search(end)
+    found = _marker_at_end().search(end)
     if found is None or not _mark(found, end).opens:
         return text
     return f"{found[0]}\n{text}"
+
+
+# Compiled for the first text that may hold a marker: few do, and each is as long to compile as all else in here.
+@cache
+def _marker() -> re.Pattern[str]:
+    return re.compile(_MARKER, re.IGNORECASE)
+
+
+@cache
+def _marker_at_end() -> re.Pattern[str]:
+    return re.compile(f"(?:{_MARKER})$", re.IGNORECASE)
 
 
 class _Mark(NamedTuple):
@@ -111,7 +120,7 @@ def _marks(text: str) -> Iterator[_Mark]:
     """The markers in a text, in its order."""
     if "<" in text or "[" in text or "◁" in text:  # a hundredth of the time of looking for all at once
         for first in _FIRST.finditer(text):
-            match = _MARKER.match(text, first.start())
+            match = _marker().match(text, first.start())
             if match is not None:
                 yield _mark(match, text)
     if "thought proce" in text.lower():
