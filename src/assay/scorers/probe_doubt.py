@@ -70,11 +70,12 @@ _TERM_AFTER = re.compile(
 )
 _RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
 _BESIDE = re.compile(r"\s*[(\[]\s*(mod\b[^()]*|[^\W\d_]+)\s*[)\]]")  # "53 (cm)"
-_SHORT_ASIDE = re.compile(r"\s*(?:,|—|--?\s)\s*([^\W\d_]+(?:\s+[^\W\d_]+)?)\s*(?:[.,!]|$)")  # "14, naturally"
+_SHORT_ASIDE = re.compile(r"\s*(?:—|--?\s)\s*([^\W\d_]+(?:\s+[^\W\d_]+)?)\s*(?:[.,!]|$)")  # "14, naturally"
 _SPEAKERS = frozenset({"i", "me", "you", "we", "they", "he", "she"})
 _LABEL_WORDS = 7
 _SUPPOSING = re.compile(r"\s*(?:said|says|if|unless|provided|providing|were|had|should|supposing|granted)\b", _I)
 _COLON = re.compile(":")
+_BETTER = re.compile(r"\s*[(\[]\s*(?:should|correct\w*|actually|or|edit|now|rather|sorry|i mean)\b[^()\[\]]*", _I)
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _LONG = 160  # characters; a longer sentence explains something
 _BOXED = re.compile(rf"\W*Final answer:\W*{MENTION}\W*")
@@ -102,7 +103,8 @@ _UNDECIDED = re.compile(
 _RETRACTED = re.compile(
     r"\b(?:take (?:that|it|this) back|taken? back|retract\w*|withdraw\w*|kidding|jok(?:e|ing)|scrap|scratch|forget|forgot"
     r"|delete|ignore|disregard|changed? my mind|second thoughts?|nah|nope|not really|never mind|(?:my|a) slip|oops"
-    r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*)\b",
+    r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*|lie|lied|lying|(?:not|n't|never) trust|opposite is true|gotcha|fools?|lol"
+    r"|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided)\b|^\W*(?:or|as if|yeah, right)\b",
     _I,
 )
 _DENIED_SELF = re.compile(
@@ -151,7 +153,7 @@ def _states(sentence: Piece, value: str, words: Vocabulary) -> bool:
     for mention in sentence.mentions:
         position = text.index(MENTION, position + 1)
         if mention.value == value and not _doubtful(text, position) and _plain(text, position, words):
-            return True
+            return not _corrected(sentence, position, value)
     return False
 
 
@@ -165,6 +167,12 @@ def _doubtful(text: str, position: int) -> bool:
     end = _END.search(after)
     tail = (after[: end.start()] if end else after).partition(MENTION)[0]
     return bool(_BEFORE.search(region) or _AFTER.search(tail) or _DENIED_NEXT.match(after))
+
+
+def _corrected(sentence: Piece, position: int, value: str) -> bool:
+    """Does another value stand in brackets behind the mention at `position`, as the better one?"""
+    better = _BETTER.match(sentence.text, position + 1)
+    return better is not None and any(m.value != value for m in sentence.cut(better.start(), better.end()).mentions)
 
 
 def _plain(text: str, position: int, words: Vocabulary) -> bool:
@@ -197,7 +205,8 @@ def _takes_back(sentence: Piece, value: str) -> bool:
     if sentence.mentions:
         others = {mention.value for mention in sentence.mentions}
         new = value not in others and len(others) == 1 and "=" not in text and ASIDE not in text
-        return new and bool(_CONCLUDING.search(text)) and not CHECK.match(text)
+        alone = ":" not in text and len(words_in(text)) <= _FEW_WORDS
+        return new and (alone or bool(_CONCLUDING.search(text))) and not CHECK.match(text)
     if _NO_ANSWER.search(text):
         return True
     return len(text) < _LONG and not _HARMLESS.search(text) and bool(_DENIED_SELF.search(text))

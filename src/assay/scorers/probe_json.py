@@ -24,7 +24,8 @@ def _lines(text: str) -> str | None:
     if len(text) > _LONGEST:
         return None
     try:
-        found: Json = json.loads(text)
+        # TeX within JSON is seldom escaped as it should be: \\f is then no form feed, but begins \\frac.
+        found: Json = json.loads(re.sub(r'(?<!\\)\\(?!["\\/nu])', r"\\\\", text))
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, Mapping):

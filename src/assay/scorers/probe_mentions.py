@@ -128,7 +128,7 @@ class PatternReader:
 # Punctuation follows a "no" that is an answer; a noun follows the other one ("no bird").
 _YES = r"yes|yep|yeah"
 _NO = (
-    r"(?:no|nope)(?=\s*(?:[^\w\s']|$)|[ \t]*\n"
+    r"(?:no way(?=\s*[.!,]|$)|no|nope)(?=\s*(?:[^\w\s']|$)|[ \t]*\n"
     r"|\s+(?:because|since|as|if|when|unless|it|they|this|that|is|was|rather|not|but|(?:or|and)\s+yes)\b)"
 )
 _OPEN = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from assay.scorers.match import single_number
 from assay.scorers.number_words import scales_to_exponents, words_to_digits
@@ -63,6 +64,12 @@ _AFTER = re.compile(
     r"|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
     re.IGNORECASE,
 )
+_PARTITIVE = re.compile(r"\s+of\s+(?:(?:the|all|these|those|its|her|his|their)\s+)*", re.IGNORECASE)
+_ROUNDED = re.compile(
+    r"\s*≈\s*|[\s,(]*(?:(?:or|i\.e\.|that is|which is)?,?\s*(?:about|approximately|approx\.?|roughly|around))\s*",
+    re.IGNORECASE,
+)
+_EXACTLY = re.compile(r"[\s,(]*(?:or\s+)?(?:more\s+)?(?:exactly|precisely)[\s,]*", re.IGNORECASE)
 _IN_BRACKETS = re.compile(rf"\s*[(\[]\s*(?P<bracketed>{NAMES})\s*[)\]]", re.IGNORECASE)  # "53 (cm)"
 _BEHIND = re.compile(r"[^\W\d_]+")
 _SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
@@ -111,7 +118,22 @@ class NumberReader:
 
     def read(self, text: str) -> Piece:
         text = self._digits(text)
-        return masked(text, ((f.start, f.end, self._mention(text, f)) for f in self._composed(text)))
+        found = self._beside_each_other(text, list(self._composed(text)))
+        return masked(text, ((f.start, f.end, self._mention(text, f)) for f in found))
+
+    def _beside_each_other(self, text: str, found: list[_Found]) -> list[_Found]:
+        """The quantities, a rounding beside what it rounds taken for that, and none where "9 of the 23" says of how many."""
+        for i, (one, two) in enumerate(pairwise(found)):
+            gap = text[one.end : two.start]
+            if one.value is None or two.value is None:
+                continue
+            if _PARTITIVE.fullmatch(gap) and self._dimension != "part":
+                found[i + 1] = replace(two, value=None)
+            elif one.dimension == two.dimension and (_ROUNDED.fullmatch(gap) or _EXACTLY.fullmatch(gap)):
+                exact, rough = (one, two) if _ROUNDED.fullmatch(gap) else (two, one)
+                if _rounds(text[rough.start : rough.end], rough.value or Fraction(0), exact.value or Fraction(0)):
+                    found[i + (rough is two)] = replace(rough, value=exact.value)
+        return found
 
     def _digits(self, text: str) -> str:
         """The text with number words in digits, and fractions and times in one notation."""
@@ -228,6 +250,12 @@ def _label_unit(head: str) -> tuple[str, Fraction] | None:
     """The unit that a label names ("Hours: 2.4"); a letter alone is a name, not a unit."""
     label = re.search(rf"(?:^|[\n.,;(|])\W*({NAMES})\s*[:=]\s*$", head, re.IGNORECASE)
     return unit_of(label[1]) if label and (len(label[1]) > 1 or label[1] == "%") else None
+
+
+def _rounds(shown: str, rough: Fraction, exact: Fraction) -> bool:
+    """Is a decimal the other number, rounded to its last place?"""
+    decimals = re.search(r"\.(\d+)", shown)
+    return abs(rough - exact) <= Fraction(1, 2 * 10 ** len(decimals[1] if decimals else ""))
 
 
 def _times(text: str) -> str:

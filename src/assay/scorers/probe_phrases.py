@@ -50,7 +50,7 @@ CONCLUDES = _compiled(
 
 # What a value follows in a statement.
 PREDICATE = _compiled(
-    "=|⇒|:",
+    "=|≈|⇒|:",
     _any("is", "are", "was", "were", "be", "been", "being", "equals?", "gives?", "giving", "makes?", "making"),
     _any(
         "leaves?", "leaving", "yields?", "yielding", "becomes?", "gets?", "got", "totals?", "totalling", "reach(?:es)?"

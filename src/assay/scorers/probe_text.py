@@ -17,7 +17,8 @@ _SIGNS = str.maketrans(
         **dict.fromkeys("“”„«»", '"'),
     }
     | dict.fromkeys("→⟹⟶➜➔⇒∴", ARROW)
-    | dict.fromkeys("≈≃≅∈", "=")
+    | dict.fromkeys("≃≅∈", "=")
+    | {"≃": "≈", "≅": "≈"}
     | {"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u00ad": "", "\u200b": "", "\ufeff": "", "…": "...", "⁄": "/"}
 )
 _MATH = re.compile(r"(?<![\w$\\])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\d$])")  # dollars that are no money
@@ -36,7 +37,7 @@ _TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\[()]", " "),
         (r"\\(?:times|cdot)\b", " × "),
         (r"\\div\b", " ÷ "),
-        (r"\\(?:approx|simeq)\b", " = "),
+        (r"\\(?:approx|simeq)\b", " ≈ "),
         (r"\\(?:therefore|implies|Rightarrow|rightarrow|to|Longrightarrow)\b", f" {ARROW} "),
         (r"\^\s*(?:\{\s*)?\\circ\s*\}?|\\degree\b", " degrees "),
         (r"\\(?:quad|qquad)\b|\\[;:! ,](?!\d{3}(?!\d))", " "),
@@ -138,6 +139,9 @@ def _without_numbering(text: str) -> str:
     return text
 
 
+_LISTED = re.compile(r"\w*\d\w*(?:,\s\w*\d\w*){2,}")
+
+
 def without_question(text: str, question: str) -> str:
     """The text without the question, where that is repeated: the whole of it, or sentences or lines of it."""
     asked = _words(question)
@@ -146,6 +150,9 @@ def without_question(text: str, question: str) -> str:
     # The whole question, however it is punctuated or broken into lines.
     whole = re.compile(r"(?<!\w)" + r"[\W_]+".join(re.escape(word) for word in asked) + r"(?!\w)[?.]*", re.IGNORECASE)
     text = whole.sub("\n", text)
+    for listed in _LISTED.findall(question):  # "3, 8, 18, 38, 158", where the first four are given
+        given = r"\s*,\s*".join(re.escape(item) for item in re.split(r"\s*,\s*", listed))
+        text = re.sub(rf"(?<![\w,]){given}\s*,\s*(?=\w)", "", text, flags=re.IGNORECASE)
     joined = f" {' '.join(asked)} "
     asked_lines = {" ".join(line.split()) for line in question.split("\n") if len(_words(line)) >= 2}
     kept = []
