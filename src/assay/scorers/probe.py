@@ -10,7 +10,7 @@ from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_claims import final_claim
 from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
-from assay.scorers.probe_numbers import NumberReader
+from assay.scorers.probe_numbers import NumberReader, dimension_of
 from assay.scorers.probe_text import loops, plain_text, stressed, without_question
 from assay.scorers.probe_words import Vocabulary
 from assay.types import Completion, Json, Message, Sample, Score, ScoreFailure
@@ -27,7 +27,7 @@ class ProbeAnswer:
 
     kind: "number" (compared exactly, in any notation and any unit of the same dimension), "choice" (one of `choices`),
     "yes_no", or "pattern" (whatever matches the regular expression `pattern`; white space and letter case don't count).
-    unit: the target's unit, or the noun of what is counted. others: nouns of what else is counted, which is never the
+    unit: the target's unit, or the nouns of what is counted. others: words of what else is counted or measured, never the
     answer. tolerance: the largest difference that still counts as equal, for decimals of fractions. choices: the
     possible answers, as a list, or each with a list of further forms. asks: words that make a statement an answer
     ("third" in "Otto came third").
@@ -89,8 +89,9 @@ class ProbeAnswer:
 
     def _words(self, sample: Sample, reader: Reader) -> Vocabulary:
         forms = [form for forms in self._forms.values() for form in forms]
-        own = [*reader.nouns, *self._asks, *forms]
-        return Vocabulary(plain_text(_question(sample)), own, self._others)
+        counted = dimension_of(self._unit.partition(" ")[0]) is None
+        own = [*self._asks, *forms, *(reader.nouns if counted else ())]
+        return Vocabulary(plain_text(_question(sample)), own, reader.nouns, self._others)
 
     def _reader(self, sample: Sample) -> Reader:
         target = _target(sample)

@@ -260,8 +260,12 @@ def _stated(clause: Piece, reader: Reader, *, last: bool) -> Mention | None:
         return mention if last or say.CONCLUDES.match(clause.text) or say.BUT.match(clause.text) else None
     main = _main(clause)
     predicate = say.PREDICATE.search(main.text[: main.text.rfind(_M)]) if _M in main.text else None
-    at_end = re.search(rf"{_M}(?:\s+(?:of\s+(?:the\s+)?)?[\w/]+)?[\s.!)\"'}}]*$", main.text)
-    subject = re.match(rf"\W*{_M}(?:\s+of\s+(?:the\s+)?[\w/]+|\s+[\w/]+)?\s+{say.BE}\b", main.text)
+    at_end = re.search(
+        rf"{_M}(?:\s+(?:of\s+(?:the\s+)?)?[\w/]+)?(?:,?\s+and\s+{ASIDE}\s*[\w/]*)*[\s.!)\"'}}]*$", main.text
+    )
+    subject = re.match(
+        rf"\W*{_M}(?:\s+of\s+(?:(?:the|these|all)\s+)?(?:{ASIDE}\s*)?[\w/]+|\s+[\w/]+)?\s+{say.BE}\b", main.text
+    )
     return mention if predicate or at_end or subject else None
 
 

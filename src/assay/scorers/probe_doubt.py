@@ -48,8 +48,9 @@ _IF = (
 _MEASURED = (
     r"\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|later|earlier) than|under|over|below|above|exceeds?|at least"
     r"|at most|almost|nearly|close to|opposite of|near|around|somewhere|twice|double|minus|negative|square root of"
-    r"|just (?:below|above|under|over)|slightly|away from|beyond|log|half of|square of|up to|lack of|absence of|less|rarely"
-    r"|back (?:is )?(?:to|on)|reverse of|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$|(?:(?<![=-])>|[<≤≥√±!])[\s(]*$"
+    r"|just (?:below|above|under|over)|slightly|away from|beyond|log|half of|square of|up to|next to|lack of|absence of|less"
+    r"|rarely|back (?:is )?(?:to|on)|reverse of|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$"
+    r"|(?:(?<![=-])>|[<≤≥√±!])[\s(]*$"
 )
 _BEFORE = re.compile(rf"{_NEGATION}|{_OTHERS}|{_IF}|{_MEASURED}", _I)
 # A label of few words may deny ("Not the answer: 7"); a negation in a longer one ("I won't explain it: 7") is of another thing.
@@ -60,7 +61,7 @@ _AND = re.compile(r"\band\b", _I)
 # A term of a formula is not what the formula comes to.
 _TERM_BEFORE = re.compile(
     rf"(?:[×·*÷^√+/]|[\d){MENTION}{ASIDE}]\s*-|\b(?:plus|minus|times|over|divided by|multiplied by|log|ln|sin|cos|tan|exp"
-    r"|sqrt|mod|modulo))[\s({]*$|\w[({]\s*$|[@№#]\s*$",
+    r"|sqrt|mod|modulo))[\s({]*$|\w[({]\s*$|[@№#§]\s*$|-\s*[({]$",
     _I,
 )
 _TERM_AFTER = re.compile(
@@ -71,11 +72,18 @@ _TERM_AFTER = re.compile(
 _RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
 _BESIDE = re.compile(r"\s*[(\[]\s*(mod\b[^()]*|[^\W\d_]+)\s*[)\]]")  # "53 (cm)"
 _SHORT_ASIDE = re.compile(r"\s*(?:—|--?\s)\s*([^\W\d_]+(?:\s+[^\W\d_]+)?)\s*(?:[.,!]|$)")  # "14, naturally"
+_LABELLING = re.compile(rf"\s*:\s*{MENTION}\s*$")
 _SPEAKERS = frozenset({"i", "me", "you", "we", "they", "he", "she"})
 _LABEL_WORDS = 7
-_SUPPOSING = re.compile(r"\s*(?:said|says|if|unless|provided|providing|were|had|should|supposing|granted)\b", _I)
+_SUPPOSING = re.compile(
+    r"\s*(?:said|says|if|unless|provided|providing|were|had|should|supposing|granted|assuming|assumed)\b", _I
+)
 _COLON = re.compile(":")
-_BETTER = re.compile(r"\s*[(\[]\s*(?:should|correct\w*|actually|or|edit|now|rather|sorry|i mean)\b[^()\[\]]*", _I)
+_BETTER = re.compile(
+    r"\s*[(\[,]\s*(?:which (?=should)|and )?(?:should|correct\w*|actually|or|edit|now|rather|sorry|i mean)\b[^()\[\]]*",
+    _I,
+)
+_OPENING = re.compile(r"^\W*in\s+(?:my|an?|another|some|your|his|her|their)\s[^,.]{1,30},", _I)  # "In my dream, …"
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _LONG = 160  # characters; a longer sentence explains something
 _BOXED = re.compile(rf"\W*Final answer:\W*{MENTION}\W*")
@@ -88,12 +96,13 @@ _AFTER = re.compile(
     _I,
 )
 _DENIED_NEXT = re.compile(
-    r"\W*(?:wrong|incorrect|false|no\b|✗|✘|❌|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
+    r"[^\w;,.]*(?:wrong|incorrect|false|no\b|✗|✘|❌|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
     _I,
 )
 # Anywhere in the sentence, in another clause too.
 _UNDECIDED = re.compile(
-    r"^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
+    r"\b(?:all|any\w*|every\w*|no\w*|none) but\b|\bif you (?:say|insist|like|must|ask me)\b"
+    r"|^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
     r"|\b(?:unless|alternatively|as likely|runner-up|toss-up|who knows|depend(?:s|ing)|interpretations?|either way|versus"
     r"|and/or|otherwise|distractor|false that|(?:isn't|not) (?:true|the case)|trap|oder|ou|alternative|rejected|quote me)\b"
     r"|\bcan(?:'t|not) (?:say|tell|confirm|verify)\b",
@@ -103,12 +112,13 @@ _UNDECIDED = re.compile(
 _RETRACTED = re.compile(
     r"\b(?:take (?:that|it|this) back|taken? back|retract\w*|withdraw\w*|kidding|jok(?:e|ing)|scrap|scratch|forget|forgot"
     r"|delete|ignore|disregard|changed? my mind|second thoughts?|nah|nope|not really|never mind|(?:my|a) slip|oops"
-    r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*|lie|lied|lying|(?:not|n't|never) trust|opposite is true|gotcha|fools?|lol"
-    r"|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided)\b|^\W*(?:or|as if|yeah, right)\b",
+    r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*|lie|lied|lying|(?:not|n't|never) trust|opposite is true"
+    r"|gotcha|fools?|lol|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided)\b"
+    r"|^\W*(?:or|as if|yeah, right)\b",
     _I,
 )
 _DENIED_SELF = re.compile(
-    r"\b(?:that|this|it|above|answer|mine|which)(?:'s)?\b\W+(?:\w+\W+){0,3}?(?:wrong|incorrect|mistaken|false|impossible"
+    r"\b(?:that|this|it|above|answer|mine|which|sentence|statement|claim)(?:'s)?\b\W+(?:\w+\W+){0,3}?(?:wrong|incorrect|mistaken|false|impossible"
     r"|contradict\w*|off|untrue|invalid|unknown|undefined)\b"
     r"|\b(?:that|this|it|above|answer|mine)\b.{0,20}(?:n't\b|\b(?:not|cannot|never)\b)|^\W*not\W*$",
     _I,
@@ -178,6 +188,9 @@ def _corrected(sentence: Piece, position: int, value: str) -> bool:
 def _plain(text: str, position: int, words: Vocabulary) -> bool:
     """Is the mention at `position` stated in harmless words only, and not as a term of a formula?"""
     before, after = text[max(0, position - 200) : position], text[position + 1 : position + 200]
+    opening = _OPENING.match(text)
+    if opening and opening.end() <= position and words.strange(opening[0]):
+        return False
     if _TERM_BEFORE.search(before) or _TERM_AFTER.match(after):
         return False
     quoted = [match for match in _QUOTED.finditer(text) if match.start() < position < match.end()]
@@ -188,7 +201,8 @@ def _plain(text: str, position: int, words: Vocabulary) -> bool:
     worked = re.search(rf"[\d{MENTION}{ASIDE}].*=", region)  # the label is the calculation's, not its outcome's
     if len(label.split()) > _LABEL_WORDS or worked or label.strip().casefold() == "no":
         label = ""
-    if label.strip().casefold() in _SPEAKERS:
+    named = MENTION in label and not words_in(region)
+    if label.strip().casefold() in _SPEAKERS or named or _LABELLING.match(after):
         return False
     ends = [edge.start() for edges in (_END, _AND, _RATHER, _COLON) if (edge := edges.search(after))]
     tail = after[: min(ends, default=len(after))]

@@ -43,5 +43,7 @@ def _lines(text: str) -> str | None:
 def _shown(value: Json) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and len(value) == 1:
+        return _shown(value[0])
     # A list may be an answer, as what a program prints; what is in an object has no one meaning.
     return "" if isinstance(value, Mapping) else json.dumps(value)

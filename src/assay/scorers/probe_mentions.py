@@ -126,9 +126,10 @@ class PatternReader:
 
 
 # Punctuation follows a "no" that is an answer; a noun follows the other one ("no bird").
-_YES = r"yes|yep|yeah"
+# "Yes, that's right" confirms what was said, whatever that was.
+_YES = r"(?:yes|yep|yeah)(?!,? (?:that|this|it)(?:'s| is| looks)? (?:right|correct|consistent|holds|checks))"
 _NO = (
-    r"(?:no way(?=\s*[.!,]|$)|no|nope)(?=\s*(?:[^\w\s']|$)|[ \t]*\n"
+    r"(?:no way(?=\s*[.!,]|$)|no|nope)(?=\s*(?:[^\w\s']|'(?!\w)|[^\x00-\x7f]|$)|[ \t]*\n"
     r"|\s+(?:because|since|as|if|when|unless|it|they|this|that|is|was|rather|not|but|(?:or|and)\s+yes)\b)"
 )
 _OPEN = (

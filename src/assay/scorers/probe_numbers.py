@@ -61,7 +61,7 @@ _SCIENTIFIC = re.compile(r"(\d)\s?[×*·]\s?10(?:\^\{?|(?=[⁰¹²³⁴-⁹⁻])
 _AFTER = re.compile(
     rf"(?P<glued>(?:{NAMES})(?![\w^²³]|/[a-z])|[^\W\d_]+|[%°$€£¢])"
     rf"|(?:[ \t]+|-)(?:of\s+)?(?:an?\s+)?(?P<unit>(?![$€£¥])(?:{NAMES})(?![\w^²³]|/[a-z]))"
-    r"|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
+    r"|[ \t]?(?P<sign>[€£¥₹₽₩₺₴฿])(?!\s?\d)|[ \t]+(?P<noun>[^\W\d_²³]+(?:[ \t][^\W\d_]+)?)|(?P<power>\s?\^|[_²³])",
     re.IGNORECASE,
 )
 _PARTITIVE = re.compile(r"\s+of\s+(?:(?:the|all|these|those|its|her|his|their)\s+)*", re.IGNORECASE)
@@ -71,9 +71,14 @@ _ROUNDED = re.compile(
 )
 _EXACTLY = re.compile(r"[\s,(]*(?:or\s+)?(?:more\s+)?(?:exactly|precisely)[\s,]*", re.IGNORECASE)
 _IN_BRACKETS = re.compile(rf"\s*[(\[]\s*(?P<bracketed>{NAMES})\s*[)\]]", re.IGNORECASE)  # "53 (cm)"
+_ARTICLES = frozenset(("the", "these", "those", "all", "his", "her", "its", "their"))
+_PRONOUNS = frozenset(("them", "us", "you", ""))
 _BEHIND = re.compile(r"[^\W\d_]+")
+_SQUARE = re.compile(r"(?:^|[,;.:(\n⇒])\s*[^\W\d_²³]+\s*(?:[²³]|\^\s*\d)\s*[:=]\s*$")
 _SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
-_NUMBERED_BEFORE = re.compile(r"\b(?:year|page|chapter|room|version|volume|v|no)\.?\s+$", re.IGNORECASE)
+_NUMBERED_BEFORE = re.compile(
+    r"\b(?:year|page|chapter|question|problem|exercise|step|room|version|volume|v|no)\.?\s+$", re.IGNORECASE
+)
 _YEAR_BEFORE = re.compile(r"\b(?:in|since|by|until|from|before|after)\s+$", re.IGNORECASE)
 
 
@@ -129,11 +134,24 @@ class NumberReader:
                 continue
             if _PARTITIVE.fullmatch(gap) and self._dimension != "part":
                 found[i + 1] = replace(two, value=None)
-            elif one.dimension == two.dimension and (_ROUNDED.fullmatch(gap) or _EXACTLY.fullmatch(gap)):
-                exact, rough = (one, two) if _ROUNDED.fullmatch(gap) else (two, one)
-                if _rounds(text[rough.start : rough.end], rough.value or Fraction(0), exact.value or Fraction(0)):
-                    found[i + (rough is two)] = replace(rough, value=exact.value)
+            elif _ROUNDED.fullmatch(gap) and self._rounds(text, two, one):
+                found[i + 1] = replace(one, start=two.start, end=two.end)
+            elif _EXACTLY.fullmatch(gap) and self._rounds(text, one, two):
+                found[i] = replace(two, start=one.start, end=one.end)
         return found
+
+    def _rounds(self, text: str, rough: _Found, exact: _Found) -> bool:
+        """Is a decimal the other number, rounded to its last place?"""
+        decimals = re.search(r"\.(\d+)", text[rough.start : rough.end])
+        place = Fraction(1, 10 ** len(decimals[1] if decimals else ""))
+        known = {"", self._dimension}
+        if rough.value is None or exact.value is None or not known.issuperset({rough.dimension, exact.dimension}):
+            return False
+        scale = rough.size if rough.dimension else self._size
+        return (
+            abs(rough.value * scale - exact.value * (exact.size if exact.dimension else self._size))
+            <= place * scale / 2
+        )
 
     def _digits(self, text: str) -> str:
         """The text with number words in digits, and fractions and times in one notation."""
@@ -163,9 +181,9 @@ class NumberReader:
             start, dimension, size = run.start(), "", Fraction(1)
             if re.search(r"[^\W\d_]-$|\^\s?[({]?$", head) or _NUMBERED_BEFORE.search(head) or self._labelled(head):
                 value = None
-            money = re.search(r"([$€£¥])\s?(-?)\s?$", head)
+            money = re.search(r"([$€£¥₹₽₩₺₴฿])\s?(-?)\s?$", head)
             if money:
-                dimension, size = unit_of(money[1]) or ("", size)
+                dimension, size = unit_of(money[1]) or (money[1], size)
                 start -= len(money[0])
                 value = -value if value is not None and money[2] else value
                 head = head[: -len(money[0])]
@@ -181,6 +199,8 @@ class NumberReader:
 
     def _labelled(self, head: str) -> bool:
         """Does a label say that what follows counts something else ("Chickens: 14")?"""
+        if _SQUARE.search(head):  # a square is not the thing itself
+            return True
         label = re.search(r"([^\W\d_]+)\s*[:=]\s*$", head)
         return label is not None and label[1].casefold() in self._others
 
@@ -193,18 +213,20 @@ class NumberReader:
             return end, None, False
         if match["power"]:
             return end, None, True
+        if re.match(r"[ap]\.?m\b", match["noun"] or match["glued"] or "", re.IGNORECASE):
+            return match.end(), None, True
         if match["noun"]:
             words = match["noun"].casefold().split()
             own = words[0] in self.nouns  # what is counted belongs to the number
             after = match.start("noun") + len(words[0])
             squared = own and re.match(r"[\^²³]|/[a-z]", text[after : after + 2]) is not None
             return after if own else end, None, squared or not (own or self._harmless(text, match.start("noun")))
-        name = match["glued"] or match["unit"]
+        name = match["glued"] or match["unit"] or match["sign"]
         # "m" is a minute where a time is asked for.
         unit = unit_of(name, self._dimension)
         if unit is None:
             return end, None, name.casefold() not in self.nouns
-        if match["glued"] in ("$", "€", "£"):  # the next one's sign
+        if match["glued"] in ("$", "€", "£") and text[match.end() : match.end() + 1].isdigit():  # the next one's sign
             return end, None, False
         rate = re.match(r"/(?=[a-z])|\s*(?:per|squared|cubed)\b", text[match.end() : match.end() + 12])
         return match.end(), unit, bool(rate)
@@ -212,8 +234,11 @@ class NumberReader:
     def _harmless(self, text: str, start: int) -> bool:
         """Does what stands behind a number leave open what it counts, or come to our noun after an adjective or two?"""
         words = [word.casefold() for word in _BEHIND.findall(text[start : start + 60])]
+        if words[0] == "of":  # "9 of the 23 animals are rabbits"
+            whole = next((word for word in words[1:] if word not in _ARTICLES), "")
+            return whole in _PRONOUNS or bool((self.nouns | self._beside) & set(words[1:8]))
         if words[0] in BESIDE_A_NUMBER or words[0] in self._beside:
-            return not self._others & set(words[:2])
+            return not self._others & set(words[:3]) or bool(self.nouns & set(words[:6]))
         return not self._others & set(words[:3]) and bool(self.nouns & set(words[1:3]))
 
     def _composed(self, text: str) -> Iterator[_Found]:
@@ -248,14 +273,8 @@ class NumberReader:
 
 def _label_unit(head: str) -> tuple[str, Fraction] | None:
     """The unit that a label names ("Hours: 2.4"); a letter alone is a name, not a unit."""
-    label = re.search(rf"(?:^|[\n.,;(|])\W*({NAMES})\s*[:=]\s*$", head, re.IGNORECASE)
+    label = re.search(rf"(?<![^\W_])({NAMES})\s*[:=]\s*$", head, re.IGNORECASE)
     return unit_of(label[1]) if label and (len(label[1]) > 1 or label[1] == "%") else None
-
-
-def _rounds(shown: str, rough: Fraction, exact: Fraction) -> bool:
-    """Is a decimal the other number, rounded to its last place?"""
-    decimals = re.search(r"\.(\d+)", shown)
-    return abs(rough - exact) <= Fraction(1, 2 * 10 ** len(decimals[1] if decimals else ""))
 
 
 def _times(text: str) -> str:

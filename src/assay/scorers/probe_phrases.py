@@ -32,13 +32,24 @@ CLAUSE = _compiled(
     + ")",
 )
 SUBORDINATE = _compiled(
-    _any("because", "since", "as", "although", "though", "even though", "while", "whereas", "despite", "rather than")
+    _any(
+        "because",
+        "since",
+        "(?<!well )as(?! well as)",
+        "although",
+        "though",
+        "even though",
+        "while",
+        "whereas",
+        "despite",
+        "rather than",
+    )
     + "|"
     + _any(
         "instead of", "unlike", "given", "which", "who", "whom", "where", "when", "after", "before", "if", "compared"
     )
     + "|"
-    + _any("than", "with")
+    + _any("than", "(?<!end )(?<!ends )(?<!up )with")
     + r"|,\s+the\s+(?:sum|product|square|root|difference|ratio)\b"
 )
 BUT = _compiled(r"^\W*" + _any("but", "instead", "however"))
@@ -60,6 +71,7 @@ PREDICATE = _compiled(
         "works? out (?:to|at|as)", "amounts? to", "adds? up to", "lasts?", "takes?", "costs?", "rides?", "have", "has"
     ),
     _any("find", "obtain", "needs?", "faces?", "facing", "ends? (?:up )?(?:with|at)", "arrives? at"),
+    _any("(?:leads?|brings?)(?: you| us| me)? to"),
 )
 
 # "The answer is", "7 is right", "it is 7", "I'd say 7", and the answer before anything else.
@@ -80,7 +92,8 @@ IS_RIGHT = _compiled(
     rf"^(?!\W*(?:if|suppose)\b).*{MENTION}\W*(?:is|was|must be|would be)\s+(?:indeed\s+)?(?:the\s+)?(?:correct|right|true)\b"
 )
 PRONOUN = _compiled(
-    rf"\b(?:it|that|this|he|she|they)(?:'s|'d be|\s+(?:{BE}|equals|makes|prints|outputs))\s+(?:\w+\s+){{0,3}}?[\"'(]*{MENTION}"
+    rf"\b(?:it|that|this|he|she|they)(?:(?:'s|'d be|\s+(?:{BE}|equals))\s+(?:\w+\s+){{0,3}}?"
+    rf"|\s+(?:makes|prints|outputs)\s+(?:(?:an?|the|about|exactly)\s+)?)[\"'(]*{MENTION}"
 )
 CHOSEN = _compiled(
     r"\b(?:i|we)(?:'d|'ll|\s+would|\s+will)?\s+(?:\w+\s+)?"
@@ -90,7 +103,7 @@ CHOSEN = _compiled(
 LEAD = _compiled(
     r"^[\s\"'(]*(?:(?:it's|it is|that's|that is|about|approximately|exactly|the|an?|option|due)\s+)*"
     rf"[\"'(]*{MENTION}[\"')]*(?P<noun>\s+[\w/%²]+)?"
-    rf"(?P<rest>\s*(?:$|[.,;:!(—]|-\s+(?=[^\W\d_])|(?:because|since|as|for|if)\b|and\s{ASIDE}).*)"
+    rf"(?P<rest>\s*(?:$|[.,;:!(—]|-\s+(?=[^\W\d_])|(?:because|since|as(?! well)|for|if)\b|and\s{ASIDE}).*)"
 )
 LABELLED = _compiled(rf"[^\w{MENTION}]*(?:(?:the|an?|about|it's|it is|it was)\s+)*{MENTION}")
 

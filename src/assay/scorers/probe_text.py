@@ -72,7 +72,12 @@ _ORDINAL_LABEL = re.compile(
 )
 # Chinese, Japanese and Korean set no space between a word and what isn't one of theirs.
 _ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_UNSPACED = re.compile(rf"(?<=[{_ASIAN}])(?=[^{_ASIAN}\W])|(?<=[^{_ASIAN}\W])(?=[{_ASIAN}])")
+_UNSPACED = re.compile(rf"(?<=[{_ASIAN}])(?=[^{_ASIAN}\s])|(?<=[^{_ASIAN}\s])(?=[{_ASIAN}])")
+_ABBREVIATED = re.compile(r"\b(cf|vs|ref|fig|pp?|approx|ans|nr)\.(?=\s)", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_TABLE = re.compile(
+    r"^[ \t]*\|(.+)\|[ \t]*\n[ \t]*\|[ \t|:-]*-[ \t|:-]*\|[ \t]*\n[ \t]*\|(.+)\|[ \t]*$(?!\n[ \t]*\|)", re.MULTILINE
+)
 _ROW = re.compile(r"^[ \t]*\|(.*)\|[ \t]*$", re.MULTILINE)
 _NUMBERED = re.compile(r"^[ \t]*(?:\*\*)?\(?(\d{1,2})[.)](?:\*\*)?[ \t]+(?=\S)", re.MULTILINE)
 
@@ -82,12 +87,22 @@ def plain_text(text: str) -> str:
     text = "".join(c for c in text if unicodedata.category(c) != "Co")  # room for marks of our own
     text = without_json(text).replace("\r\n", "\n").translate(_SIGNS)
     text = _UNSPACED.sub(" ", text)
+    text = _ABBREVIATED.sub(r"\1", _COMMENT.sub(" ", text))
+    text = _TABLE.sub(_by_column, text)
     text = _ROW.sub(lambda row: row[1].replace("|", ":"), text)
     text = _without_numbering(_unboxed(_MATH.sub(r"\1", text)))
     for pattern, replacement in (*_TEX, *_MARKUP):
         text = pattern.sub(replacement, text)
     text = _ORDINAL_LABEL.sub(r"\1\2", text)
     return re.sub(r"[ \t]+", " ", text)
+
+
+def _by_column(table: re.Match[str]) -> str:
+    """A table of a single row as a line a column."""
+    names, cells = ([cell.strip() for cell in row.split("|")] for row in table.groups())
+    if len(names) != len(cells) or any(len(name) == 1 for name in names):  # options have letters
+        return table[0]
+    return "\n".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True))
 
 
 def stressed(text: str) -> list[str]:
@@ -152,7 +167,13 @@ def without_question(text: str, question: str) -> str:
     text = whole.sub("\n", text)
     for listed in _LISTED.findall(question):  # "3, 8, 18, 38, 158", where the first four are given
         given = r"\s*,\s*".join(re.escape(item) for item in re.split(r"\s*,\s*", listed))
-        text = re.sub(rf"(?<![\w,]){given}\s*,\s*(?=\w)", "", text, flags=re.IGNORECASE)
+        last = re.escape(re.split(r"\s*,\s*", listed)[-1])
+        text = re.sub(
+            rf"(?<![\w,])(?:{given}|\.{{3}}\s*,(?:\s*\w*\d\w*\s*,)*?\s*{last})\s*,\s*(?=\w)",
+            "",
+            text,
+            flags=re.IGNORECASE,
+        )
     joined = f" {' '.join(asked)} "
     asked_lines = {" ".join(line.split()) for line in question.split("\n") if len(_words(line)) >= 2}
     kept = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 # Grammar, and how one says that something is the answer. Left out is all that denies, doubts, limits or compares.
 _GRAMMAR = """
-    a an the this that these those it its them i we you one there here he she they my our your their
+    a an the this that these those it its them i we you one there here they my our your their
     is are was were be been being am has have had having do does did will would must should shall let lets
     s re m ve ll
     of for to in on at by as from with into and then now so therefore thus hence because since while when where which who what
@@ -25,7 +25,7 @@ _STATING = """
     answer answered answering solution result value number output outcome final correct true best
     option choice choose pick select letter word item term conclusion conclude concludes summary summarize sum question
     problem prompt task explanation reasoning step tldr tl dr ans a q qed hi hello great sure happy help
-    equals equal equalling give gives gave given giving get gets got getting make makes made making come comes came coming
+    equals equal equalling give gives given giving get gets got getting make makes made making come comes came coming
     work works worked working out yield yields yielding leave leaves left leaving find finds found obtain obtains obtained
     arrive arrives arrived reach reaches become becomes mean means turn turns amount amounts add adds added adding up down
     know see say think believe go need needs want show shows showing calculate calculating calculated calculation compute
@@ -33,6 +33,7 @@ _STATING = """
     end ends ended ending use using take takes taking took put apply applying do doing write written say evaluate
     evaluates simplify simplifies simplified reduce reduces form lowest terms simplest decimal fraction percent percentage
     expressed exact equivalently equivalent namely ie i.e denoted called name named
+    finish finishes finished full start started missing new change changes twice keeps
     code element entry pair stdout figure
     subtract subtracting subtracted multiply multiplying multiplied multiplication subtraction addition division divide
     dividing divided calculation expression equation plus minus times over both sides side
@@ -40,7 +41,7 @@ _STATING = """
     happen happens occur occurs hold holds fit fits explain explains
     cover covers covered travel travels travelled traveled measure measures run runs lasts lasted lead leads leading play plays
     facing faces
-    distance duration time cost costs price probability place likelihood
+    distance duration time cost costs price place likelihood
     properly done based given
     print prints printed printing display displays displayed return returns returned
     """
@@ -77,15 +78,16 @@ _ENDINGS = ("ing", "ies", "ed", "es", "s", "d", "e", "y")
 class Vocabulary:
     """The words that are harmless beside an answer to one question.
 
-    asked: the question. own: words that belong to its answer. others: words of what is not asked for.
+    asked: the question. own: words that say what is asked for. units: the answer's. others: words of what is not asked for,
+    harmless only beside `own`.
     """
 
-    def __init__(self, asked: str, own: Iterable[str], others: Iterable[str]) -> None:
+    def __init__(self, asked: str, own: Iterable[str], units: Iterable[str], others: Iterable[str]) -> None:
         words = set(words_in(asked)) - _TREACHEROUS
         mine = {word for phrase in own for word in words_in(phrase)}
-        self._mine = frozenset(map(_stem, mine))
+        self._mine = frozenset(_stem(word) for word in mine if word not in KNOWN)
         self._others = frozenset(word.casefold() for word in others)
-        self._stems = frozenset(map(_stem, words)) | self._mine
+        self._stems = frozenset(_stem(word) for word in (*words, *mine, *units, *self._others))
 
     def strange(self, text: str) -> list[str]:
         """The words of a text that are not known to be harmless."""
