@@ -260,8 +260,13 @@ def _whole(ask: Ask | None, reply: Reply) -> dict[str, Any]:
             if chat
             else {"tokens": words, "token_logprobs": [-0.25 for _ in words]}
         )
-    whole: dict[str, Any] = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]}
+    whole: dict[str, Any] = {**_about(chat), "choices": [choice]}
     return whole if reply.usage is None else {**whole, "usage": reply.usage}
+
+
+def _about(chat: bool, chunk: bool = False) -> dict[str, Any]:
+    kind = ("chat.completion.chunk" if chunk else "chat.completion") if chat else "text_completion"
+    return {"id": "x", "object": kind, "created": 1_700_000_000, "model": "m"}
 
 
 def _events(ask: Ask, reply: Reply) -> list[str]:
@@ -276,15 +281,17 @@ def _events(ask: Ask, reply: Reply) -> list[str]:
         if ask.body.get("logprobs"):
             said["logprobs"] = {"content": [{"token": piece, "id": 5, "logprob": -1.5}]}
         chunks.append({"choices": [{"index": 0, **said, "finish_reason": None}]})
+    about = _about(chat, chunk=True)
     if reply.error is not None:
-        return [json.dumps(c, ensure_ascii=False) for c in [*chunks, {"error": reply.error}]]
+        told = [*({**about, **chunk} for chunk in chunks), {"error": reply.error}]
+        return [json.dumps(each, ensure_ascii=False) for each in told]
     if "finish" not in reply.end:
         last: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         chunks.append({"choices": [{"index": 0, **last, "finish_reason": reply.finish}]})
     wanted = (ask.body.get("stream_options") or {}).get("include_usage")
     if wanted and reply.usage is not None and "usage" not in reply.end:
         chunks.append({"choices": [], "usage": reply.usage})
-    events = [json.dumps(chunk, ensure_ascii=False) for chunk in chunks]
+    events = [json.dumps({**about, **chunk}, ensure_ascii=False) for chunk in chunks]
     return events if "done" in reply.end else [*events, "[DONE]"]
 
 

@@ -139,6 +139,21 @@ async def test_a_server_that_takes_one_spelling_of_the_penalty_gets_that(left: s
                 await complete(model, "?", options)
 
 
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_a_server_that_wants_yes_or_no_for_log_probabilities_of_raw_text_is_told_yes(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+
+        def script(ask: Any) -> Reply:
+            if ask.body.get("logprobs") is True:
+                return Reply()
+            return Reply(status=400, raw=b'{"error": "logprobs must be of type bool"}')
+
+        server.script = script
+        for _ in range(2):
+            assert (await complete(model, Raw("Count:"), GenerateOptions(logprobs=True), listener)).tokens
+        assert [ask.body["logprobs"] for ask in server.asked] == [1, True, True]
+
+
 async def test_an_option_is_named_by_its_own_name_and_value() -> None:
     async with OpenAIServer(rejects=("max_completion_tokens",)) as server, opened(server) as model:
         said = error_body("Use 'max_completion_tokens' instead.", param="max_tokens")

@@ -68,7 +68,7 @@ async def test_a_stream_without_a_finish_reason_is_no_answer() -> None:
 
 async def test_a_connection_cut_in_the_middle_keeps_what_came() -> None:
     async with OpenAIServer() as server, opened(server) as model:
-        for cut in range(200, 400, 50):
+        for cut in range(400, 800, 70):
             server.script = lambda ask, cut=cut: Reply(pieces=["One", " two", " three", " four"], cut=cut)
             with pytest.raises(GenerationError) as caught:
                 await complete(model, "?", None, listen)

@@ -61,6 +61,9 @@ class Dialect(msgspec.Struct):
     schemas: bool = True
     neutral_top_p: bool = True
     penalties: tuple[str, ...] = NAMES["repeat_penalty"]
+    text_logprobs: int = (
+        1  # of how many tokens at each place; mlx-lm's server wants True, as the API has it for messages
+    )
 
     def learn(self, sent: Mapping[str, Any], refusal: Refusal) -> bool:
         """Take a refusal; True if the same question should be asked in another form."""
@@ -70,6 +73,8 @@ class Dialect(msgspec.Struct):
             self.stream_options = False
         elif sent.get("top_p") == 1.0 and refusal.names("top_p"):  # it only said that nothing is to be cut
             self.neutral_top_p = False
+        elif type(sent.get("logprobs")) is int and refusal.names("logprobs"):
+            self.text_logprobs = True
         elif other := _other_penalty(sent, refusal):
             self.penalties = other
         else:
@@ -124,7 +129,7 @@ def request_for(
     if options.repeat_penalty != 1.0:
         body.update(dict.fromkeys(dialect.penalties, options.repeat_penalty))
     if options.logprobs:
-        body["logprobs"] = 1 if raw else True
+        body["logprobs"] = dialect.text_logprobs if raw else True
     if schema is not None:
         body["response_format"] = {
             "type": "json_schema",
