@@ -75,6 +75,18 @@ def test_the_table(place: Path) -> None:
     assert not (place / "assay-results").exists(), "nothing is kept"
 
 
+def test_several_labels_of_one_answer(place: Path) -> None:
+    jsonl(place / "more.jsonl", [*EXAMPLES, {**EXAMPLES[0], "id": "a2", "labels": same(4)}])
+    found = trial(place, "scripted:judge.yaml", "more.jsonl")
+    assert (found["asked"], found["answers"]) == (5, 4)
+    assert (found["agreement"]["clarity"]["n"], found["agreement"]["clarity"]["answers"]) == (5, 4)
+    assert found["agreement"]["clarity"]["kappa"]["low"] is None, "four answers make no interval"
+    assert found["position"]["n"] == 2
+    shown = assay(place, "judge-check", "scripted:judge.yaml", "more.jsonl").stdout
+    assert "n: labels, of 4 answers" in shown
+    assert "n: labels" not in assay(place, "judge-check", "scripted:judge.yaml", "labels.jsonl").stdout
+
+
 def test_failures_are_counted_and_in_no_number(place: Path) -> None:
     rules = [{"contains": "\ntwo\n", "answer": "Nice!"}, {"contains": "You compare two answers", "fail": "error"}]
     script(place / "weak.yaml", rules, default=same(5))

@@ -63,9 +63,9 @@ def test_agreement_is_what_the_definitions_say(both: list[tuple[int, int]]) -> N
     assert found.kappa.value == pytest.approx(plain_kappa(x, y))
     assert found.error.value == pytest.approx(fmean(x) - fmean(y))
     for estimate in (found.exact, found.within_one, found.spearman, found.kendall, found.kappa, found.error):
-        assert estimate.low is not None
-        assert estimate.high is not None
-        assert estimate.low <= estimate.high
+        assert (estimate.low is None) == (estimate.high is None)
+        if estimate.low is not None and estimate.high is not None:
+            assert estimate.low < estimate.high
     assert agreement(x, y) == found
 
 
@@ -93,7 +93,7 @@ def test_the_lenient_judge_ranks_well_and_agrees_badly() -> None:
     labels = [1.0, 2, 3, 4, 5, 6, 7] * 3
     found = agreement([v + 3 for v in labels], labels)
     assert found.spearman.value == pytest.approx(1)
-    assert found.error == Estimate(3.0, 3.0, 3.0)
+    assert found.error == Estimate(3.0, None, None), "that all are alike is no certainty"
     assert found.kappa.value is not None
     assert found.kappa.value < 0.5
     assert found.within_one.value == 0
@@ -110,9 +110,70 @@ def test_what_is_not_defined_is_not_made_up() -> None:
     assert agreement([], []).exact == agreement([], []).error == nothing
 
 
+def test_a_few_answers_have_no_interval() -> None:
+    few = agreement([1, 5, 9, 8], [2, 5, 9, 6])
+    assert few.spearman.value == pytest.approx(1)
+    assert few.spearman.low is few.kappa.low is few.error.low is None
+    assert few.exact.low is not None  # Wilson's says how little four of them are worth
+    more = agreement([1, 5, 9, 8, 3], [2, 5, 9, 6, 3])
+    assert more.kappa.low is not None
+    assert more.error.low is not None
+    many = agreement([1, 5, 9] * 4, [2, 5, 9] * 4, [0, 1, 2] * 4)
+    assert (many.n, many.answers, many.kappa.low) == (12, 3, None)
+
+
+def width(estimate: Estimate) -> float:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.high - estimate.low
+
+
+def test_labels_of_one_answer_are_one_observation() -> None:
+    scores, labels = [1, 3, 4, 6, 7, 9, 2, 8], [2, 3, 6, 5, 7, 10, 1, 9]
+    once = agreement(scores, labels)
+    thrice = agreement(scores * 3, labels * 3, list(range(8)) * 3)
+    assert (thrice.n, thrice.answers) == (24, 8)
+    assert (once.n, once.answers) == (8, 8)
+    for name in ("exact", "within_one", "spearman", "kendall", "kappa", "error"):
+        one, three = getattr(once, name), getattr(thrice, name)
+        assert (three.value, three.low, three.high) == pytest.approx((one.value, one.low, one.high)), name
+        assert width(getattr(agreement(scores * 3, labels * 3), name)) < 0.75 * width(one), name
+    lengths = [10, 20, 40, 80, 160, 320, 15, 640]
+    thrice_bias = length_bias(scores * 3, labels * 3, lengths * 3, list(range(8)) * 3)
+    assert thrice_bias.value == pytest.approx(length_bias(scores, labels, lengths).value)
+
+
+def test_an_interval_over_labels_by_several_people_covers_the_truth() -> None:
+    import random
+
+    source = random.Random(5)
+    inside = apart = 0
+    for _ in range(30):
+        scores, labels, answers = [], [], []
+        for answer in range(12):
+            worth = source.randint(2, 8)
+            score = worth + source.choice([-1, 0, 1])  # the judge errs once for all who labelled the answer
+            for _ in range(6):
+                scores.append(score)
+                labels.append(worth + source.choice([-1, 0, 0, 1]))
+                answers.append(answer)
+        inside += covers(agreement(scores, labels, answers).error, 0)
+        apart += covers(agreement(scores, labels).error, 0)
+    assert inside >= 27
+    assert apart < 27, "taken for independent, they would promise too much"
+
+
+def covers(estimate: Estimate, truth: float) -> bool:
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low <= truth <= estimate.high
+
+
 def test_lengths_and_numbers_are_checked() -> None:
-    with pytest.raises(ValueError, match="2 scores and 1 labels"):
+    with pytest.raises(ValueError, match="2 scores, 1 labels and 2 answers"):
         agreement([1, 2], [1])
+    with pytest.raises(ValueError, match="1 answers"):
+        agreement([1, 2], [1, 2], ["a"])
     with pytest.raises(ValueError, match="not a finite number"):
         agreement([math.nan], [1])
     with pytest.raises(ValueError, match="3 lengths"):
@@ -267,6 +328,43 @@ async def test_a_trial_of_a_judge_that_fails_now_and_then(tmp_path: Path) -> Non
     assert trial.position.n == 0
     assert trial.preferences == (0, 0)
     assert len(trial.failures) == 1 + 1 + 3  # plain, padded, and all pairs
+
+
+async def test_an_answer_that_several_people_labelled_is_judged_once(tmp_path: Path) -> None:
+    rules = [{"contains": "You compare", "answer": '{"better": "tie"}'}]
+    script = written(tmp_path / "j.yaml", json.dumps({"answers": rules, "default": scores(5)}))
+    model = await open_model(f"scripted:{script}")
+    others = [example("a2", "one", 4), example("a3", "one", 6), example("c2", "three", 5)]
+    trial = await try_judge(model, RUBRIC, [*EXAMPLES, *others])
+    assert (trial.asked, trial.answers) == (6, 3)
+    found = trial.agreement["clarity"]
+    assert (found.n, found.answers) == (6, 3)
+    assert found.exact.value == pytest.approx(2 / 6)
+    assert found.error.value == pytest.approx(5 - (2 + 4 + 6 + 5 + 9 + 5) / 6)
+    assert trial.padding["clarity"].n == 3
+    assert trial.position.n == 3
+    assert trial.preferences == (3, 0)
+
+
+async def test_where_lower_is_better_the_lower_label_is_the_better_answer(tmp_path: Path) -> None:
+    text = (
+        "name: harm\nversion: 1\ninputs: {question: prompt, answer: answer}\n"
+        'dimensions: {harm: {range: [0, 10], better: lower, asks: "?", anchors: {"0": none, "10": much}}}\n'
+    )
+    rubric = load_rubric(written(tmp_path / "harm.yaml", text))
+    bad, good = (
+        Labelled(Sample(name, "Question?"), name, {"harm": points}) for name, points in (("bad", 9), ("good", 0))
+    )
+    system, first = pair_messages(rubric, Sample("pair", "Question?"), "good", "bad")
+    assert "Higher is better, but for harm, where lower is." in system.content
+    order = first.content[first.content.index("The first answer") :]
+    rules = [
+        {"contains": order, "answer": '{"better": "first"}'},
+        {"contains": "You compare", "answer": '{"better": "second"}'},
+    ]
+    script = written(tmp_path / "j.yaml", json.dumps({"answers": rules, "default": '{"harm": 5}'}))
+    trial = await try_judge(await open_model(f"scripted:{script}"), rubric, [bad, good])
+    assert trial.preferences == (1, 1)
 
 
 async def test_a_trial_without_padding(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def test_what_the_built_in_rubrics_show() -> None:
     assert sources("semantic") == sources("toxigen") == {"prompt", "answer"}
 
 
+def test_which_numbers_count_something_bad() -> None:
+    lower = {d.name for name in EXPECTED for d in load_rubric(name).dimensions if d.lower_is_better}
+    assert lower == {"ccp_compliance"}
+
+
 def test_a_users_own_rubric(tmp_path: Path) -> None:
     rubric = load_rubric(written(tmp_path / "brevity.yaml", GOOD))
     assert rubric.metrics == ("brevity", "tone")
@@ -116,6 +121,7 @@ def test_the_schema_without_a_reason(tmp_path: Path) -> None:
         (", optional: true", ""),
         ("version: 2", "version: 2\nguidance: Be strict."),
         ("version: 2", "version: 2\nreason: false"),
+        ("    asks: Is it short?", "    better: lower\n    asks: Is it short?"),
     ],
 )
 def test_every_change_changes_the_digest(tmp_path: Path, change: tuple[str, str]) -> None:
@@ -163,6 +169,11 @@ NO_DIMENSIONS = GOOD[: GOOD.index("dimensions:")]
         (GOOD + "template: '{{question}} {{anser}} {{ideal}}'\n", 17, "did you mean 'answer'"),
         (GOOD + "template: 'Q: {{question}} {{answer}} {{ideal}}'\n", 17, "'question' on a line of its own"),
         (GOOD + "reason: maybe\n", 17, "true or false"),
+        (
+            GOOD.replace("    asks: Is it short?", "    better: less\n    asks: Is it short?"),
+            10,
+            "higher or lower, not 'less'",
+        ),
     ],
 )
 def test_a_wrong_file_is_named_by_its_line(tmp_path: Path, text: str, line: int, says: str) -> None:

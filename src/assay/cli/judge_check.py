@@ -90,6 +90,8 @@ def _print(trial: JudgeTrial) -> None:
     ]
     console = console_on()
     print_all(console, blocks([Column("dimension", names)], columns, console.width))
+    if trial.answers < trial.asked:
+        print(f"\nn: labels, of {trial.answers} answers; the labels of one answer are one observation to the intervals")
     position, (pairs, better) = trial.position, trial.preferences
     alike = f"{position.consistent} of {position.n} judged alike in both orders"
     turned = f"the first place won {position.first} times, the second {position.second} (p = {position.p:.2g})"
@@ -111,6 +113,11 @@ def _padding(trial: JudgeTrial, name: str) -> str:
 def _figure(estimate: Estimate, *, percent: bool = False) -> str:
     if estimate.value is None:
         return "–"
-    if percent:
-        return f"{estimate.value:.0%} [{estimate.low:.0%}–{estimate.high:.0%}]"
-    return f"{estimate.value:.2f} [{estimate.low:.2f} to {estimate.high:.2f}]"
+    value = f"{estimate.value:.0%}" if percent else f"{estimate.value:.2f}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return (
+        f"{value} [{estimate.low:.0%}–{estimate.high:.0%}]"
+        if percent
+        else f"{value} [{estimate.low:.2f} to {estimate.high:.2f}]"
+    )

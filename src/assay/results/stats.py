@@ -20,8 +20,10 @@ _DRAWS = 19_999
 _BYTE = 8
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion, within [0, 1]; (0, 1) where `n` is 0, for nothing is known then.
+
+    `successes` need not be whole: that of observations which come in clusters is a share of the clusters.
 
     Unlike the textbook's `p ± z·sqrt(p(1-p)/n)` it has a sensible width at 0/n and n/n.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);

@@ -7,12 +7,13 @@ is imported on first use.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from assay.results.stats import PairedDifference, paired_difference, wilson
+from assay.results.stats import PairedDifference, paired_difference, t_quantile, wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
 DRAWS = 2000
 _NEAR = 1e-9
+_FEWEST = 5  # answers that an interval is made of
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95% interval; all None where it is not defined, as a correlation with a constant is not."""
+    """A number and its 95% interval.
+
+    All None where it is not defined, as a correlation with a constant is not. low and high alone None where the examples
+    can't tell: fewer than five answers, or resamplings that all come out alike.
+    """
 
     value: float | None
     low: float | None
@@ -37,13 +43,16 @@ class Estimate:
 class Agreement:
     """How a judge's scores of one dimension agree with labels.
 
-    n: pairs. exact, within_one: shares (0 to 1) of scores equal to the label, and at most one point of the scale away; Wilson
-    intervals. spearman, kendall: rank correlations (rho; tau-b), -1 to 1. kappa: quadratic-weighted, at most 1; 0 is
-    what chance gives. error: the mean of score less label, in points of the scale: above 0, the judge is lenient.
-    The intervals of these four are percentile bootstrap ones: with fewer than some 30 pairs read them as rough.
+    n: pairs of a score and a label. answers: distinct answers among them; the intervals take several labels of one answer,
+    which has one score, for one observation. exact, within_one: shares (0 to 1) of scores equal to the label, and at most one
+    point of the scale away; Wilson intervals, for as many answers as there are. spearman, kendall: rank correlations (rho;
+    tau-b), -1 to 1. kappa: quadratic-weighted, at most 1; 0 is what chance gives. The intervals of these three are percentile
+    bootstrap ones: with fewer than some 30 answers read them as rough. error: the mean of score less label, in points of
+    the scale, with Student's t: above 0, the judge is lenient.
     """
 
     n: int
+    answers: int
     exact: Estimate
     within_one: Estimate
     spearman: Estimate
@@ -52,39 +61,53 @@ class Agreement:
     error: Estimate
 
 
-def agreement(scores: Sequence[float], labels: Sequence[float]) -> Agreement:
+def agreement(scores: Sequence[float], labels: Sequence[float], answers: Sequence[Hashable] | None = None) -> Agreement:
     """Compare a judge's scores with the labels of the same answers. Raises `ValueError` where the lengths differ.
+
+    answers: which answer each pair is of; None: each of another one.
 
     Spearman's rho is Pearson's correlation of midranks; tau-b is Kendall's with ties ("The treatment of ties in ranking
     problems", Biometrika 33, 1945). Kappa with quadratic weights (J. Cohen, "Weighted kappa", Psychological Bulletin 70,
     1968) is, for any numbers, 1 - mean((x-y)²) / (var x + var y + (mean x - mean y)²), which needs no categories.
     """
-    if len(scores) != len(labels):
-        raise ValueError(f"{len(scores)} scores and {len(labels)} labels")
+    answers = range(len(scores)) if answers is None else answers
+    if not len(scores) == len(labels) == len(answers):
+        raise ValueError(f"{len(scores)} scores, {len(labels)} labels and {len(answers)} answers")
     _check_finite(scores, labels)
     gaps = [abs(s - label) for s, label in zip(scores, labels, strict=True)]
+    distinct = len(set(answers))
+    sample = _resampled(scores, labels, answers)
     return Agreement(
         n=len(gaps),
-        exact=_share(sum(gap <= _NEAR for gap in gaps), len(gaps)),
-        within_one=_share(sum(gap <= 1 + _NEAR for gap in gaps), len(gaps)),
-        spearman=_bootstrap(scores, labels, _spearman),
-        kendall=_bootstrap(scores, labels, _kendall),
-        kappa=_bootstrap(scores, labels, _kappa),
-        error=_bootstrap(scores, labels, _error),
+        answers=distinct,
+        exact=_share([gap <= _NEAR for gap in gaps], distinct),
+        within_one=_share([gap <= 1 + _NEAR for gap in gaps], distinct),
+        spearman=_bootstrap(sample, _spearman),
+        kendall=_bootstrap(sample, _kendall),
+        kappa=_bootstrap(sample, _kappa),
+        error=_mean_error(scores, labels, answers),
     )
 
 
-def length_bias(scores: Sequence[float], labels: Sequence[float], lengths: Sequence[float]) -> Estimate:
+def length_bias(
+    scores: Sequence[float],
+    labels: Sequence[float],
+    lengths: Sequence[float],
+    answers: Sequence[Hashable] | None = None,
+) -> Estimate:
     """Spearman's rho of the judge's error (score less label) with the answer's length: above 0, it pays for length.
 
-    A scale's ends can fake a little of it: where long answers are also the better ones by the labels, errors at the top can
-    only be negative. `padding` is the stricter test.
+    answers: as of `agreement`. A scale's ends can fake a little of it: where long answers are also the better ones by the
+    labels, errors at the top can only be negative. `padding` is the stricter test.
     """
-    if not len(scores) == len(labels) == len(lengths):
-        raise ValueError(f"{len(scores)} scores, {len(labels)} labels and {len(lengths)} lengths")
+    answers = range(len(scores)) if answers is None else answers
+    if not len(scores) == len(labels) == len(lengths) == len(answers):
+        raise ValueError(
+            f"{len(scores)} scores, {len(labels)} labels, {len(lengths)} lengths and {len(answers)} answers"
+        )
     _check_finite(scores, labels, lengths)
     errors = [round(s - label, 9) for s, label in zip(scores, labels, strict=True)]
-    return _bootstrap(errors, lengths, _spearman)
+    return _bootstrap(_resampled(errors, lengths, answers), _spearman)
 
 
 def padding_effect(plain: Sequence[float], padded: Sequence[float]) -> PairedDifference:
@@ -120,38 +143,90 @@ def _check_finite(*columns: Sequence[float]) -> None:
         raise ValueError("a score or a label is not a finite number")
 
 
-def _share(hits: int, n: int) -> Estimate:
-    return Estimate(hits / n, *wilson(hits, n)) if n else Estimate(None, None, None)
+def _share(hits: Sequence[bool], answers: int) -> Estimate:
+    """The share of hits, as certain as if each answer had given one of them."""
+    if not hits:
+        return Estimate(None, None, None)
+    share = sum(hits) / len(hits)
+    return Estimate(share, *wilson(share * answers, answers))
+
+
+def _mean_error(scores: Sequence[float], labels: Sequence[float], answers: Sequence[Hashable]) -> Estimate:
+    """The mean of score less label, with Student's t on the sums by answer (the sandwich estimate of a mean's variance)."""
+    errors = [s - label for s, label in zip(scores, labels, strict=True)]
+    if not errors:
+        return Estimate(None, None, None)
+    mean = fmean(errors)
+    sums: dict[Hashable, float] = defaultdict(float)
+    for error, answer in zip(errors, answers, strict=True):
+        sums[answer] += error - mean
+    count = len(sums)
+    spread = math.fsum(total * total for total in sums.values())
+    if count < _FEWEST or spread <= _NEAR:
+        return Estimate(mean, None, None)
+    reach = t_quantile(0.975, count - 1) * math.sqrt(spread * count / (count - 1)) / len(errors)
+    return Estimate(mean, mean - reach, mean + reach)
 
 
 # Each takes the distinct pairs' x and y, and a row of counts for each resampling; gives a number for each row.
 _Statistic: TypeAlias = "Callable[[Floats, Floats, Floats], Floats]"
 
 
-def _bootstrap(x: Sequence[float], y: Sequence[float], statistic: _Statistic) -> Estimate:
-    """The statistic of the pairs, and the middle 95% of it over samples of the same size drawn from them.
+@dataclass(frozen=True, slots=True)
+class _Resampled:
+    """Samples of as many answers as there are, drawn from them, each with all its pairs of x and y.
 
-    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979). Draws in which it is
-    not defined are left out. Pairs that are equal are counted, so the work depends on how many distinct ones there are.
+    x, y: the distinct pairs. whole: how often each occurs, in one row. draws: the same for each sample; None with too few
+    answers.
     """
+
+    x: Floats
+    y: Floats
+    whole: Floats
+    draws: Floats | None
+
+
+def _resampled(x: Sequence[float], y: Sequence[float], answers: Sequence[Hashable]) -> _Resampled | None:
+    """Draw samples; None without pairs. Answers with equal pairs are counted, so the work depends on how many differ."""
     import numpy as np
 
     if not x:
+        return None
+    of: dict[Hashable, Counter[tuple[float, float]]] = defaultdict(Counter)
+    for a, b, answer in zip(x, y, answers, strict=True):
+        of[answer][a, b] += 1
+    kinds = Counter(frozenset(pairs.items()) for pairs in of.values())
+    place = {pair: number for number, pair in enumerate(dict.fromkeys(zip(x, y, strict=True)))}
+    within = np.zeros((len(kinds), len(place)))
+    for row, kind in enumerate(kinds):
+        for pair, count in kind:
+            within[row, place[pair]] = count
+    pairs = np.array(list(place), dtype=np.float64)
+    weights = np.array(list(kinds.values()), dtype=np.float64)
+    draws = None
+    if len(of) >= _FEWEST:
+        drawn = np.random.default_rng(0).multinomial(len(of), weights / weights.sum(), size=DRAWS)
+        draws = drawn.astype(np.float64) @ within
+    return _Resampled(pairs[:, 0], pairs[:, 1], (weights @ within)[None, :], draws)
+
+
+def _bootstrap(sample: _Resampled | None, statistic: _Statistic) -> Estimate:
+    """The statistic of all pairs, and the middle 95% of it over the samples drawn, as far as it is defined.
+
+    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
+    """
+    import numpy as np
+
+    if sample is None:
         return Estimate(None, None, None)
-    counts = Counter(zip(x, y, strict=True))
-    pairs = np.array(list(counts), dtype=np.float64)
-    weights = np.array(list(counts.values()), dtype=np.float64)
-    value = statistic(pairs[:, 0], pairs[:, 1], weights[None, :])[0]
-    if not np.isfinite(value):
+    value = float(statistic(sample.x, sample.y, sample.whole)[0])
+    if not math.isfinite(value):
         return Estimate(None, None, None)
-    draws = np.random.default_rng(0).multinomial(len(x), weights / weights.sum(), size=DRAWS).astype(np.float64)
-    values = statistic(pairs[:, 0], pairs[:, 1], draws)
+    if sample.draws is None:
+        return Estimate(value, None, None)
+    values = statistic(sample.x, sample.y, sample.draws)
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
-    return Estimate(float(value), float(low), float(high))
-
-
-def _error(x: Floats, y: Floats, weights: Floats) -> Floats:
-    return _ratio(weights @ (x - y), weights.sum(axis=1))
+    return Estimate(value, float(low), float(high)) if high - low > _NEAR else Estimate(value, None, None)
 
 
 def _kappa(x: Floats, y: Floats, weights: Floats) -> Floats:

@@ -120,7 +120,7 @@ def _system(criterion: Rubric | str) -> str:
     if isinstance(criterion, Rubric):
         parts += [criterion.guidance] if criterion.guidance else []
         parts += [described(dimension) for dimension in criterion.dimensions]
-        parts.append("Better is the answer that would get the higher scores by these descriptions, taken together.")
+        parts.append(_better(criterion))
     else:
         parts.append(f"What better means here: {criterion}")
     parts.append(
@@ -129,6 +129,13 @@ def _system(criterion: Rubric | str) -> str:
         '- "better": "first", "second", or "tie" if neither is better'
     )
     return "\n\n".join(parts)
+
+
+def _better(rubric: Rubric) -> str:
+    lower = [d.name for d in rubric.dimensions if d.lower_is_better]
+    kind = "better scores" if lower else "higher scores"
+    said = f"Better is the answer that would get the {kind} by these descriptions, taken together."
+    return f"{said} Higher is better, but for {' and '.join(lower)}, where lower is." if lower else said
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,16 @@ from statistics import fmean
 from typing import TypeVar
 
 from assay.models.base import TextModel
+from assay.results.canonical import digest_of
 from assay.results.stats import PairedDifference
 from assay.scorers.judge import Judge
 from assay.scorers.judge_check import Agreement, Estimate, agreement, length_bias, padded, padding_effect
 from assay.scorers.judge_labels import Labelled
 from assay.scorers.judge_pairs import PairVerdict, PositionBias, judge_pairwise, position_bias
 from assay.scorers.rubric import Rubric
-from assay.types import Completion, Score, ScoreFailure, Usage
+from assay.types import Completion, Sample, Score, ScoreFailure, Usage
+
+_EQUAL = 1e-9
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,11 +29,14 @@ R = TypeVar("R")
 class JudgeTrial:
     """What the trial showed, by dimension where it says so.
 
-    failures: reasons of the examples, padded examples and pairs without a verdict; they are left out of all else.
-    preferences: pairs whose labels differ, and in how many of them the judge preferred the better labelled, in both orders.
+    asked: labelled examples. answers: distinct ones among them; several examples may label one answer to one question, which
+    is judged once. failures: reasons of the answers, padded answers and pairs without a verdict; they are left out of all
+    else. preferences: pairs whose labels differ, and in how many of them the judge preferred the better labelled, in both
+    orders.
     """
 
     asked: int
+    answers: int
     agreement: Mapping[str, Agreement]
     length: Mapping[str, Estimate]
     padding: Mapping[str, PairedDifference]
@@ -39,61 +45,88 @@ class JudgeTrial:
     failures: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer to a question, with all labels that it was given."""
+
+    sample: Sample
+    text: str
+    labels: Sequence[Mapping[str, float]]
+
+
 async def try_judge(
     model: TextModel, rubric: Rubric, examples: Sequence[Labelled], *, votes: int = 1, padding: bool = True
 ) -> JudgeTrial:
-    """Judge every example, the same padded, and every pair that answers one prompt, in both orders.
+    """Judge every answer, the same padded, and every pair of answers to one prompt, in both orders.
 
     At most `model.info.concurrency` calls are in flight. Raises what says that the judge can't be used at all.
     """
     judge = Judge(model, rubric, votes=votes)
     limit = max(1, model.info.concurrency)
 
-    async def scored(example: tuple[Labelled, str]) -> Sequence[Score | ScoreFailure]:
-        return await judge.score(example[0].sample, Completion(example[1], "stop", Usage(0, 0)))
+    async def scored(answer: tuple[_Answer, str]) -> Sequence[Score | ScoreFailure]:
+        return await judge.score(answer[0].sample, Completion(answer[1], "stop", Usage(0, 0)))
 
-    async def preferred(pair: tuple[Labelled, Labelled]) -> PairVerdict | ScoreFailure:
+    async def preferred(pair: tuple[_Answer, _Answer]) -> PairVerdict | ScoreFailure:
         one, other = pair
         reference = one.sample.reference
-        return await judge_pairwise(model, rubric, one.sample.prompt, one.answer, other.answer, reference=reference)
+        return await judge_pairwise(model, rubric, one.sample.prompt, one.text, other.text, reference=reference)
 
-    plain = await _bounded(scored, [(e, e.answer) for e in examples], limit)
-    longer = await _bounded(scored, [(e, padded(e.answer)) for e in examples] if padding else [], limit)
-    couples = [(a, b) for a, b in combinations(examples, 2) if _same_question(a, b) and a.answer != b.answer]
+    answers = _distinct(examples)
+    plain = await _bounded(scored, [(a, a.text) for a in answers], limit)
+    longer = await _bounded(scored, [(a, padded(a.text)) for a in answers] if padding else [], limit)
+    couples = [(a, b) for a, b in combinations(answers, 2) if _same_question(a, b)]
     verdicts = await _bounded(preferred, couples, limit)
-    return _summed(rubric, examples, plain, longer, couples, verdicts)
+    return _summed(rubric, answers, plain, longer, couples, verdicts)
 
 
-def _same_question(a: Labelled, b: Labelled) -> bool:
+def _distinct(examples: Sequence[Labelled]) -> list[_Answer]:
+    """The answers, each once, in the examples' order."""
+    found: dict[tuple[str, str], _Answer] = {}
+    for example in examples:
+        question = digest_of(str(example.sample.prompt), dict(example.sample.reference))
+        known = found.get((question, example.answer))
+        labels = [*known.labels, example.labels] if known is not None else [example.labels]
+        found[question, example.answer] = _Answer(known.sample if known else example.sample, example.answer, labels)
+    return list(found.values())
+
+
+def _same_question(a: _Answer, b: _Answer) -> bool:
     return a.sample.prompt == b.sample.prompt and a.sample.reference == b.sample.reference
 
 
 def _summed(
     rubric: Rubric,
-    examples: Sequence[Labelled],
+    answers: Sequence[_Answer],
     plain: Sequence[Sequence[Score | ScoreFailure]],
     longer: Sequence[Sequence[Score | ScoreFailure]],
-    couples: Sequence[tuple[Labelled, Labelled]],
+    couples: Sequence[tuple[_Answer, _Answer]],
     verdicts: Sequence[PairVerdict | ScoreFailure],
 ) -> JudgeTrial:
     agreed, lengths, paddings = {}, {}, {}
     for position, name in enumerate(rubric.metrics):
         given = [_value(outcome[position]) for outcome in plain]
-        whole = [(v, e.labels[name], len(e.answer)) for v, e in zip(given, examples, strict=True) if v is not None]
-        scores, labels, sizes = ([row[column] for row in whole] for column in range(3))
-        agreed[name] = agreement(scores, labels)
-        lengths[name] = length_bias(scores, labels, sizes)
+        rows = [
+            (value, labels[name], len(answer.text), number)
+            for number, (value, answer) in enumerate(zip(given, answers, strict=True))
+            if value is not None
+            for labels in answer.labels
+        ]
+        scores, points, sizes, of = ([row[column] for row in rows] for column in range(4))
+        agreed[name] = agreement(scores, points, of)
+        lengths[name] = length_bias(scores, points, sizes, of)
         after = [_value(outcome[position]) for outcome in longer]
         both = [(a, b) for a, b in zip(given, after, strict=False) if a is not None and b is not None]
         paddings[name] = padding_effect([a for a, _ in both], [b for _, b in both])
     outcomes = [outcome[0] for outcome in (*plain, *longer)] + list(verdicts)
     return JudgeTrial(
-        asked=len(examples),
+        asked=sum(len(answer.labels) for answer in answers),
+        answers=len(answers),
         agreement=agreed,
         length=lengths,
         padding=paddings,
         position=position_bias([v for v in verdicts if isinstance(v, PairVerdict)]),
-        preferences=_preferences(couples, verdicts),
+        preferences=_preferences(rubric, couples, verdicts),
         failures=tuple(o.reason for o in outcomes if isinstance(o, ScoreFailure)),
     )
 
@@ -103,16 +136,27 @@ def _value(outcome: Score | ScoreFailure) -> float | None:
 
 
 def _preferences(
-    couples: Sequence[tuple[Labelled, Labelled]], verdicts: Sequence[PairVerdict | ScoreFailure]
+    rubric: Rubric, couples: Sequence[tuple[_Answer, _Answer]], verdicts: Sequence[PairVerdict | ScoreFailure]
 ) -> tuple[int, int]:
     """Of the pairs whose mean labels differ: how many, and how many the judge decided as the labels do."""
     decided = right = 0
     for (a, b), verdict in zip(couples, verdicts, strict=True):
-        gap = fmean(a.labels.values()) - fmean(b.labels.values())
-        if gap and isinstance(verdict, PairVerdict):
+        gap = _worth(rubric, a) - _worth(rubric, b)
+        if abs(gap) > _EQUAL and isinstance(verdict, PairVerdict):
             decided += 1
             right += verdict.winner == ("a" if gap > 0 else "b")
     return decided, right
+
+
+def _worth(rubric: Rubric, answer: _Answer) -> float:
+    """How good the labels say that an answer is: the mean over dimensions, of the share of each one's range, 1 for the best."""
+    shares = []
+    for dimension in rubric.dimensions:
+        share = (fmean(labels[dimension.name] for labels in answer.labels) - dimension.low) / (
+            dimension.high - dimension.low
+        )
+        shares.append(1 - share if dimension.lower_is_better else share)
+    return fmean(shares)
 
 
 async def _bounded(work: Callable[[T], Awaitable[R]], items: Sequence[T], limit: int) -> list[R]:

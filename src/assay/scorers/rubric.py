@@ -36,6 +36,7 @@ class Dimension(msgspec.Struct, frozen=True):
     """One number that the judge gives: from `low` to `high`, both included; `whole` numbers, or decimals too.
 
     asks: the question it answers. anchors: what certain points mean, in rising order, the two ends among them.
+    lower_is_better: what is rare: the number counts something bad.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dimension(msgspec.Struct, frozen=True):
     whole: bool
     asks: str
     anchors: tuple[tuple[float, str], ...]
+    lower_is_better: bool = False
 
     @property
     def range(self) -> str:
@@ -155,6 +157,7 @@ def _meaning(rubric: Rubric) -> Mapping[str, Any]:
         "inputs": [[i.name, i.source, i.optional] for i in rubric.inputs],
         "dimensions": [
             [d.name, float(d.low), float(d.high), d.whole, d.asks, [[float(at), means] for at, means in d.anchors]]
+            + ["lower is better"] * d.lower_is_better
             for d in rubric.dimensions
         ],
         "template": rubric.template,

@@ -14,6 +14,7 @@ dimensions:
   brevity:
     range: [1, 10]
     decimals: false                          # optional
+    better: higher                           # optional: or lower
     asks: Does the answer say no more than was asked?
     anchors: {"1": most of it is padding, "10": not a word could go}
 template: |                                  # optional: each input once
@@ -33,7 +34,7 @@ from assay.suites.readers import Node, builtins, find_named, plain, read_toml, r
 BUILTIN = Path(__file__).parent / "rubrics"
 
 _RUBRIC_KEYS = ("name", "version", "guidance", "reason", "inputs", "dimensions", "template")
-_DIMENSION_KEYS = ("range", "decimals", "asks", "anchors")
+_DIMENSION_KEYS = ("range", "decimals", "better", "asks", "anchors")
 _INPUT_KEYS = ("from", "optional")
 _SOURCES = ("prompt", "answer", "reference.KEY")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
@@ -103,7 +104,10 @@ def _dimension(name: str, node: Node) -> Dimension:
     whole = not (_flag(keys["decimals"], "decimals") if "decimals" in keys else False)
     low, high = _range(keys["range"], whole)
     anchors = _anchors(keys["anchors"], name, low, high)
-    return Dimension(name, low, high, whole, _text(keys["asks"], "asks").strip(), anchors)
+    better = _text(keys["better"], "better") if "better" in keys else "higher"
+    if better not in ("higher", "lower"):
+        raise keys["better"].place.error(f"better must be higher or lower, not {better!r}")
+    return Dimension(name, low, high, whole, _text(keys["asks"], "asks").strip(), anchors, better == "lower")
 
 
 def _range(node: Node, whole: bool) -> tuple[float, float]:
