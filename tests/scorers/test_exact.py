@@ -14,8 +14,9 @@ from assay.scorers.base import Scorer
 from assay.scorers.choice import Choice
 from assay.scorers.exact import Gsm8kV1, extract_gsm8k, gsm8k_equal
 from assay.scorers.final_answer import FinalAnswer, normal_text
+from assay.scorers.match import ContainsWord, FinalNumber
 from assay.scorers.quantities import quantities
-from assay.types import Sample, Score, ScoreFailure
+from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 from tests.scorers.asking import outcome, right
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -112,9 +113,44 @@ def test_gsm8k_reference_verdicts() -> None:
 @pytest.mark.parametrize("scorer", [Gsm8kV1(), FinalAnswer(), Choice()])
 def test_a_reference_is_needed(scorer: Scorer) -> None:
     assert isinstance(scorer, Scorer)
-    for reference in ({}, {"target": " "}, {"target": None}, {"target": ["B"]}, {"correct_answer": True}):
+    wrong: list[Json] = [" ", None, [], ["B", None], ["B", " "], {"B": 1}, True]
+    for reference in ({}, *({key: value} for key in ("target", "correct_answer") for value in wrong)):
         with pytest.raises(ValueError, match="it"):
             scorer.check(Sample("a", "?", reference=reference))
+
+
+@pytest.mark.parametrize(
+    ("scorer", "target", "text", "outcome"),
+    [
+        (ContainsWord(), ["Paris", "Lutetia"], "It is Lutetia.", True),
+        (ContainsWord(), ["Paris", "Lutetia"], "It is Rome.", False),
+        (FinalNumber(), ["seven", "7", 8], "It is 7", True),
+        (FinalNumber(), ["7", "8"], "It is 9", False),
+        (FinalAnswer(), ["24", "twenty-four"], "The answer is 24.", True),
+        (FinalAnswer(), ["the Danube", "Donau"], "The answer is the Donau.", True),
+        (FinalAnswer(), ["the Danube", "Donau"], "The answer is the Rhine.", False),
+        (Gsm8kV1(), ["7", "8"], "#### 8", True),
+        (Gsm8kV1(), ["7", "8"], "#### 9", False),
+    ],
+)
+async def test_each_of_several_targets_is_right(scorer: Scorer, target: Json, text: str, outcome: bool) -> None:
+    sample = Sample("a", "?", reference={"target": target})
+    scorer.check(sample)
+    (found,) = await scorer.score(sample, Completion(text, "stop", Usage(0, 0)))
+    assert isinstance(found, Score)
+    assert found.value is outcome
+
+
+async def test_what_a_cut_leaves_open_for_one_of_several_targets_is_open() -> None:
+    sample = Sample("a", "?", reference={"target": ["12", "Paris"]})
+    for text, value in (("It is 12", None), ("Paris, or 12", True), ("Paris", None)):
+        (found,) = await ContainsWord().score(sample, Completion(text, "length", Usage(0, 0)))
+        assert (found.value if isinstance(found, Score) else None) is value
+
+
+def test_of_several_options_none_is_chosen() -> None:
+    with pytest.raises(ValueError, match="its scorer takes one option"):
+        Choice().check(Sample("a", "?", reference={"target": ["A", "B"], "choices": ["x", "y"]}))
 
 
 @given(st.text(max_size=80))

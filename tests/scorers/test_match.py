@@ -288,9 +288,7 @@ async def test_an_integer_equals_only_itself(target: int, value: int) -> None:
         assert await right(FinalNumber(), str(target), f"It is {written}") is (target == value)
 
 
-@pytest.mark.parametrize(
-    "target", ["seven", "7 apples", "7 8", "3-4", "1,5", "v1.2", "", "x2", "12:30", "1e999999", "--7"]
-)
+@pytest.mark.parametrize("target", ["seven", "7 apples", "7 8", "3-4", "1,5", "v1.2", "x2", "12:30", "1e999999", "--7"])
 def test_a_target_must_be_one_number(target: str) -> None:
     with pytest.raises(ValueError, match="is not one number"):
         FinalNumber().check(sample(target))

@@ -50,6 +50,9 @@ def test_everything_in_a_suite_file_is_read(tmp_path: Path) -> None:
     assert b.reference == {"target": "7"}
     assert isinstance(c.prompt, Raw)
     assert c.prompt == "Q: Norway\nA:"
+    assert load_suite(write(tmp_path, LAB.replace("target: Pyrus", "target: [Pyrus, 7]"))).samples[0].reference == {
+        "target": ["Pyrus", "7"]
+    }
     assert c.reference == {"target": "no", "also": ["nei"]}  # YAML 1.2: `no` is text
     assert suite.scorers == {
         "a": ScorerSpec("contains_word"),
@@ -130,7 +133,16 @@ MISTAKES = {
         "target must be text, not the number 7.0; write it in quotes",
     ),
     "target that is a boolean": (HEAD + "samples:\n  - {id: a, prompt: Hi, target: True}\n", 5, "the boolean True"),
-    "target list": (HEAD + "samples:\n  - {id: a, prompt: Hi, target: [x]}\n", 5, "target must be text, not a list"),
+    "target list without targets": (
+        HEAD + "samples:\n  - {id: a, prompt: Hi, target: []}\n",
+        5,
+        "not be an empty list",
+    ),
+    "target list in a list": (
+        HEAD + "samples:\n  - {id: a, prompt: Hi, target: [[x]]}\n",
+        5,
+        "must be text, not a list",
+    ),
     "target with zeros": (HEAD + "samples:\n  - {id: a, prompt: Hi, target: 007}\n", 5, "not the number 007"),
     "target left empty": (HEAD + "samples:\n  - {id: a, prompt: Hi, target: }\n", 5, "not nothing"),
     "target inside reference": (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from assay.scorers.exact import expected_answer
+from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import passage, said_of
 from assay.scorers.final_answer import normal_text
 from assay.scorers.quantities import plain
@@ -206,7 +206,9 @@ def options_of(sample: Sample) -> dict[str, str]:
 
 
 def _right_letter(sample: Sample, options: Mapping[str, str]) -> str:
-    expected = expected_answer(sample)
+    expected, *others = expected_answers(sample)
+    if others:
+        raise ValueError(f"its answers {[expected, *others]!r} are several, and its scorer takes one option")
     letter = expected.strip().strip("().:").upper()
     if letter in options:
         return letter

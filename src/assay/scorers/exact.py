@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from assay.scorers.targets import best, targets
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 # `\s` and `\d` are ASCII's here.
@@ -19,17 +20,9 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TOLERANCE = 0.01
 
 
-def expected_answer(sample: Sample) -> str:
-    """The reference's `correct_answer`, else its `target`, as text. Raises ValueError if there is neither."""
-    for key in ("correct_answer", "target"):
-        value = sample.reference.get(key)
-        if isinstance(value, str) and value.strip():
-            return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return str(value)
-        if value is not None:
-            raise ValueError(f"its {key} must be text or a number, not {value!r}")
-    raise ValueError("it has no correct_answer and no target, which its scorer compares answers with")
+def expected_answers(sample: Sample) -> list[str]:
+    """The reference's `correct_answer`, else its `target`, as texts. Raises ValueError if there is neither."""
+    return targets(sample, ("correct_answer", "target"))
 
 
 def extract_gsm8k(text: str) -> str:
@@ -70,15 +63,21 @@ class Gsm8kV1:
         self.parameters: Mapping[str, Json] = {}
 
     def check(self, sample: Sample) -> None:
-        expected_answer(sample)
+        expected_answers(sample)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
-        text, expected = completion.text, expected_answer(sample)
+        text = completion.text
         if completion.finish_reason == "length" and not _settled(text):
             return [ScoreFailure("correct", "truncated", "the answer was cut off, perhaps before its number")]
         extracted = extract_gsm8k(text)
-        correct = gsm8k_equal(extracted, expected)
-        return [Score("correct", correct, detail={"extracted": extracted, "expected": expected})]
+        return [
+            best(
+                Score(
+                    "correct", gsm8k_equal(extracted, expected), detail={"extracted": extracted, "expected": expected}
+                )
+                for expected in expected_answers(sample)
+            )
+        ]
 
 
 def _settled(text: str) -> bool:

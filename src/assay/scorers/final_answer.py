@@ -9,11 +9,12 @@ from fractions import Fraction
 from typing import ClassVar
 
 from assay.scorers.clock import single_time, times
-from assay.scorers.exact import expected_answer
+from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import passage, said_of
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.quantities import Quantity, plain, quantities
 from assay.scorers.statement import ASIDE, COPULA, read_value
+from assay.scorers.targets import best
 from assay.types import Completion, Json, Prompt, Sample, Score, ScoreFailure
 
 # Small talk around an answer, which says none.
@@ -47,12 +48,14 @@ class FinalAnswer:
         self.parameters: Mapping[str, Json] = {"tolerance": str(tolerance)}
 
     def check(self, sample: Sample) -> None:
-        expected_answer(sample)
+        expected_answers(sample)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
-        expected = expected_answer(sample)
-        extracted, correct = verdict(completion.text, expected, sample.prompt, self._tolerance)
-        return [Score("correct", correct, detail={"extracted": extracted, "expected": expected})]
+        return [best(self._compared(completion.text, expected, sample) for expected in expected_answers(sample))]
+
+    def _compared(self, text: str, expected: str, sample: Sample) -> Score:
+        extracted, correct = verdict(text, expected, sample.prompt, self._tolerance)
+        return Score("correct", correct, detail={"extracted": extracted, "expected": expected})
 
 
 def verdict(

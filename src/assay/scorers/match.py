@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import ClassVar
 
+from assay.scorers.targets import best, targets
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 _MINUS = "\u2212\u2013\uff0d\ufe63\u2011\u2010"  # minus sign, en dash, full-width and small minus, hyphens
@@ -20,17 +21,8 @@ _CURRENCY = "$€£¥₹￥＄"
 _ONE_MARK = {ord(c): mark for chars, mark in ((_MINUS, "-"), (_APOSTROPHES, "'"), ("“”„", '"')) for c in chars}
 
 
-def _target(sample: Sample) -> str:
-    target = sample.reference.get("target")
-    if target is None:
-        raise ValueError("it has no target, which its scorer compares answers with")
-    if not isinstance(target, str):
-        raise ValueError(f"its target must be text, not {target!r}")
-    return target
-
-
 class ContainsWord:
-    """Does the target stand in the answer as whole words?
+    """Does the target, or one of several, stand in the answer as whole words?
 
     Letter case, white space, and the forms that Unicode has for one character (full-width letters, ligatures, curly
     quotes, dashes) don't matter; accents do. What a whole word is, `_whole` says. It is a search in the text: it can't
@@ -54,27 +46,28 @@ class ContainsWord:
         self.parameters: Mapping[str, Json] = {"case_sensitive": case_sensitive}
 
     def check(self, sample: Sample) -> None:
-        if not self._folded(_target(sample)).strip():
+        if not all(self._folded(target).strip() for target in targets(sample)):
             raise ValueError("its target is empty")
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
-        target = self._folded(_target(sample)).strip()
-        text = self._folded(completion.text)
-        cut = completion.finish_reason == "length"
+        text, cut = self._folded(completion.text), completion.finish_reason == "length"
+        return [best(self._search(self._folded(target).strip(), text, cut) for target in targets(sample))]
+
+    def _search(self, target: str, text: str, cut: bool) -> Score | ScoreFailure:
         undecided = False
         start = text.find(target) if target else -1
         while start >= 0:
             end = start + len(target)
             if _whole(text, start, end):
                 if not (cut and _may_go_on(text, end)):
-                    return [Score("correct", True, detail={"extracted": text[start:end]})]
+                    return Score("correct", True, detail={"extracted": text[start:end]})
                 undecided = True
             start = text.find(target, start + 1)
         if undecided:
-            return [ScoreFailure("correct", "truncated", "the answer was cut off where the target may have gone on")]
+            return ScoreFailure("correct", "truncated", "the answer was cut off where the target may have gone on")
         if cut:
-            return [ScoreFailure("correct", "truncated", "the answer was cut off before the target came")]
-        return [Score("correct", False, detail={"extracted": None})]
+            return ScoreFailure("correct", "truncated", "the answer was cut off before the target came")
+        return Score("correct", False, detail={"extracted": None})
 
     def _folded(self, text: str) -> str:
         text = _same_form(text)
@@ -147,7 +140,9 @@ def _unspaced(char: str) -> bool:
 
 
 class FinalNumber:
-    """Is the last number of the answer the target, as a number? What is read as a number, `read_numbers` says.
+    """Is the last number of the answer the target (or one of several), as a number?
+
+    What is read as a number, `read_numbers` says.
 
     An answer without one is wrong; an answer that was cut off is truncated, since its last number may be half of one.
 
@@ -164,16 +159,16 @@ class FinalNumber:
         self.parameters: Mapping[str, Json] = {"tolerance": str(tolerance)}
 
     def check(self, sample: Sample) -> None:
-        if single_number(_target(sample)) is None:
-            raise ValueError(f"its target {_target(sample)!r} is not one number, which its scorer needs")
+        if not any(single_number(target) is not None for target in targets(sample)):
+            raise ValueError(f"its target {targets(sample)[0]!r} is not one number, which its scorer needs")
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         if completion.finish_reason == "length":
             return [ScoreFailure("correct", "truncated", "the answer was cut off, perhaps within its last number")]
-        target = single_number(_target(sample))
+        wanted = [number for target in targets(sample) if (number := single_number(target)) is not None]
         numbers = list(read_numbers(completion.text))
         extracted, value = numbers[-1] if numbers else (None, None)
-        correct = target is not None and value is not None and abs(value - target) <= self._tolerance
+        correct = value is not None and any(abs(value - number) <= self._tolerance for number in wanted)
         return [Score("correct", correct, detail={"extracted": extracted})]
 
 

@@ -144,7 +144,7 @@ def _sample(node: Node) -> tuple[Sample, ScorerSpec | None]:
     if "target" in reference:
         raise keys["reference"].place.error("the target belongs beside reference:, as target:, not inside it")
     if "target" in keys:
-        reference = {"target": _label(keys["target"], "target"), **reference}
+        reference = {"target": _target(keys["target"]), **reference}
     sample = Sample(
         id=name,
         prompt=_prompt(node, keys, name),
@@ -153,6 +153,14 @@ def _sample(node: Node) -> tuple[Sample, ScorerSpec | None]:
         metadata=_free(keys, "metadata"),
     )
     return sample, _scorer(keys["scorer"]) if "scorer" in keys else None
+
+
+def _target(node: Node) -> Json:
+    if not isinstance(node.value, list):
+        return _label(node, "target")
+    if not node.value:
+        raise node.place.error("target must not be an empty list")
+    return [_label(item, "target") for item in node.value]
 
 
 def _prompt(node: Node, keys: Mapping[str, Node], name: str) -> Prompt:
