@@ -12,7 +12,7 @@ from assay.results.journal import read
 from assay.results.records import ScoreMade
 from tests.cli.running import SEMANTIC, assay, bad, jsonl
 from tests.making import written
-from tests.models.openai_server import Ask, OpenAIServer, Reply
+from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
 
 WORDS = ("score", "q.jsonl", "--suite", "semantic", "-o", "s.jsonl", "--judge")
 
@@ -32,6 +32,30 @@ async def test_a_url_that_answers_with_a_web_page_is_a_wrong_address(place: Path
         assert f"{server.spec}: " in said
     assert "web page" in said
     assert list(place.glob("s.jsonl*")) == []
+
+
+async def test_the_key_is_written_nowhere(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-0123456789abcdef"
+    monkeypatch.setenv("ASSAY_API_KEY", key)
+    async with OpenAIServer(key=key) as server:
+
+        def reply(ask: Ask) -> Reply:
+            repeated = f"{'.' * 280}{ask.headers['authorization']}"
+            faults = (Reply(status=400, raw=error_body(repeated)), Reply(status=500, raw=repeated.encode()))
+            return Reply(json.dumps(SEMANTIC)) if ask.number % 3 == 0 else faults[ask.number % 2]
+
+        server.script = reply
+        written(place / "assay.toml", "[http]\nconcurrency = 1\nattempts = 1\n")
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, "--json")
+        assert done.returncode == 1, done.stderr
+        server.key = "another"
+        refused = await asyncio.to_thread(assay, place, *WORDS, server.spec)
+        assert "ASSAY_API_KEY" in refused.stderr
+    files = "".join(path.read_text() for path in place.rglob("*") if path.is_file())
+    assert "answered 400" in files
+    for run in (done, refused):
+        files += run.stdout + run.stderr
+    assert key[:6] not in files
 
 
 async def test_a_judge_that_goes_away_leaves_what_was_earned(place: Path) -> None:

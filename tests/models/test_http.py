@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.errors import AssayError, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import TextModel, WholeModel, complete, rendered
 from assay.models.http import open_http
 from assay.models.http_protocol import NAMES, UNKNOWN_ID
@@ -436,6 +436,29 @@ async def test_the_key_is_sent_and_shown_nowhere(
             await complete(model, "?")
         shown = [repr(model), repr(vars(model)), repr(model.info), str(caught.value), repr(caught.value), caplog.text]
         assert "sekrit" not in "".join(shown)
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_a_key_that_a_server_repeats_is_not_shown_in_part(listener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-" + "0123456789abcdef" * 4
+    monkeypatch.setenv("ASSAY_API_KEY", key)
+    async with OpenAIServer(key=key) as server, opened(server, attempts=1) as model:
+        for before in range(200, 320, 5):
+            said = "." * before + key
+            stream = {"Content-Type": "text/event-stream"}
+            for reply in (
+                Reply(status=400, raw=error_body(said)),
+                Reply(status=500, raw=said.encode()),
+                Reply(raw=error_body(said)),
+                Reply(fields={"refusal": said}),
+                Reply(finish=said[-150:]),
+                Reply(raw=f"data: {said[-150:]}\n\n".encode(), headers=stream),
+                Reply(raw=b"", status=307, headers={"Location": f"http://x/?{said}"}),
+            ):
+                server.script = lambda ask, reply=reply: reply
+                with pytest.raises(AssayError) as caught:
+                    await complete(model, "?", None, listener)
+                assert key[:4] not in repr(caught.value)
 
 
 async def test_connections_are_kept_and_closed() -> None:

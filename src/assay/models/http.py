@@ -334,8 +334,14 @@ class HttpModel:
         return self._pool
 
     def _scrubbed(self, said: str) -> str:
-        """A server's words without the key, which some of them repeat."""
-        return said.replace(self._key.reveal(), "***") if self._key else said
+        """A server's words without the key, which some of them repeat; also where they were cut off within it."""
+        if not self._key:
+            return said
+        key = self._key.reveal()
+        said = said.replace(key, "***")
+        for length in range(len(key) - 1, 2, -1):
+            said = said.replace(f"{key[:length]}…", "***…")
+        return said
 
 
 async def _events_of(connection: Connection) -> AsyncGenerator[Json, None]:
