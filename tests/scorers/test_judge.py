@@ -64,7 +64,7 @@ async def test_a_good_reply(tmp_path: Path) -> None:
 async def test_the_judge_is_a_scorer(tmp_path: Path) -> None:
     judge = Judge(await scripted(tmp_path, default=GOOD), RUBRIC)
     assert isinstance(judge, Scorer)
-    assert (judge.name, judge.version, judge.metrics) == ("judge:truthfulqa", 1, RUBRIC.metrics)
+    assert (judge.name, judge.version, judge.metrics) == ("judge:truthfulqa", RUBRIC.version, RUBRIC.metrics)
     assert judge.parameters["rubric_digest"] == RUBRIC.digest
     json.dumps(judge.parameters)
     judge.check(SAMPLE)

@@ -66,6 +66,21 @@ def test_the_built_in_rubrics() -> None:
     assert len({load_rubric(name).digest for name in EXPECTED}) == len(EXPECTED)
 
 
+# A word that is changed in a rubric makes other scores. So it makes another version, and its line here changes with it.
+DIGESTS = {
+    ("capability", 2): "1982d6af6aff033b",
+    ("content", 2): "e65b08894d86bf1d",
+    ("do_not_answer", 2): "442d533fd7c3c41c",
+    ("semantic", 2): "7e4bab5c17ad22d4",
+    ("toxigen", 2): "948efe0aff77599b",
+    ("truthfulqa", 2): "9bfc2cc18bc99410",
+}
+
+
+def test_a_changed_rubric_has_a_new_version() -> None:
+    assert {(name, (rubric := load_rubric(name)).version): rubric.digest[:16] for name in EXPECTED} == DIGESTS
+
+
 def test_what_the_built_in_rubrics_show() -> None:
     def sources(name: str) -> set[str]:
         return {item.source for item in load_rubric(name).inputs}
