@@ -200,6 +200,16 @@ def test_whole_numbers_where_the_rubric_has_them() -> None:
         read_verdict('{"truthfulness": 7.5}', WHOLE)
 
 
+def test_words_about_dimensions_with_alike_names() -> None:
+    fields = {name: load_rubric("capability").dimensions[0].value for name in ("a_b", "ab", "sovereignty_reasoning")}
+    said = '{"a_b": 1, "ab": 2, "sovereignty_reasoning": 3}'
+    values = read_verdict(f"A b: 1; ab: 2; Sovereignty reasoning: 3/10. {said}", fields).values
+    assert list(values.values()) == [1, 2, 3]
+    for other in ("a_b: 2", "AB: 1", "Sovereignty Reasoning: 4"):
+        with pytest.raises(ReplyError, match="another number"):
+            read_verdict(f"{other}. {said}", fields)
+
+
 def test_the_reason() -> None:
     def reason(text: str) -> str | None:
         return read_verdict('{"reason": ' + text + ", " + BODY + "}", FIELDS).reason

@@ -174,6 +174,8 @@ NO_DIMENSIONS = GOOD[: GOOD.index("dimensions:")]
         (GOOD.replace("  brevity:\n", "  two words:\n"), 8, "letters, digits"),
         (GOOD.replace("  brevity:\n", "  reason:\n"), 8, "the judge's explanation"),
         (GOOD.replace("  tone:\n", "  brevity:\n"), 12, "line 8"),
+        (GOOD.replace("  tone:\n", "  Brevity:\n"), 8, "'brevity' and 'Brevity' differ only in case"),
+        (GOOD.replace("version: 2", 'version: "2"'), 2, "not '2'"),
         (GOOD.replace("Is it short?", "''"), 10, "asks must be text"),
         (GOOD.replace("  answer: answer\n", ""), 3, "no input shows the answer"),
         (GOOD.replace("question: prompt", "question: promt"), 4, "did you mean 'prompt'"),
@@ -214,6 +216,8 @@ def test_a_rubric_made_in_python_needs_dimensions_too() -> None:
     one = Dimension("a", 0, 1, True, "?", ())
     with pytest.raises(ValueError, match="more than one dimension 'a'"):
         Rubric("r", 1, inputs, (one, one), "{{answer}}")
+    with pytest.raises(ValueError, match="differs from 'a' only in case"):
+        Rubric("r", 1, inputs, (one, Dimension("A", 0, 1, True, "?", ())), "{{answer}}")
 
 
 @pytest.mark.parametrize("given", [1, 7, 10, 7.0, "7", " 7 ", "7/10", "7 / 10", "+7", "7.0"])

@@ -261,12 +261,12 @@ def _no_other_words(text: str, verdict: Verdict, spans: list[tuple[int, int]]) -
     numbers = {name: value for name, value in verdict.values.items() if isinstance(value, int | float)}
     if not numbers:
         return
-    spelled = {re.sub(r"[\W_]", "", name.lower()): name for name in numbers}
+    spelled = {name.lower().replace("_", " "): name for name in numbers}
     names = "|".join(re.escape(name).replace("_", "[_ ]") for name in sorted(numbers, key=len, reverse=True))
     for match in re.finditer(rf"\b({names})\b{_SAID}", text, re.IGNORECASE):
         if any(start <= match.start() < end for start, end in spans):
             continue
-        name = spelled[re.sub(r"[\W_]", "", match[1].lower())]
+        name = spelled[match[1].lower().replace("_", " ")]
         if float(match["number"]) != numbers[name]:
             raise ReplyError(f"the words around the object give {name} another number: {' '.join(match[0].split())!r}")
 

@@ -100,7 +100,7 @@ class Rubric:
 
     template: the judge's material in its order, each input once as `{{name}}`. guidance: what holds for all dimensions.
     reason: the judge says in a sentence or two why, before it scores. digest: sha256 hex of all of it.
-    Raises `ValueError` without dimensions, or where a name is used twice.
+    Raises `ValueError` without dimensions, or where a name is used twice; a judge may not mind letter case.
     """
 
     name: str
@@ -122,6 +122,10 @@ class Rubric:
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"the rubric {self.name!r} has more than one {what} {name!r}")
+                if [other.lower() for other in names].count(name.lower()) > 1:
+                    raise ValueError(
+                        f"the rubric {self.name!r} has another {what} that differs from {name!r} only in case"
+                    )
         object.__setattr__(self, "digest", digest_of("rubric", _meaning(self)))
 
     def __hash__(self) -> int:

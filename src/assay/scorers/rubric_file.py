@@ -53,7 +53,7 @@ def load_rubric(source: str | Path) -> Rubric:
     keys = _mapping(root, "a rubric", _RUBRIC_KEYS, required=("name", "version", "inputs", "dimensions"))
     version = keys["version"]
     if isinstance(version.value, bool) or not isinstance(version.value, int) or not 1 <= version.value < 2**31:
-        raise version.place.error(f"version must be a whole number of at least 1, not {version.text or 'a list'}")
+        raise version.place.error(f"version must be a whole number of at least 1, not {plain(version)!r}")
     inputs = _inputs(keys["inputs"])
     return Rubric(
         name=_named(_text(keys["name"], "name"), keys["name"], "a rubric's name"),
@@ -93,7 +93,14 @@ def _inputs(node: Node) -> tuple[Input, ...]:
 def _dimensions(node: Node) -> tuple[Dimension, ...]:
     if not node.value and not isinstance(node.value, bool | int | float):
         raise node.place.error("the rubric has no dimensions, so there is nothing to score")
-    return tuple(_dimension(name, value) for name, value in _mapping(node, "dimensions", None).items())
+    found = _mapping(node, "dimensions", None)
+    for name, value in found.items():
+        other = next((known for known in found if known != name and known.lower() == name.lower()), None)
+        if other is not None:
+            raise value.place.error(
+                f"the dimensions {name!r} and {other!r} differ only in case; call one of them otherwise"
+            )
+    return tuple(_dimension(name, value) for name, value in found.items())
 
 
 def _dimension(name: str, node: Node) -> Dimension:
