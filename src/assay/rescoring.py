@@ -19,7 +19,7 @@ from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 _PLACE = (
     "c.run, c.checkpoint, c.iteration, c.digest, c.identity, c.suite, c.suite_version, c.suite_digest, c.sample, "
-    'c."group", c."index", coalesce(c.batch, \'\') as batch'
+    'c."group", c."index", coalesce(c.batch, \'\') as batch, c.repeat'
 )
 
 # Where an answer stands, its key, and the answer.

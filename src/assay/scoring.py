@@ -75,6 +75,7 @@ def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored |
         model=answered.model,
         scores=scores,
         failures=tuple(failures),
+        repeat=answered.repeat or 0,
     )
 
 
@@ -227,6 +228,7 @@ def _place(answered: Answered, suite: str, run: str) -> Place:
         sample=answered.id,
         group=sample.group,
         index=answered.line,
+        repeat=answered.repeat or 0,
     )
 
 

@@ -67,3 +67,56 @@ def test_the_interval_holds_the_shrunk_difference_and_turns_with_the_sides(pairs
     assert there[0] <= there[1]
     assert there == pytest.approx((-back[1], -back[0]))
     assert -1 <= there[0] <= there[1] <= 1
+
+
+def test_questions_are_paired_and_not_their_repeats() -> None:
+    old = [cell("a", v) for v in (1, 1, 0, 0)] + [cell("b", v) for v in (0, 0, 0, 0)] + [cell("c", 1)] * 4
+    new = [cell("a", v) for v in (1, 1, 1, 0)] + [cell("b", 1), cell("b", None, outcome="failed")] + [cell("c", 0)] * 4
+    [change] = compare(old, new)
+    assert (change.n, change.repeats, change.unpaired) == (3, None, 0)
+    assert (change.old, change.new) == (0.5, pytest.approx((0.75 + 1 + 0) / 3))
+    assert (change.gained, change.lost) == (("a", "b"), ("c",))
+    assert change.p == 1.0, "three pairs, and 0.25 + 1 - 1 under any signs is as large"
+    [change] = compare(old[:4] + old[8:], new[:4] + new[6:])
+    assert (change.n, change.repeats) == (2, 4)
+
+
+def test_repeats_make_no_pairs() -> None:
+    """Six questions asked ten times, all gained: as much as six pairs can tell, and not as sixty."""
+    old = [cell(str(i), 0) for i in range(6)] * 10
+    new = [cell(str(i), 1) for i in range(6)] * 10
+    [change] = compare(old, new)
+    assert change.p == 2 / 2**6
+    assert (change.low, change.high) == paired_interval([0] * 6, [1] * 6, boolean=True)
+
+
+def test_shares_are_paired_by_their_differences() -> None:
+    """Differences of 1/2, 0, 1/2 and 0 with one pair of each flip: (1 + 0) / 6, and the squares (1/2 + 2) / 6."""
+    low, high = paired_interval([0.0, 0.5, 0.25, 1.0], [0.5, 0.5, 0.75, 1.0], boolean=True) or (0, 0)
+    error = math.sqrt((2.5 / 6 - (1 / 6) ** 2) / 6)
+    assert low == pytest.approx(1 / 6 - 1.959964 * error, abs=1e-6)
+    assert high == pytest.approx(1 / 6 + 1.959964 * error, abs=1e-6)
+
+
+def test_a_sample_of_two_groups_is_one_in_all_of_them() -> None:
+    old = [cell("a", 1, "g"), cell("a", 0, "h"), cell("b", 1, "h")]
+    whole = compare(old, [cell("a", 1, "g"), cell("a", 1, "h"), cell("b", 1, "h")])[-1]
+    assert (whole.group, whole.n, whole.old, whole.new) == ("all", 2, 0.75, 1.0)
+
+
+def test_differences_of_texts_with_bounds_of_their_own_stay_within_what_both_could_have() -> None:
+    def bounded(value: float, high: float) -> Cell:
+        return Cell("r", "c", 1, "d", "s", "g", "a", "m", "scored", value, False, 0.0, high)
+
+    [change] = compare([bounded(1.0, 2.0)], [bounded(7.0, 9.0)])
+    assert (change.low, change.high) == (-9.0, 9.0)
+    failed = Cell("r", "c", 1, "d", "s", "g", "b", "m", "failed")
+    [change] = compare([bounded(0.1, 0.2), failed], [bounded(0.1, 0.2)])
+    assert (change.low, change.high) == (-0.2, 0.2), "what has no score has no bounds"
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0]])
+def test_without_bounds_nothing_tells_of_one_pair_or_of_equal_ones(values: list[float]) -> None:
+    assert paired_interval([0.0] * len(values), values, boolean=False) is None
+    low, high = paired_interval([0.0] * len(values), values, boolean=False, span=10) or (0, 0)
+    assert -10 <= low < 3 < high <= 10

@@ -23,7 +23,7 @@ def cell(sample: str, value: float | None, **changes: Any) -> Cell:
 
 def test_the_fields_are_the_documented_ones_in_order() -> None:
     documented = "run checkpoint iteration digest suite group metric mean low high correct asked scored failed"
-    assert " ".join(field.name for field in fields(Row)) == f"{documented} truncated proof"
+    assert " ".join(field.name for field in fields(Row)) == f"{documented} truncated questions proof"
 
 
 def test_a_row_counts_failures_apart() -> None:

@@ -24,7 +24,7 @@ from assay.results.records import (
     origin_of,
     place_of,
 )
-from assay.results.tally import Tally
+from assay.results.tally import Questions, Tally
 from assay.types import Score, ScoreFailure
 
 USE = SuiteUse(name="s", version=1, digest="sd", groups=("g",), metrics=("correct",))
@@ -142,17 +142,20 @@ def test_a_result_that_another_followed_is_journaled_again(tmp_path: Path) -> No
 
 
 def answer(line: int, scores: dict[str, dict[str, Any]], model: str = "m", **change: Any) -> AnswerScored:
-    return AnswerScored(run="f", source="a.jsonl", line=line, sample=f"q{line}", model=model, scores=scores, **change)
+    fields: dict[str, Any] = {"sample": f"q{line}", "source": "a.jsonl", **change}
+    return AnswerScored(run="f", line=line, model=model, scores=scores, **fields)
 
 
-def of_file(value: float, measure: str, judge: str = "one", line: int = 1, model: str = "m") -> ScoreMade:
+def of_file(
+    value: float, measure: str, judge: str = "one", line: int = 1, model: str = "m", sample: str = "", **more: Any
+) -> ScoreMade:
     change = {
         "identity": FROM_FILES,
         "digest": origin_of(model),
         "checkpoint": model or "answers",
         "suite_digest": "sd",
     }
-    return score(value, measure, judge, f"q{line}", run="f", index=line, completion="", **change)
+    return score(value, measure, judge, sample or f"q{line}", run="f", index=line, completion="", **change, **more)
 
 
 def test_tallies_from_the_journal_are_those_of_the_stream(tmp_path: Path) -> None:
@@ -181,17 +184,62 @@ def test_tallies_from_the_journal_are_those_of_the_stream(tmp_path: Path) -> Non
     assert list(found) == [("m", "h", "second"), ("m", "h", "first"), ("m", "e", "ok")], "as the scores came"
     for name, expected in (("first", first), ("second", same)):
         assert found["m", "h", name].interval() == pytest.approx(expected.interval())
-        assert found["m", "h", name].mean == pytest.approx(expected.mean)
+        assert found["m", "h", name].means().mean == pytest.approx(expected.means().mean)
     assert (found["m", "h", "first"].truncated, found["m", "h", "first"].asked) == (1, 6)
     assert found["m", "e", "ok"].interval() == ok.interval()
     assert (found["m", "e", "ok"].correct, found["m", "e", "ok"].failed) == (3, 1)
+
+
+def test_repeats_from_the_journal_are_those_of_the_stream(tmp_path: Path) -> None:
+    """Read off the text and judged, with failures among them and one question that was asked once."""
+    right = {("q1", 0): True, ("q1", 1): False, ("q1", 2): True, ("q2", 0): True, ("q2", 1): None, ("q3", 0): False}
+    records: list[Any] = []
+    plain, judged, questions = Tally(), Tally(), Questions()
+    for line, ((question, repeat), value) in enumerate(right.items(), 1):
+        failures = (("e", "ok", "permanent", "bad"),) if value is None else ()
+        scores = {"e": {} if value is None else {"ok": value}}
+        records.append(answer(line, scores, failures=failures, sample=question, repeat=repeat))
+        records.append(of_file(line, "m1", line=line, sample=question, repeat=repeat))
+        number = questions.number("m", question, repeat)
+        plain.add(ScoreFailure("ok", "permanent", "bad") if value is None else Score("ok", value), number)
+        judged.add(Score("tone", float(line), 1, 10), number)
+    write(tmp_path, *records)
+    with Lens(tmp_path) as lens:
+        found = lens.tallies("f")
+        cells = lens.answer_cells("f")
+    for name, expected in ((("m", "e", "ok"), plain), (("m", "s", "tone"), judged)):
+        assert found[name].interval() == pytest.approx(expected.interval())
+        assert found[name].means().mean == pytest.approx(expected.means().mean)
+        assert found[name].means().questions == expected.means().questions == 3
+        assert (found[name].scored, found[name].failed) == (expected.scored, expected.failed)
+    assert found["m", "e", "ok"].correct == plain.correct == 3
+    assert [c.sample for c in cells if c.metric == "ok"] == ["q1", "q1", "q1", "q2", "q2", "q3"]
+
+
+def test_repeats_of_before_they_had_a_field_are_followed_by_those_of_today(tmp_path: Path) -> None:
+    former = [answer(1, {"h": {"x": 1}}, sample="q"), answer(2, {"h": {"x": 1}}, sample="q#2")]
+    judged = [of_file(3, "m1", sample="q"), of_file(3, "m1", line=2, sample="q#2")]
+    write(tmp_path, *former, *judged)
+    with Lens(tmp_path) as lens:
+        assert [t.means().questions for t in lens.tallies("f").values()] == [2, 2]
+    write(
+        tmp_path,
+        answer(1, {"h": {"x": 5}}, sample="q"),
+        answer(2, {"h": {"x": 5}}, sample="q", repeat=1),
+        of_file(7, "m1", sample="q"),
+        of_file(7, "m1", line=2, sample="q", repeat=1),
+    )
+    with Lens(tmp_path) as lens:
+        found = [(t.means().questions, t.scored, t.means().mean) for t in lens.tallies("f").values()]
+    assert found == [(1, 2, 5), (1, 2, 7)]
 
 
 def test_bounds_that_are_not_known_are_none(tmp_path: Path) -> None:
     write(tmp_path, answer(1, {"h": {"x": 2}}))
     with Lens(tmp_path) as lens:
         tally = lens.tallies("f")["m", "h", "x"]
-    assert tally.interval() == (-math.inf, math.inf)
+    assert (tally.low, tally.high) == (-math.inf, math.inf)
+    assert tally.interval() is None
 
 
 def test_an_answer_keeps_the_latest_result_of_each_suite(tmp_path: Path) -> None:
@@ -212,7 +260,7 @@ def test_judged_answers_of_a_file_by_judge_and_by_the_latest_text(tmp_path: Path
         of_file(2, "m1", model=""),
     )
     with Lens(tmp_path) as lens:
-        found = {name: (t.mean, t.scored, t.failed) for name, t in lens.tallies("f").items()}
+        found = {name: (t.means().mean, t.scored, t.failed) for name, t in lens.tallies("f").items()}
     # The second answer was given anew and has no verdict: what was said of the former text is not its score.
     assert found == {
         ("m", "s", "tone @ one"): (3, 1, 1),

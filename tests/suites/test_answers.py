@@ -304,3 +304,62 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     count, grown = map(int, out.stdout.split())
     assert count == 59_999
     assert grown < 8 * 2**20
+
+
+def test_answers_to_one_question_are_told_apart_by_their_repeat(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "a.jsonl",
+        {**GOOD, "repeat": 1},
+        {**GOOD, "repeat": 2},
+        GOOD,
+        {**GOOD, "repeat": 2},
+        {**GOOD, "repeat": 1, "model": "n"},
+        {**GOOD, "id": "b"},
+    )
+    answers, bad = everything(path)
+    assert [(a.id, a.model, a.repeat, a.sample.id) for a in answers] == [
+        ("a", "m", 1, "a"),
+        ("a", "m", 2, "a"),
+        ("a", "m", 0, "a"),
+        ("a", "n", 1, "a"),
+        ("b", "m", 0, "b"),
+    ]
+    assert [str(b) for b in bad] == [f"{path}:4: a second answer of the model 'm' under the id 'a', repeat 2"]
+    assert answers[0].sample.metadata == {}
+
+
+def test_a_file_without_repeats_asks_each_question_once(tmp_path: Path) -> None:
+    """Though it may speak of them, within a text or behind any number of lines."""
+    many = [{**GOOD, "id": str(n), "response": 'say "repeat" ' + "x" * 5000} for n in range(500)]
+    answers, bad = everything(lines(tmp_path / "a.jsonl", *many))
+    assert ({a.repeat for a in answers}, bad) == ({None}, [])
+    answers, _ = everything(lines(tmp_path / "b.jsonl", *many, {**GOOD, "repeat": 7}))
+    assert {a.repeat for a in answers} == {0, 7}
+
+
+def test_the_name_is_found_wherever_it_stands_in_a_file(tmp_path: Path) -> None:
+    """It is looked for a block at a time, and may stand across the border of two."""
+    for shift in range(12):
+        head = json.dumps({**GOOD, "id": "long", "response": "x" * (2**20 - 90 + shift)})
+        answers, _ = everything(lines(tmp_path / "a.jsonl", head, '{"repeat": 3, ' + json.dumps(GOOD)[1:]))
+        assert [a.repeat for a in answers] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"repeat": -1}, "repeat must be a whole number from 0 up, not the number -1"),
+        ({"repeat": 1.5}, "repeat must be a whole number from 0 up, not the number 1.5"),
+        ({"repeat": True}, "repeat must be a whole number from 0 up, not the boolean true"),
+        ({"repeat": "first"}, "repeat must be a whole number from 0 up, not the text 'first'"),
+        ({"repeat": 2**31}, "repeat must be a whole number from 0 up, not the number 2147483648"),
+        ({"repeat": 1, "id": None}, "a repeat, but no id that says of which question"),
+    ],
+)
+def test_a_repeat_is_a_number_of_an_answer_to_a_known_question(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD, {**GOOD, **change})
+    answers, bad = everything(path)
+    assert [str(b) for b in bad] == [f"{path}:2: {said}"]
+    assert len(answers) == 1

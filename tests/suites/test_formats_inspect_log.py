@@ -52,14 +52,15 @@ def sample(**change: Any) -> dict[str, Any]:
 )
 def test_logs_as_inspect_writes_them(name: str) -> None:
     answers, bad = everything(DATA / name)
-    found = {a.id: a for a in answers}
-    assert sorted(found) == ["2", "2#2", "broken", "broken#2", "capital", "capital#2", "river", "river#2"]
+    found = {a.id: a for a in answers if a.repeat == 0}
+    again = {a.id: a for a in answers if a.repeat == 1}
+    assert sorted(found) == sorted(again) == ["2", "broken", "capital", "river"]
     assert {a.model for a in answers} == {"mockllm/model"}
     first = found["capital"]
     assert (first.text, first.finish_reason, first.repeat) == ("It is Strelsau.", "stop", 0)
     assert (first.sample.prompt, first.sample.group) == ("What is the capital of Ruritania?", "lands")
     assert (first.sample.reference, first.sample.metadata) == ({"target": "Strelsau"}, {"kind": "lands"})
-    assert (found["capital#2"].repeat, found["capital#2"].sample) == (1, first.sample)
+    assert again["capital"].sample == first.sample
     assert found["river"].finish_reason == "length"
     assert found["2"].text == "24 legs", "the reasoning that the engine set apart is no part of the answer"
     assert found["2"].sample.reference == {"target": ["24", "twenty-four"]}
@@ -69,7 +70,7 @@ def test_logs_as_inspect_writes_them(name: str) -> None:
     )
     assert not bad
     failure = NoAnswer("permanent", "the sample failed: RuntimeError('the sandbox went away')")
-    assert [found[name].failure for name in ("broken", "broken#2", "river")] == [failure, failure, None]
+    assert [found["broken"].failure, again["broken"].failure, found["river"].failure] == [failure, failure, None]
 
 
 def test_a_json_log_may_hold_nan_be_left_half_way_or_break_off(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_samples_that_a_log_lacks_are_told_of(tmp_path: Path) -> None:
     spec = {"dataset": {"samples": 9, "sample_ids": ["a", 2]}, "config": {"epochs": 2}}
     path = log(tmp_path / "a.eval", sample(), sample(epoch=2), sample(id=2), header="_journal/start.json", **spec)
     answers, bad = everything(path)
-    assert [a.id for a in answers] == ["a", "a#2", "2"]
+    assert [(a.id, a.repeat) for a in answers] == [("a", 0), ("a", 1), ("2", 0)]
     assert [str(b) for b in bad] == [f"{path}: 1 of its 4 samples are not in the log of this run (started)"]
     with pytest.raises(SuiteError, match="1 of its 4 samples"):
         list(read_answers(path, strict=True))
@@ -246,3 +247,14 @@ def test_a_log_damaged_anywhere_is_one_sentence(tmp_path: Path) -> None:
             said.append(str(error))
     assert said
     assert all("damaged.eval" in sentence for sentence in said)
+
+
+def test_one_epoch_is_no_repeat(tmp_path: Path) -> None:
+    for epochs, repeat in ((1, None), (3, 0), (None, 0)):
+        path = tmp_path / "a.eval"
+        with zipfile.ZipFile(path, "w") as archive:
+            head = {"version": 2, "eval": {"model": "m", "task": "t", "config": {"epochs": epochs}}}
+            archive.writestr("header.json", json.dumps(head))
+            archive.writestr("samples/a_epoch_1.json", json.dumps(sample()))
+        ((found,), _) = everything(path)
+        assert found.repeat == repeat

@@ -30,11 +30,11 @@ def test_each_doc_counts_once_and_each_of_its_answers_is_a_repeat() -> None:
     answers = list(read_answers(path, strict=True))
     assert [(a.id, a.sample.id, a.repeat, a.text) for a in answers] == [
         ("tiny_lands/0", "tiny_lands/0", 0, " Strelsau, I believe."),
-        ("tiny_lands/0#2", "tiny_lands/0", 1, " Streslau."),
+        ("tiny_lands/0", "tiny_lands/0", 1, " Streslau."),
         ("tiny_lands/1", "tiny_lands/1", 0, " 24"),
-        ("tiny_lands/1#2", "tiny_lands/1", 1, " 8 + 8 + 8 = 24"),
+        ("tiny_lands/1", "tiny_lands/1", 1, " 8 + 8 + 8 = 24"),
         ("tiny_lands/2", "tiny_lands/2", 0, " The Teichel – „quoted“"),
-        ("tiny_lands/2#2", "tiny_lands/2", 1, ""),
+        ("tiny_lands/2", "tiny_lands/2", 1, ""),
     ]
     first = answers[0]
     assert (first.model, first.sample.group, first.finish_reason) == ("acme/lands-1", "tiny_lands", None)
@@ -167,3 +167,16 @@ def test_samples_of_versions_before_0_4_3(tmp_path: Path) -> None:
         assert {a.model for a in answers} == {""} if known else {"acme/lands-1"}
         assert answers[0].sample.reference == {"target": ["Ho", "Hey"]}
         (tmp_path / "results.json").write_text(json.dumps(results))
+
+
+def test_an_answer_that_is_none_takes_no_other_with_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps({**LINE, "resps": [["Ho", None, "Hu"]]}))
+    bad: list[BadLine] = []
+    answers = list(read_answers(tmp_path / "mine.jsonl", on_bad=bad.append))
+    assert [(a.id, a.repeat, a.text) for a in answers] == [("3", 0, "Ho"), ("3", 2, "Hu")]
+    assert [(b.id, b.reason) for b in bad] == [("3", "an answer in resps must be text, not null")]
+
+
+def test_a_doc_with_one_answer_was_asked_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(LINE))
+    assert [a.repeat for a in read_answers(tmp_path / "mine.jsonl")] == [None]

@@ -54,8 +54,8 @@ def test_answers_find_their_questions_in_any_order(tmp_path: Path) -> None:
     assert not bad
     assert [(a.id, a.repeat, a.text, a.finish_reason, a.model, a.line) for a in answers] == [
         ("b", 0, "B", "length", "gpt-x", 1),
-        ("b#2", 1, "BB", "length", "gpt-x", 1),
-        ("a", 0, "A", "stop", "gpt-x", 2),
+        ("b", 1, "BB", "length", "gpt-x", 1),
+        ("a", None, "A", "stop", "gpt-x", 2),
     ]
     assert answers[0].sample.prompt == (Message("system", "Be brief."), Message("user", "Question b?"))
     assert answers[2].sample.prompt == "Question a?"
@@ -153,4 +153,15 @@ def test_the_other_endpoints(tmp_path: Path) -> None:
     ]
     assert isinstance(answers[0].sample.prompt, Raw)
     assert answers[2].failure == NoAnswer("refused", "the model refused: I can't.")
+    assert not bad
+
+
+def test_a_choice_without_an_answer_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.jsonl", reply("a", "A", None, "AA"))
+    answers, bad = everything(path)
+    assert [(a.id, a.repeat, a.text, a.failure is None) for a in answers] == [
+        ("a", 0, "A", True),
+        ("a", 1, "", False),
+        ("a", 2, "AA", True),
+    ]
     assert not bad

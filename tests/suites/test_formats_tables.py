@@ -148,3 +148,15 @@ def test_a_parquet_file_that_breaks_off(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(SuiteError, match="cannot be read as Parquet"):
         list(read_answers(path))
+
+
+def test_repeats_in_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,repeat,prompt,response\nq,1,Hi,Ho\nq,2,Hi,He\nr,,Hi,Ho\n")
+    query = "select id, repeat::double as repeat, 'Hi' as prompt, 'Ho' as response from read_csv('a.csv')"
+    query = query.replace("a.csv", str(tmp_path / "a.csv"))
+    duckdb.execute(f"copy ({query}) to '{tmp_path / 'a.parquet'}'")
+    for name in ("a.csv", "a.parquet"):
+        found = [(a.id, a.repeat) for a in read_answers(tmp_path / name, strict=True)]
+        assert found == [("q", 1), ("q", 2), ("r", 0)]
+    (tmp_path / "b.csv").write_text("id,prompt,response\nq,Hi,Ho\n")
+    assert [a.repeat for a in read_answers(tmp_path / "b.csv", strict=True)] == [None]

@@ -62,7 +62,7 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     groups = [f"{change.suite} · {change.group}" if several else change.group for change in paired]
     figures = zip(*(_figures(change) for change in paired), strict=True)
     labels = [Column("group", groups), Column("metric", [change.metric for change in paired])]
-    columns = [Column("n", [str(change.n) for change in paired])]
+    columns = [Column("n", [_counted(change) for change in paired])]
     columns += [Column(title, cells) for title, cells in zip((old, new, "difference", "p"), figures, strict=True)]
     columns += [Column("flips", [_flips(change) for change in paired], _FLIPS)]
     console = console_on()
@@ -70,7 +70,14 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     left_out = sum(change.unpaired for change in changes if not _is_sum(change, changes))
     if left_out:
         print(f"\n{left_out} scores stand on one side only and are in no number.")
+    if any(change.repeats != 1 for change in paired):
+        print("\nn counts questions: one that was asked several times counts once, with the mean of its scores.")
     print("\nIntervals are 95 %; p is two-sided and not corrected for the number of comparisons.")
+
+
+def _counted(change: Change) -> str:
+    """`50` questions, or `50×4` where each has four scores on each side."""
+    return f"{change.n}×{change.repeats}" if change.repeats not in (None, 1) else str(change.n)
 
 
 def _figures(change: Change) -> tuple[str, str, str, str]:

@@ -27,7 +27,7 @@ from assay.errors import BadInput
 from assay.models.base import TextModel
 from assay.report.score_table import print_tallies, tally_rows
 from assay.results.index import Ledger
-from assay.results.tally import Tally
+from assay.results.tally import Questions, Tally
 from assay.scorers.sets import Picker
 from assay.scoring import ScoredAnswer, answer_record, score_answers, values_of
 from assay.suites.answers import Answered, BadLine, read_answers
@@ -158,6 +158,7 @@ async def _run(
     from assay.cli.score_progress import ScoreProgress
 
     tallies: Tallies = {}
+    questions = Questions()
     concurrency = model.info.concurrency if model is not None else 1
     if model is not None:
         asyncio.get_running_loop().call_later(_FIRST_WAIT, _prepare_table)
@@ -165,7 +166,7 @@ async def _run(
     with ScoreProgress(job.file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
-                line = _line(scored, tallies)
+                line = _line(scored, tallies, questions)
                 reasons.update({(failure["suite"], failure["reason"]) for failure in line["failures"]})
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
@@ -184,15 +185,16 @@ def _prepare_table() -> None:
     import rich.table  # noqa: F401
 
 
-def _line(scored: ScoredAnswer, tallies: Tallies) -> dict[str, Any]:
+def _line(scored: ScoredAnswer, tallies: Tallies, questions: Questions) -> dict[str, Any]:
     """The output's line; counts its outcomes on the way."""
     answered = scored.answered
+    question = questions.number(answered.model, answered.id, answered.repeat)
     scores: dict[str, dict[str, Any]] = {}
     failures: list[dict[str, str]] = []
     for suite, _, outcomes in scored.outcomes:
         scores.setdefault(suite, {}).update(values_of(outcomes))
         for outcome in outcomes:
-            tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome)
+            tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
             if isinstance(outcome, ScoreFailure):
                 failures.append(
                     {
@@ -202,7 +204,10 @@ def _line(scored: ScoredAnswer, tallies: Tallies) -> dict[str, Any]:
                         "reason": outcome.reason,
                     }
                 )
-    line = {"id": answered.id, "model": answered.model, "scores": scores, "failures": failures}
+    line: dict[str, Any] = {"id": answered.id, "model": answered.model}
+    if answered.repeat is not None:
+        line["repeat"] = answered.repeat
+    line |= {"scores": scores, "failures": failures}
     if answered.sample.group != "all":
         line["group"] = answered.sample.group
     return line

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean
+from typing import TypeAlias
 
-from assay.results.stats import paired_difference, t_quantile
+from assay.results.means import Means
+from assay.results.stats import check_confidence, normal_quantile, paired_difference
 from assay.types import Cell
 
 # What a suite's groups are together.
@@ -16,22 +18,26 @@ ALL = "all"
 
 # suite, group, metric
 Head = tuple[str, str, str]
+# The cells of each sample, by its id: one for each time that it was asked.
+Samples: TypeAlias = Mapping[str, Sequence[Cell]]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One metric of one group, old against new, over the samples that both have a score for.
 
-    n: such samples. old, new: their means. low, high: the 95 % interval of the difference of means, None where there is no
-    telling. p: two-sided, exact
-    (McNemar's for booleans, sign flips else). gained, lost: ids of samples that got better and worse. unpaired: samples that
-    only one side has a score for; they are in no number here.
+    n: such samples; one that was asked several times counts once, with the mean of its scores. repeats: how many scores each
+    of them has on each side; None where not all have as many. old, new: their means. low, high: the 95 % interval of the
+    difference of means, None where nothing tells. p: two-sided (McNemar's, exact, for booleans; sign flips else). gained,
+    lost: ids of samples that got better and worse. unpaired: samples that only one side has a score for; they are in no
+    number here.
     """
 
     suite: str
     group: str
     metric: str
     n: int
+    repeats: int | None
     old: float | None
     new: float | None
     difference: float | None
@@ -66,37 +72,35 @@ def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
     return changes
 
 
-def _by_head(cells: Iterable[Cell]) -> dict[Head, dict[str, Cell]]:
-    heads: dict[Head, dict[str, Cell]] = {}
+def _by_head(cells: Iterable[Cell]) -> dict[Head, Samples]:
+    heads: dict[Head, dict[str, list[Cell]]] = {}
     for cell in cells:
-        heads.setdefault((cell.suite, cell.group, cell.metric), {})[cell.sample] = cell
-    return heads
+        heads.setdefault((cell.suite, cell.group, cell.metric), {}).setdefault(cell.sample, []).append(cell)
+    return {**heads}
 
 
-def _whole(side: Mapping[Head, Mapping[str, Cell]], suite: str, metric: str) -> dict[str, Cell]:
-    return {
-        name: cell
-        for head, cells in side.items()
-        if (head[0], head[2]) == (suite, metric)
-        for name, cell in cells.items()
-    }
+def _whole(side: Mapping[Head, Samples], suite: str, metric: str) -> Samples:
+    whole: dict[str, list[Cell]] = {}
+    for head, samples in side.items():
+        if (head[0], head[2]) == (suite, metric):
+            for name, cells in samples.items():
+                whole.setdefault(name, []).extend(cells)
+    return whole
 
 
-def _change(head: Head, before: Mapping[str, Cell], after: Mapping[str, Cell]) -> Change:
-    pairs = [
-        (name, a.value, after[name].value)
-        for name, a in before.items()
-        if name in after and a.outcome == after[name].outcome == "scored"
-    ]
-    known = [(name, a, b) for name, a, b in pairs if a is not None and b is not None]
-    both = [*before.values(), *after.values()]
-    scored = {c.sample for c in both if c.outcome == "scored"}
-    boolean = all(c.boolean for c in both if c.outcome == "scored")
+def _change(head: Head, before: Samples, after: Samples) -> Change:
+    old, new = _values(before), _values(after)
+    known = [(name, fmean(values), fmean(new[name])) for name, values in old.items() if name in new]
+    counts = {len(side[name]) for name, _, _ in known for side in (old, new)}
+    both = [cell for side in (before, after) for cells in side.values() for cell in cells if cell.outcome == "scored"]
+    boolean = all(cell.boolean for cell in both)
+    span = max((c.high for c in both), default=1.0) - min((c.low for c in both), default=0.0)
     a, b = [x for _, x, _ in known], [y for _, _, y in known]
-    interval = paired_interval(a, b, boolean=boolean, span=max((c.high - c.low for c in both), default=1.0))
+    interval = paired_interval(a, b, boolean=boolean, span=span)
     return Change(
         *head,
         n=len(known),
+        repeats=counts.pop() if len(counts) == 1 else None,
         old=fmean(a) if a else None,
         new=fmean(b) if b else None,
         difference=fmean(b) - fmean(a) if a else None,
@@ -106,38 +110,36 @@ def _change(head: Head, before: Mapping[str, Cell], after: Mapping[str, Cell]) -
         boolean=boolean,
         gained=tuple(name for name, x, y in known if y > x),
         lost=tuple(name for name, x, y in known if y < x),
-        unpaired=len(scored) - len(known),
+        unpaired=len(old.keys() | new.keys()) - len(known),
     )
+
+
+def _values(side: Samples) -> dict[str, list[float]]:
+    """Each sample's scores; samples without one are left out."""
+    scored = {name: [cell.value for cell in cells if cell.outcome == "scored"] for name, cells in side.items()}
+    known = {name: [value for value in values if value is not None] for name, values in scored.items()}
+    return {name: values for name, values in known.items() if values}
 
 
 def paired_interval(
     a: Sequence[float], b: Sequence[float], *, boolean: bool, span: float = math.inf, confidence: float = 0.95
 ) -> tuple[float, float] | None:
-    """An interval for the mean of b - a over pairs; None without pairs, and for equal differences that have no bounds.
+    """An interval for the mean of b - a over pairs; None without pairs, and where nothing tells, as in `Means`.
 
     Booleans: the adjusted Wald interval of Bonett and Price ("Adjusted Wald confidence interval for a difference of binomial
     proportions based on paired data", Journal of Educational and Behavioral Statistics 37, 2012), which adds one pair of
-    each kind of flip. Numbers: Student's t of the differences; `span` is the largest difference there can be, which is all
-    that one pair can tell; equal differences bound the share of pairs that differ otherwise.
+    each kind of flip. A pair of shares, of questions that were asked several times, counts with its difference; where all
+    are -1, 0 or 1 that is Bonett's and Price's own formula. Numbers: `Means.number_interval` of the differences; `span` is
+    the largest difference there can be.
     """
+    check_confidence(confidence)
     differences = [after - before for before, after in zip(a, b, strict=True)]
-    n = len(differences)
-    if n == 0:
+    if not boolean:
+        return Means.of(differences).number_interval(-span, span, confidence)
+    if not differences:
         return None
-    if boolean:
-        gained = (sum(d > 0 for d in differences) + 1) / (n + 2)
-        lost = (sum(d < 0 for d in differences) + 1) / (n + 2)
-        middle = gained - lost
-        reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((gained + lost - middle**2) / (n + 2))
-        return max(-1.0, middle - reach), min(1.0, middle + reach)
-    if math.isinf(span) and min(differences) == max(differences):
-        return None
-    if n == 1:
-        return -span, span
-    mean = fmean(differences)
-    if min(differences) == max(differences):
-        # Clopper and Pearson's argument, as in `stats.mean_interval`: so many equal ones bound the share of others.
-        others = 1 - (1 - confidence) ** (1 / n)
-        return mean - others * (mean + span), mean + others * (span - mean)
-    reach = t_quantile((1 + confidence) / 2, n - 1) * stdev(differences) / math.sqrt(n)
-    return max(-span, mean - reach), min(span, mean + reach)
+    count = len(differences) + 2
+    middle = math.fsum(differences) / count
+    spread = (math.fsum(difference**2 for difference in differences) + 2) / count - middle**2
+    reach = normal_quantile((1 + confidence) / 2) * math.sqrt(spread / count)
+    return max(-1.0, middle - reach), min(1.0, middle + reach)

@@ -23,7 +23,8 @@ from statistics import fmean
 from typing import Literal, TypeAlias, cast
 
 from assay.report.rows import GroupChange, Proofs, Scale, called, in_order, listed, scale_of, value_of
-from assay.results.stats import ALPHA, mean_interval, sign_flip_p, wilson
+from assay.results.means import Means
+from assay.results.stats import ALPHA, sign_flip_p, wilson
 from assay.types import Cell, Goal, Json
 
 Rule: TypeAlias = Literal["goal", "base stands", "highest mean", "none"]
@@ -167,6 +168,8 @@ class _Grid:
         differences = [b - a for a, b in zip(before, after, strict=True)]
         lost = tuple(key[1] for key, difference in zip(keys, differences, strict=True) if difference < 0)
         known = sum(value > 0 for value in before) if scale.boolean else None
+        means = Means.of(differences)
+        interval = wilson(len(lost), known) if known is not None else means.number_interval(-scale.span, scale.span)
         return GroupChange(
             group,
             self.metrics[group],
@@ -178,7 +181,7 @@ class _Grid:
             lost,
             tuple(key[1] for key, difference in zip(keys, differences, strict=True) if difference > 0),
             tuple(key[1] for key in keys if not subject.scored(key)),
-            *(wilson(len(lost), known) if known is not None else mean_interval(differences, -scale.span, scale.span)),
+            *(interval or (None, None)),
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeAlias, TypeVar
 
-from assay.results.stats import mean_interval, wilson
+from assay.results.means import Means
 from assay.types import Cell
 
 Proof: TypeAlias = Literal["live", "unproven"]
@@ -22,9 +22,10 @@ T = TypeVar("T")
 class Row:
     """One checkpoint's result on one group under one metric. The field names are those of `assay report --json`.
 
-    mean: over the scored samples. low, high: its 95 % interval (Wilson's for a boolean metric, else Student's t within
-    the metric's bounds). All three are None where nothing was scored. correct: None unless the metric is boolean.
-    asked = scored + failed + truncated. proof: None for the base, which has no adapter, and whose digest is "".
+    mean: over the samples, each by the mean of its scores. low, high: its 95 % interval (Wilson's for a boolean metric,
+    else Student's t within the metric's bounds), None where nothing tells. mean is None where nothing was scored, correct
+    unless the metric is boolean. asked = scored + failed + truncated. questions: samples with a score. proof: None for
+    the base, which has no adapter, and whose digest is "".
     """
 
     run: str
@@ -42,6 +43,7 @@ class Row:
     scored: int
     failed: int
     truncated: int
+    questions: int
     proof: Proof | None
 
     @property
@@ -67,7 +69,7 @@ class GroupChange:
     base_mean, mean, difference (mean - base_mean): in the metric's unit. known: how many the base got right (None
     unless the metric is boolean). lost, gained: ids of the samples that fell or rose; unfinished: ids that the
     checkpoint has no score for, which count as lowest. low, high: 95 % interval; for a boolean metric Wilson's, of the
-    share of `known` that is lost; for a number Student's, of the difference.
+    share of `known` that is lost; for a number Student's, of the difference. None where nothing tells.
     """
 
     group: str
@@ -80,8 +82,8 @@ class GroupChange:
     lost: tuple[str, ...]
     gained: tuple[str, ...]
     unfinished: tuple[str, ...]
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @property
     def fractions(self) -> str:
@@ -98,8 +100,11 @@ class GroupChange:
         parts = []
         if self.known is None:
             counts = f"{len(self.gained)} up, {len(self.lost)} down"
-            parts.append(f"{self.difference:+.2g} [{self.low:+.2g} to {self.high:+.2g}], {counts}")
-        elif self.known:
+            interval = (
+                f" [{self.low:+.2g} to {self.high:+.2g}]" if self.low is not None and self.high is not None else ""
+            )
+            parts.append(f"{self.difference:+.2g}{interval}, {counts}")
+        elif self.known and self.low is not None and self.high is not None:
             lost = f"lost {len(self.lost)} of {self.known} [{self.low * 100:.0f}–{self.high * 100:.0f}%]"
             parts.append(f"{lost}: {shorten(self.lost)}" if self.lost else lost)
         if self.gained and self.known is not None:
@@ -229,13 +234,15 @@ def _right(cell: Cell) -> bool:
 def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
     first = part[0]
     outcomes = Counter(cell.outcome for cell in part)
-    values = [value_of(cell) for cell in part if cell.outcome == "scored"]
-    correct = sum(value == 1.0 for value in values) if scale.boolean else None
-    low, high = None, None
-    if values and correct is not None:
-        low, high = wilson(correct, len(values))
-    elif values:
-        low, high = mean_interval(values, scale.low, scale.high)
+    samples: dict[str, list[float]] = {}
+    for cell in part:
+        if cell.outcome == "scored":
+            samples.setdefault(cell.sample, []).append(value_of(cell))
+    means = Means()
+    middles = [fmean(values) for values in samples.values()]
+    for middle, values in zip(middles, samples.values(), strict=True):
+        means.add(middle, len(values))
+    interval = means.share_interval() if scale.boolean else means.number_interval(scale.low, scale.high)
     return Row(
         run=first.run,
         checkpoint=first.checkpoint,
@@ -244,13 +251,14 @@ def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
         suite=first.suite,
         group=first.group,
         metric=first.metric,
-        mean=fmean(values) if values else None,
-        low=low,
-        high=high,
-        correct=correct,
+        mean=fmean(middles) if middles else None,
+        low=interval[0] if interval else None,
+        high=interval[1] if interval else None,
+        correct=sum(value == 1.0 for values in samples.values() for value in values) if scale.boolean else None,
         asked=len(part),
         scored=outcomes["scored"],
         failed=outcomes["failed"],
         truncated=outcomes["truncated"],
+        questions=means.questions,
         proof=None if first.digest == "" else proofs.get((first.run, first.digest), "unproven"),
     )

@@ -26,13 +26,17 @@ class FailureLine(msgspec.Struct):
 
 
 class ScoreLine(msgspec.Struct):
-    """One answer. scores: suite → name → value (a metric's number or boolean, or what a scorer extracted)."""
+    """One answer. scores: suite → name → value (a metric's number or boolean, or what a scorer extracted).
+
+    repeat: which of the model's answers to the question `id`, where it was asked several times.
+    """
 
     id: str
     model: str
     scores: dict[str, dict[str, Any]] = {}
     failures: list[FailureLine] = []
     group: str = "all"
+    repeat: int = 0
 
 
 _decoder = msgspec.json.Decoder(ScoreLine)

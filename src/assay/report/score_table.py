@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from assay.results.means import Means
 from assay.results.tally import Tally
 
 if TYPE_CHECKING:
@@ -20,17 +22,17 @@ def answer_tables(lens: Lens, run: str | None = None, suite: str | None = None) 
 
 
 def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
-    """One row a model, suite and metric, for JSON. mean, low and high are None where nothing was scored."""
+    """One row a model, suite and metric, for JSON. mean is None where nothing was scored, low and high where nothing tells."""
     rows: list[dict[str, object]] = []
     for (model, suite, metric), tally in tallies.items():
-        interval = tally.interval()
+        interval, means = tally.interval(), tally.means()
         rows.append(
             {
                 "run": run,
                 "model": model,
                 "suite": suite,
                 "metric": metric,
-                "mean": tally.mean if tally.scored else None,
+                "mean": means.mean if tally.scored else None,
                 "low": interval[0] if interval else None,
                 "high": interval[1] if interval else None,
                 "correct": tally.correct if tally.boolean else None,
@@ -38,6 +40,7 @@ def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
                 "scored": tally.scored,
                 "failed": tally.failed,
                 "truncated": tally.truncated,
+                "questions": means.questions,
             }
         )
     return rows
@@ -65,15 +68,27 @@ def print_tallies(tallies: Tallies, stream: TextIO | None = None) -> None:
 def _cell(tally: Tally | None) -> str:
     if tally is None:
         return "–"
-    counts = f"n={tally.scored}"
+    means = tally.means()
+    counts = f"n={_counted(means)}"
     if tally.failed:
         counts += f", {tally.failed} failed"
     if tally.truncated:
         counts += f", {tally.truncated} truncated"
-    interval = tally.interval()
-    if interval is None:
+    if not tally.scored:
         return f"– ({counts})"
+    share, interval = tally.boolean, tally.interval()
+    mean = f"{means.mean:.0%}" if share else f"{means.mean:.2f}"
+    if interval is None:
+        return f"{mean} ({counts})"
     low, high = interval
-    if tally.boolean:
-        return f"{tally.mean:.0%} [{low:.0%}–{high:.0%}] ({counts})"
-    return f"{tally.mean:.2f} [{low:.2f} to {high:.2f}] ({counts})"
+    return f"{mean} [{low:.0%}–{high:.0%}] ({counts})" if share else f"{mean} [{low:.2f} to {high:.2f}] ({counts})"
+
+
+def _counted(means: Means) -> str:
+    """`50` questions, `50×4` where each has so many answers with a score, `50, 198 answers` where not all have as many."""
+    if means.answers == means.questions:
+        return str(means.questions)
+    # The sum of 1 / answers is least where each question has as many.
+    each, rest = divmod(means.answers, means.questions)
+    even = rest == 0 and math.isclose(means.shares * each, means.questions, rel_tol=1e-9)
+    return f"{means.questions}×{each}" if even else f"{means.questions}, {means.answers} answers"

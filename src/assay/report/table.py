@@ -131,11 +131,14 @@ def _column(head: _Head, rows: Sequence[Row], broke: Mapping[RowKey, Broke]) -> 
 
 def _figure(row: Row, digits: int) -> tuple[str, str]:
     """The value and its interval: `6/10` and `[31–83%]`, or `7.31` and `[6.9–7.7]`."""
-    if row.mean is None or row.low is None or row.high is None:
+    if row.mean is None:
         return "–", ""
+    value = f"{row.correct}/{row.scored}" if row.correct is not None else f"{row.mean:.{digits + 1}f}"
+    if row.low is None or row.high is None:
+        return value, ""
     if row.correct is not None:
-        return f"{row.correct}/{row.scored}", f"[{row.low * 100:2.0f}–{row.high * 100:.0f}%]"
-    return f"{row.mean:.{digits + 1}f}", f"[{row.low:.{digits}f}–{row.high:.{digits}f}]"
+        return value, f"[{row.low * 100:2.0f}–{row.high * 100:.0f}%]"
+    return value, f"[{row.low:.{digits}f}–{row.high:.{digits}f}]"
 
 
 def _digits(rows: Sequence[Row]) -> int:

@@ -176,7 +176,8 @@ def _state(record: CheckpointSeen) -> tuple[object, ...]:
 
 def _place(record: ScoreMade | Failure) -> tuple[str, ...]:
     by = (record.scorer, record.judge) if record.measure else ("", "")
-    return (record.metric, *by, record.run, record.digest, record.identity, record.suite_digest, record.sample)
+    which = str(record.repeat or "")
+    return (record.metric, *by, record.run, record.digest, record.identity, record.suite_digest, record.sample, which)
 
 
 def _result(record: ScoreMade | Failure) -> str:

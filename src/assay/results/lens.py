@@ -45,11 +45,23 @@ _COLUMNS = {
 
 # The fields of a `columns.Column`. Scorers that read text share a metric's column.
 _COLUMN = "metric, case when measure = '' then '' else scorer end as scorer, judge, measure"
+# One answer as a question of its own, and the same of all answers to a question, which takes a group for each.
+_ANSWER = (
+    "(outcome = 'scored')::int as scored, (outcome = 'failed')::int as failed, (outcome = 'truncated')::int as truncated, "
+    "case when boolean then value else 0 end as correct, case when outcome = 'scored' then boolean end as boolean, "
+    "value as mean, low, high, line"
+)
+_QUESTION = (
+    "count(*) filter (where outcome = 'scored') as scored, count(*) filter (where outcome = 'failed') as failed, "
+    "count(*) filter (where outcome = 'truncated') as truncated, sum(value) filter (where boolean) as correct, "
+    "bool_and(boolean) filter (where outcome = 'scored') as boolean, avg(value) as mean, "
+    "min(low) as low, max(high) as high, min(line) as line"
+)
 # The fields of `Tally.summed`, but for the bounds.
 _AGGREGATES = (
-    "count(*) filter (where outcome = 'scored'), count(*) filter (where outcome = 'failed'), "
-    "count(*) filter (where outcome = 'truncated'), coalesce(sum(value) filter (where boolean), 0)::bigint, "
-    "coalesce(bool_and(boolean) filter (where outcome = 'scored'), true), avg(value), var_pop(value), min(value), max(value)"
+    "sum(scored)::bigint, sum(failed)::bigint, sum(truncated)::bigint, coalesce(sum(correct), 0)::bigint, "
+    "coalesce(bool_and(boolean), true), count(mean), avg(mean), var_pop(mean), min(mean), max(mean), "
+    "sum(1 / scored) filter (where scored > 0)"
 )
 
 
@@ -188,11 +200,17 @@ class Lens:
 
         A judged metric is called as `columns.titles` says.
         """
+        head = "model, suite, metric, scorer, judge, measure"
+        cells = "from answer_cells where run = $run and ($suite is null or suite = $suite)"
+        again = self._db.execute(
+            "select count(*) from records where run = $run and repeat > 0", {"run": run}
+        ).fetchone()
+        questions = f"{_QUESTION} {cells} group by {head}, sample" if again and again[0] else f"{_ANSWER} {cells}"
         rows = self._db.execute(
-            f"select model, suite, {_COLUMN}, c.* exclude (model, suite, metric, scorer, judge, measure, low, high, line), "
+            f"select model, suite, {_COLUMN}, c.* exclude ({head}, low, high, line), "
             "coalesce(c.low, s.low), coalesce(c.high, s.high) "
-            f"from (select model, suite, metric, scorer, judge, measure, {_AGGREGATES}, min(low) as low, max(high) as high, "
-            "min(line) as line from answer_cells where run = $run and ($suite is null or suite = $suite) group by all) c "
+            f"from (select {head}, {_AGGREGATES}, min(low) as low, max(high) as high, min(line) as line "
+            f"from (select {head}, {questions}) group by {head}) c "
             "left join (from scales where run = $run) s using (model, suite, metric) "
             "order by s.seq, line, judge, measure, metric",
             {"run": run, "suite": suite},

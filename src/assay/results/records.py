@@ -89,7 +89,8 @@ class Proof(Record, tag="proof", kw_only=True, frozen=True):
 class Place(Record, kw_only=True, frozen=True):
     """Where a result belongs: a run's checkpoint (digest "" and iteration 0 for the base), a suite, a sample.
 
-    `index` is the sample's position in its suite. `batch` names the attachment under which the answer was given.
+    `index` is the sample's position in its suite. `batch` names the attachment under which the answer was given. `repeat`
+    says which of several answers to the sample it is, where there are several.
     """
 
     run: str
@@ -104,6 +105,7 @@ class Place(Record, kw_only=True, frozen=True):
     group: str
     index: int
     batch: str = ""
+    repeat: int = 0
 
 
 def place_of(place: Place) -> dict[str, Any]:
@@ -129,7 +131,6 @@ class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
     completion_tokens: int
     seconds: float
     logprob: float | None = None
-    repeat: int = 0
 
 
 class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
@@ -148,7 +149,6 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     low: float
     high: float
     detail: dict[str, Any] = {}
-    repeat: int = 0
     judge: str = ""
     measure: str = ""
 
@@ -187,7 +187,6 @@ class Failure(Place, tag="failure", kw_only=True, frozen=True):
     completion: str = ""
     key: str = ""
     partial: str = ""
-    repeat: int = 0
     scorer: str = ""
     judge: str = ""
     measure: str = ""
@@ -215,7 +214,8 @@ class Finished(Record, tag="finished", kw_only=True, frozen=True):
 class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     """An answer from a file, with what scorers that only read text made of it: scores by suite and metric.
 
-    Recomputed for nothing, so it satisfies no key; judged scores have records of their own.
+    Recomputed for nothing, so it satisfies no key; judged scores have records of their own. sample: the question's id;
+    repeat: which of its answers. In records from before that field, the second answer to a question is `ID#2`.
     """
 
     run: str
@@ -225,6 +225,7 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     model: str
     scores: dict[str, dict[str, Any]]
     failures: tuple[tuple[str, str, str, str], ...] = ()
+    repeat: int = 0
 
 
 class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):

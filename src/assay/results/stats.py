@@ -18,20 +18,20 @@ ALPHA = 0.05
 _EXACT_FLIPS = 16  # up to here all 2^n sign patterns are counted; beyond, a fixed number of them is drawn
 _DRAWS = 19_999
 _BYTE = 8
+_EXPANDED_FROM = 300
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion, within [0, 1]; (0, 1) where `n` is 0, for nothing is known then.
 
-    `successes` need not be whole: that of observations which come in clusters is a share of the clusters.
-
-    Unlike the textbook's `p ± z·sqrt(p(1-p)/n)` it has a sensible width at 0/n and n/n.
+    Unlike the textbook's `p ± z·sqrt(p(1-p)/n)` it has a sensible width at 0/n and n/n. `n` may be an effective size
+    (see `Means` in means.py), and so neither needs to be whole.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
     recommended for small n by Brown, Cai and DasGupta, "Interval estimation for a binomial proportion" (2001).
     """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if n == 0:
         return 0.0, 1.0
     z = normal_quantile((1 + confidence) / 2)
@@ -43,34 +43,6 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, f
     low = 0.0 if successes == 0 else (centre - reach) / scale
     high = 1.0 if successes == n else (centre + reach) / scale
     return low, high
-
-
-def mean_interval(values: Sequence[float], low: float, high: float, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for the mean of a metric that lies within `low` and `high`, in the metric's own unit.
-
-    Student's t, clipped to the bounds ("Student", "The probable error of a mean", Biometrika 6, 1908). It assumes
-    that means are roughly normal: with few and skewed values read it as approximate.
-
-    Fewer than two values tell nothing of the spread: the bounds come back. Where all n values are equal, t would claim
-    certainty; instead the share p of such values is bounded from below by p^n = 1 - confidence (Clopper and Pearson's
-    argument, Biometrika 26, 1934) and the rest may lie anywhere within the bounds.
-    """
-    from statistics import fmean, stdev
-
-    _check_confidence(confidence)
-    if not all(low <= value <= high for value in values):
-        raise ValueError(f"a value lies outside of [{low}, {high}]")
-    n = len(values)
-    if n < 2:
-        return float(low), float(high)
-    mean = fmean(values)
-    if min(values) == max(values):
-        same = (1 - confidence) ** (1 / n)
-        mean = values[0]
-        return max(low, mean - (1 - same) * (mean - low)), min(high, mean + (1 - same) * (high - mean))
-    reach = t_quantile((1 + confidence) / 2, n - 1) * stdev(values) / math.sqrt(n)
-    # Rounding may put a mean of nearly equal values a last bit outside of the bounds.
-    return max(low, min(mean - reach, high)), min(high, max(mean + reach, low))
 
 
 @lru_cache(maxsize=16)
@@ -87,13 +59,16 @@ def t_quantile(probability: float, degrees: int) -> float:
 
     `probability` lies within 0 and 1, both excluded. The closed form of the distribution for whole degrees of freedom
     (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4) is inverted by bisection over the
-    angle atan(t / sqrt(degrees)). All its terms are positive, so nothing cancels: the error is below 1e-9 relative
-    for probabilities of 0.5001 to 0.9999.
+    angle atan(t / sqrt(degrees)). All its terms are positive, so nothing cancels. It has as many terms as degrees, so
+    from 300 on the expansion around the normal quantile (26.7.5) takes its place. The error is below 1e-9 relative for
+    probabilities of 0.5001 to 0.9999.
     """
     if degrees < 1 or not 0 < probability < 1:
         raise ValueError(f"no t quantile for probability {probability}, {degrees} degrees of freedom")
     if probability < 0.5:
         return -t_quantile(1 - probability, degrees)
+    if degrees >= _EXPANDED_FROM:
+        return _expanded_t(normal_quantile(probability), degrees)
     inside = 2 * probability - 1
     low, high = 0.0, math.pi / 2
     for _ in range(64):
@@ -115,6 +90,17 @@ def _t_inside(angle: float, degrees: int) -> float:
         term *= cosine * cosine * (step - 1) / step
         total += term
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def _expanded_t(z: float, degrees: int) -> float:
+    """The t quantile as a series in 1 / degrees, from the normal one."""
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +188,7 @@ def _drawn_sums(sizes: Sequence[float]) -> Iterable[float]:
         yield math.fsum(table[byte] for table, byte in zip(tables, source.randbytes(len(tables)), strict=True))
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Raises ValueError unless it is a share."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")

@@ -1,36 +1,30 @@
-"""Means and intervals of a stream of scores, in constant memory.
-
-The running mean and squared deviations are Welford's ("Note on a method for calculating corrected sums of squares and
-products", Technometrics 4, 1962), which doesn't lose digits as sums of squares do.
-"""
+"""Means and intervals of a stream of scores, in constant memory where each question is asked once."""
 
 from __future__ import annotations
 
 import math
+from array import array
 
 import msgspec
 
-from assay.results.stats import normal_quantile, t_quantile, wilson
+from assay.results.means import Means
 from assay.types import Score, ScoreFailure
-
-# From here on Student's t equals the normal distribution to three digits, and its exact form grows slow.
-_NORMAL_FROM = 1000
 
 
 class Tally(msgspec.Struct):
-    """One metric's scores so far. low, high: the metric's bounds, as its scores state them; `math.inf` if it has none."""
+    """One metric's scores so far. low, high: the metric's bounds, as its scores state them; infinite where it has none."""
 
     scored: int = 0
     failed: int = 0
     truncated: int = 0
     correct: int = 0
     boolean: bool = True
-    mean: float = 0.0
     low: float = math.inf
     high: float = -math.inf
-    _squares: float = 0.0
-    _least: float = math.inf
-    _most: float = -math.inf
+    _once: Means = msgspec.field(default_factory=Means)
+    # Of questions that may come again, by their number: the sum of the scores, and how many they are.
+    _sums: array[float] = msgspec.field(default_factory=lambda: array("d"))
+    _counts: array[int] = msgspec.field(default_factory=lambda: array("L"))
 
     @property
     def asked(self) -> int:
@@ -44,24 +38,32 @@ class Tally(msgspec.Struct):
         truncated: int,
         correct: int,
         boolean: bool,
+        questions: int,
         mean: float | None,
         variance: float | None,
         least: float | None,
         most: float | None,
+        shares: float | None,
         low: float | None,
         high: float | None,
     ) -> Tally:
-        """What `add` would have made of all scores, from their sums. variance: of these values, divided by their number.
+        """What `add` would have made of all scores, from their sums: those of `Means`, but for the variance.
 
-        None stands for what nothing scored has, and for a bound that a metric lacks.
+        variance: of the questions' means, divided by their number. None stands for what nothing scored has, and for a bound
+        that a metric lacks.
         """
-        if mean is None or variance is None or least is None or most is None:
+        if mean is None or variance is None or least is None or most is None or shares is None:
             return cls(failed=failed, truncated=truncated)
+        means = Means(questions, scored, mean, variance * questions, least, most, shares)
         bounds = -math.inf if low is None else low, math.inf if high is None else high
-        return cls(scored, failed, truncated, correct, boolean, mean, *bounds, variance * scored, least, most)
+        return cls(scored, failed, truncated, correct, boolean, *bounds, means)
 
-    def add(self, outcome: Score | ScoreFailure) -> None:
-        """Count one answer's score, or why it has none."""
+    def add(self, outcome: Score | ScoreFailure, question: int | None = None) -> None:
+        """Count one answer's score, or why it has none.
+
+        question: the number, from 0 up without gaps, of the question that it answers, where that may be asked again; None
+        for a question that is asked once, which takes no memory.
+        """
         if isinstance(outcome, ScoreFailure):
             if outcome.error_class == "truncated":
                 self.truncated += 1
@@ -72,30 +74,43 @@ class Tally(msgspec.Struct):
         self.scored += 1
         self.boolean = self.boolean and isinstance(outcome.value, bool)
         self.correct += outcome.value is True
-        step = value - self.mean
-        self.mean += step / self.scored
-        self._squares += step * (value - self.mean)
         self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
-        self._least, self._most = min(self._least, value), max(self._most, value)
+        if question is None:
+            self._once.add(value)
+            return
+        missing = question + 1 - len(self._counts)
+        if missing > 0:
+            self._sums.extend([0.0] * missing)
+            self._counts.extend([0] * missing)
+        self._sums[question] += value
+        self._counts[question] += 1
+
+    def means(self) -> Means:
+        """The questions' means, and their mean."""
+        if not self._counts:
+            return self._once
+        means = msgspec.structs.replace(self._once)
+        for total, count in zip(self._sums, self._counts, strict=True):
+            if count:
+                means.add(total / count, count)
+        return means
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
-        """The mean's interval: Wilson's for a boolean metric, else Student's t within the bounds. None without scores.
-
-        One value tells nothing of the spread, and values that are all equal claim too much of it: the first gives the bounds,
-        the second bounds the share of such values from below, as `stats.mean_interval` does.
-        """
-        if not self.scored:
-            return None
+        """The mean's interval: Wilson's for a boolean metric, else Student's; see `Means`. None where nothing tells."""
         if self.boolean:
-            return wilson(self.correct, self.scored, confidence)
-        if self.scored == 1:
-            return self.low, self.high
-        if self._least == self._most:
-            if math.isinf(self.low) or math.isinf(self.high):
-                return self.mean, self.mean
-            same = (1 - confidence) ** (1 / self.scored)
-            return self.mean - (1 - same) * (self.mean - self.low), self.mean + (1 - same) * (self.high - self.mean)
-        tail = (1 + confidence) / 2
-        quantile = normal_quantile(tail) if self.scored > _NORMAL_FROM else t_quantile(tail, self.scored - 1)
-        reach = quantile * math.sqrt(self._squares / (self.scored - 1) / self.scored)
-        return max(self.low, self.mean - reach), min(self.high, self.mean + reach)
+            return self.means().share_interval(confidence)
+        return self.means().number_interval(self.low, self.high, confidence)
+
+
+class Questions:
+    """Numbers for the questions that may come again, of each model from 0 up, as `Tally.add` takes them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, dict[str, int]] = {}
+
+    def number(self, model: str, question: str, repeat: int | None) -> int | None:
+        """The question's number; None where it is asked once (repeat is None)."""
+        if repeat is None:
+            return None
+        known = self._numbers.setdefault(model, {})
+        return known.setdefault(question, len(known))

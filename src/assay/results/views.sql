@@ -3,6 +3,10 @@
 create view void_batches as
     select distinct batch from records where kind = 'proof' and verdict = 'void';
 
+-- What an answer from a file is known by. Before repeats had a field of their own, the second answer to `a` was `a#2`.
+create macro answer_name(sample, repeat) as
+    sample || case when coalesce(repeat, 0) > 0 then '#' || (repeat + 1) else '' end;
+
 -- One row an answer: a key that two processes wrote stands here once.
 create view completions as
     select * exclude (place) from (
@@ -42,8 +46,8 @@ create view all_cells as
                value in ('true', 'false') as boolean,
                low, high, scorer, scorer_version, detail, error_class, reason,
                row_number() over (
-                   partition by run, digest, identity, suite, suite_digest, sample, metric, coalesce(r.measure, ''),
-                       coalesce(repeat, 0)
+                   partition by run, digest, identity, suite, suite_digest, answer_name(sample, repeat), metric,
+                       coalesce(r.measure, '')
                    order by (kind = 'score' and identity <> from_files()) desc, seq desc) as place
         from records r left join judges j using (measure)
         where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
@@ -124,29 +128,31 @@ create view probe_results as
 -- Answers from files, as each run last scored them by scorers that only read text: one row an answer and suite; `scores` is
 -- JSON by metric, `failures` a JSON list of [suite, metric, class, reason].
 create view answers as
-    select seq, time, run, source, line, model, sample, suite, scores,
+    select seq, time, run, source, line, model, sample, repeat, suite, scores,
            to_json(list_filter(failures::json[], lambda f: f->>0 = suite)) as failures
-    from (select *, row_number() over (partition by run, model, sample, suite order by seq desc, time desc) as place
-          from (select seq, time, run, source, line, model, sample, unnest(json_keys(scores)) as suite,
+    from (select *, row_number() over (
+                  partition by run, model, answer_name(sample, repeat), suite order by seq desc, time desc) as place
+          from (select seq, time, run, source, line, model, sample, coalesce(repeat, 0) as repeat,
+                       unnest(json_keys(scores)) as suite,
                        unnest(json_extract(scores, '$.*')) as scores, failures
                 from records where kind = 'answer'))
     where place = 1;
 
 -- The same by metric, and judged scores beside them: one row an answer, suite, metric and judge. `value` is null without a score.
 create view answer_cells as
-    select run, source, line, model, sample, suite, metric, '' as scorer, '' as judge, '' as measure, 'scored' as outcome,
+    select run, source, line, model, sample, repeat, suite, metric, '' as scorer, '' as judge, '' as measure, 'scored' as outcome,
            case value when 'true' then 1.0 when 'false' then 0.0 else try_cast(value as double) end as value,
            value in ('true', 'false') as boolean, null as low, null as high, null as reason
-    from (select run, source, line, model, sample, suite, unnest(json_keys(scores)) as metric,
+    from (select run, source, line, model, sample, repeat, suite, unnest(json_keys(scores)) as metric,
                  unnest(json_extract_string(scores, '$.*')) as value from answers)
     where metric <> 'extracted'
     union all
-    select run, source, line, model, sample, suite, f->>1, '', '', '',
+    select run, source, line, model, sample, repeat, suite, f->>1, '', '', '',
            case when f->>2 = 'truncated' then 'truncated' else 'failed' end, null, null, null, null, f->>3
-    from (select run, source, line, model, sample, suite, unnest(failures::json[]) as f from answers)
+    from (select run, source, line, model, sample, repeat, suite, unnest(failures::json[]) as f from answers)
     union all
-    select c.run, null, c."index", case when c.digest = origin_of_none() then '' else c.checkpoint end, c.sample, c.suite, c.metric,
-           case when c.measure = '' then '' else c.scorer end, c.judge, c.measure, c.outcome, c.value, c.boolean, c.low, c.high,
+    select c.run, null, c."index", case when c.digest = origin_of_none() then '' else c.checkpoint end, c.sample, c.repeat,
+           c.suite, c.metric, case when c.measure = '' then '' else c.scorer end, c.judge, c.measure, c.outcome, c.value, c.boolean, c.low, c.high,
            c.reason
     from all_cells c anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure)
     where c.identity = from_files();

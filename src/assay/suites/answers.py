@@ -48,9 +48,10 @@ def read_answers(
     are; by default a file beside the output, see `formats.openai_batch`.
 
     Where the file records that a question was asked in vain, an `Answered` has a `failure`. It is passed over where some
-    line of the file has an answer under the same id and model: the question was asked again. Two answers with the same id
-    and model are a mistake: the second one is a bad line. Raises `SuiteError` at once if the file is not there or is of no
-    known format, and at the end if not one line could be understood; `BadInput` for `requests` where they don't apply.
+    line of the file has an answer under the same id, model and repeat: the question was asked again. Two answers with the
+    same id, model and repeat are a mistake: the second one is a bad line. Raises `SuiteError` at once if the file is not
+    there or is of no known format, and at the end if not one line could be understood; `BadInput` for `requests` where
+    they don't apply.
     """
     path = Path(path)
     if not path.is_file():
@@ -87,12 +88,12 @@ def _checked(
     for item in read():
         if isinstance(item, Answered) and item.failure is not None:
             answered = _answered(read()) if answered is None else answered
-            if not answered.add(item.id, item.model):
+            if not answered.add(item.id, item.model, item.repeat or 0):
                 good += 1
                 yield item
             continue
         if isinstance(item, Answered):
-            if not seen.add(item.id, item.model):
+            if not seen.add(item.id, item.model, item.repeat or 0):
                 good += 1
                 yield item
                 continue
@@ -111,17 +112,18 @@ def _checked(
 
 
 def _answered(found: Iterator[Answered | BadLine]) -> Seen:
-    """Which questions have an answer."""
+    """Which questions have an answer, and to which of their repeats."""
     answered = Seen()
     for item in found:
         if isinstance(item, Answered) and item.failure is None:
-            answered.add(item.id, item.model)
+            answered.add(item.id, item.model, item.repeat or 0)
     return answered
 
 
 def _duplicate(item: Answered, place: Place) -> BadLine:
     of = f" of the model {item.model!r}" if item.model else ""
-    return BadLine(place, f"a second answer{of} under the id {item.id!r}", item.id, item.model)
+    which = f", repeat {item.repeat}" if item.repeat else ""
+    return BadLine(place, f"a second answer{of} under the id {item.id!r}{which}", item.id, item.model)
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:

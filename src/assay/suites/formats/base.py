@@ -17,6 +17,9 @@ import msgspec
 from assay.suites.readers import Place
 from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role, Sample
 
+# More than any file has, and what a journal's reader has room for.
+_MOST_REPEATS = 2**31 - 2
+
 # What scorers compare an answer with. Every other field of a record is metadata.
 REFERENCE = (
     "target",
@@ -66,11 +69,11 @@ WITHHELD = NoAnswer("refused", "the answer was withheld by a content filter")
 class Answered(msgspec.Struct, frozen=True):
     """An answer that already exists, or the record that a question was asked and has none.
 
-    id: told apart by (id, model) within a file; the second answer to one question is `ID#2`, and so on. model: "" if
-    unknown. sample: the question, under its own id; an empty prompt means that it is unknown. text: the answer as
-    given. finish_reason: None if unknown. line: line of the file, row of a table or number of a sample, from 1.
-    repeat: which of several answers to one question, from 0. failure: set where there is no answer; `text` is then "",
-    and all scorers fail alike.
+    id: the question's; answers are told apart by (id, model, repeat) within a file. model: "" if unknown. sample: the
+    question, under that id; an empty prompt means that it is unknown. text: the answer as given. finish_reason: None if
+    unknown. line: line of the file, row of a table or number of a sample, from 1. repeat: which of a model's answers to
+    the question, from 0 or 1 up; None where a question is asked once. failure: set where there is no answer; `text` is
+    then "", and all scorers fail alike.
     """
 
     id: str
@@ -79,7 +82,7 @@ class Answered(msgspec.Struct, frozen=True):
     text: str
     finish_reason: FinishReason | None
     line: int
-    repeat: int = 0
+    repeat: int | None = None
     failure: NoAnswer | None = None
 
 
@@ -150,15 +153,18 @@ def _shape(error: msgspec.ValidationError) -> str:
     return wrong[:1].lower() + wrong[1:] + (f" in {where.strip('`').removeprefix('$.')}" if where else "")
 
 
-def answered(record: dict[str, Any], line: int) -> Answered:
+def answered(record: dict[str, Any], line: int, *, repeats: bool = False) -> Answered:
     """An answer from a record of named values, as in JSON lines and tables. Takes the record apart.
 
-    Names: id (default: the line's number), model, `PROMPT_NAMES`, `RESPONSE_NAMES`, error (where there is no response: why
-    the request failed), finish_reason, group (default: the domain), those of `REFERENCE`, a mapping `reference`; all else
-    is metadata.
+    Names: id (default: the line's number), model, repeat, `PROMPT_NAMES`, `RESPONSE_NAMES`, error (where there is no
+    response: why the request failed), finish_reason, group (default: the domain), those of `REFERENCE`, a mapping
+    `reference`; all else is metadata. repeats: other records of the file have a repeat; then it is 0 where it is left
+    out.
     """
-    name, model = identity(record.pop("id", None), line), record.pop("model", None) or ""
+    given = record.pop("id", None)
+    name, model = identity(given, line), record.pop("model", None) or ""
     try:
+        repeat = _repeat(record.pop("repeat", None), given)
         if not isinstance(model, str):
             raise Unfit(f"model must be text, not {kind(model)}")
         failure = _taken_failure(record) if record.get("error") else None
@@ -173,7 +179,8 @@ def answered(record: dict[str, Any], line: int) -> Answered:
     if not isinstance(group, str):
         group = reference.get("domain")
     sample = Sample(name, prompt, group if isinstance(group, str) and group else "all", reference, record)
-    return Answered(name, model, sample, text, finished(finish), line, failure=failure)
+    repeat = 0 if repeat is None and repeats else repeat
+    return Answered(name, model, sample, text, finished(finish), line, repeat, failure)
 
 
 def _taken_response(record: dict[str, Any]) -> str:
@@ -213,6 +220,21 @@ def failed(error: object, status: int = 0) -> NoAnswer:
     )
 
 
+def _repeat(value: object, name: object) -> int | None:
+    """Which of a question's answers one is, where that is said. Tables may have it as text or as a float."""
+    if value is None or value == "":
+        return None
+    if name in (None, ""):
+        raise Unfit("a repeat, but no id that says of which question")
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_REPEATS:
+        raise Unfit(f"repeat must be a whole number from 0 up, not {kind(value)}")
+    return value
+
+
 def identity(value: object, line: int) -> str:
     """A sample's id as text; the line's number where there is none."""
     if isinstance(value, str) and value:
@@ -239,11 +261,6 @@ def taken_reference(record: dict[str, Any]) -> dict[str, Json]:
         if value is not None:
             reference[name] = str(value) if type(value) in (int, float) else value
     return reference
-
-
-def repeated(name: str, repeat: int) -> str:
-    """The id of the `repeat`-th answer (from 0) to one question."""
-    return name if repeat == 0 else f"{name}#{repeat + 1}"
 
 
 def as_prompt(value: object) -> Prompt:

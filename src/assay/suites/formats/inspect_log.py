@@ -1,8 +1,8 @@
 """Logs of inspect_ai: `.eval` (a zip with a JSON file for each sample) and the older `.json` (one document).
 
-Read with version 0.3.285, log schema 2. An epoch is a repeat. What was asked is the conversation as the model last saw
-it, with the solvers' prompts in place; the answer is `output`, without the reasoning that the engine set apart. An
-`.eval` is read sample by sample; a `.json` is one document, mapped into memory.
+Read with version 0.3.285, log schema 2. An epoch is a repeat, counted from 0. What was asked is the conversation as
+the model last saw it, with the solvers' prompts in place; the answer is `output`, without the reasoning that the engine
+set apart. An `.eval` is read sample by sample; a `.json` is one document, mapped into memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from assay.suites.formats.base import (
     finished,
     identity,
     loosely,
-    repeated,
     taken_reference,
 )
 from assay.suites.formats.packed import head, whole
@@ -184,15 +183,13 @@ def _one(data: bytes, number: int, spec: _Spec, place: Place) -> Answered | BadL
         found: _Sample = loosely(data, msgspec.json.Decoder(_Sample).decode)
     except Unfit as unfit:
         return unfit.at(place)
-    repeat = max(found.epoch - 1, 0)
     try:
-        name = identity(found.id, number)
-        return _answered(found, name, repeat, number, spec)
+        return _answered(found, identity(found.id, number), number, spec)
     except Unfit as unfit:
-        return BadLine(place, str(unfit), repeated(str(found.id), repeat), spec.model)
+        return BadLine(place, str(unfit), str(found.id), spec.model)
 
 
-def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) -> Answered:
+def _answered(found: _Sample, name: str, number: int, spec: _Spec) -> Answered:
     metadata = dict(found.metadata)
     reference = taken_reference(metadata)
     if found.target not in (None, "", []):
@@ -204,7 +201,8 @@ def _answered(found: _Sample, name: str, repeat: int, number: int, spec: _Spec) 
     text, end, failure = _output(found)
     sample = Sample(name, asked, spec.task or "all", reference, metadata)
     model = found.model_fallbacks[-1].fallback_model if found.model_fallbacks else spec.model
-    return Answered(repeated(name, repeat), model, sample, text, finished(end), number, repeat, failure)
+    repeat = None if spec.config.epochs == found.epoch == 1 else max(found.epoch - 1, 0)
+    return Answered(name, model, sample, text, finished(end), number, repeat, failure)
 
 
 def _output(found: _Sample) -> tuple[str, str, NoAnswer | None]:

@@ -1,8 +1,9 @@
 """lm-evaluation-harness's samples, written by its `--log_samples` (read with versions 0.4.0, 0.4.3 and 0.4.13).
 
 A record is one doc under one filter: `doc_id`, `doc`, `target`, `arguments` (for each request what the model was sent),
-`resps` (for each request its answers, unfiltered). Where a task has several filters, each doc is written once for each,
-with the same answers, which count once.
+`resps` (for each request its answers, unfiltered). Several answers are repeats of one question, also where a filter kept
+only one of them: its text is scored as the model wrote it. Where a task has several filters, each doc is written once for
+each, with the same answers, which count once.
 
 The name says the task: `samples_TASK_DATE.jsonl`, lines, from 0.4.3 on; before that `ARGUMENTS_TASK.jsonl`, one list,
 whose records don't name the filter.
@@ -28,7 +29,6 @@ from assay.suites.formats.base import (
     identity,
     kind,
     loosely,
-    repeated,
     taken_reference,
 )
 from assay.suites.formats.packed import unpacked_name
@@ -82,7 +82,7 @@ class _Reader:
         self.seen, self.filtered = Seen(), Seen()
         self.decode = msgspec.json.Decoder(_Line).decode
 
-    def one(self, line: bytes, number: int) -> list[Answered]:
+    def one(self, line: bytes, number: int) -> list[Answered | Unfit]:
         found: _Line = loosely(line, self.decode)
         name = identity(found.doc_id, number)
         if self.task:
@@ -103,12 +103,13 @@ class _Reader:
         again = self.filtered.add(name, content + found.filter)
         return before and (not again or not found.filter)
 
-    def _answers(self, found: _Line, name: str, number: int) -> list[Answered]:
+    def _answers(self, found: _Line, name: str, number: int) -> list[Answered | Unfit]:
         metadata = dict(found.doc) if isinstance(found.doc, dict) else {}
         reference = taken_reference(metadata)
         if found.target is not None:
             reference["target"] = _target(found.target)
-        answers: list[Answered] = []
+        count = sum(len(texts) if isinstance(texts, list) else 1 for texts in found.resps)
+        answers: list[Answered | Unfit] = []
         for request, texts in enumerate(found.resps):
             prompt = _prompt(found.arguments, request)
             sample = Sample(name, prompt, self.task or "all", reference, metadata)
@@ -117,10 +118,12 @@ class _Reader:
                     raise Unfit("log-likelihoods of given choices, not an answer that the model wrote")
                 if isinstance(text, float):
                     raise Unfit("the log-likelihood of a whole text, not an answer that the model wrote")
-                if not isinstance(text, str):
-                    raise Unfit(f"an answer in resps must be text, not {kind(text)}")
-                repeat = len(answers)
-                answers.append(Answered(repeated(name, repeat), self.model, sample, text, None, number, repeat))
+                if isinstance(text, str):
+                    repeat = len(answers) if count > 1 else None
+                    answers.append(Answered(name, self.model, sample, text, None, number, repeat))
+                else:
+                    reason = f"an answer in resps must be text, not {kind(text)}"
+                    answers.append(Unfit(reason, id=name, model=self.model))
         if not answers:
             raise Unfit("resps holds no answer")
         return answers

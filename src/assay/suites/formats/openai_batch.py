@@ -27,7 +27,6 @@ from assay.suites.formats.base import (
     finished,
     identity,
     kind,
-    repeated,
     taken_reference,
 )
 from assay.suites.formats.packed import seekable, unpacked_name
@@ -72,15 +71,18 @@ def _answers(record: dict[str, Any], number: int, index: _Requests | None, model
         if isinstance(body, NoAnswer):
             return [Answered(name, models.of(asked), sample, "", None, number, failure=body)]
         model = body["model"] if isinstance(body.get("model"), str) else asked
-        return [_one(choice, sample, model, number, repeat) for repeat, choice in enumerate(_choices(body))]
+        choices = _choices(body)
     except Unfit as unfit:
         raise Unfit(str(unfit), id=name, model=model) from None
+    if len(choices) == 1:
+        return [_one(choices[0], sample, model, number, None)]
+    return [_one(choice, sample, model, number, repeat) for repeat, choice in enumerate(choices)]
 
 
-def _one(choice: dict[str, Any], sample: Sample, model: str, number: int, repeat: int) -> Answered:
-    found, name = _text(choice), repeated(sample.id, repeat)
+def _one(choice: dict[str, Any], sample: Sample, model: str, number: int, repeat: int | None) -> Answered:
+    found = _text(choice)
     text, failure = ("", found) if isinstance(found, NoAnswer) else (found, None)
-    return Answered(name, model, sample, text, finished(_end(choice)), number, repeat, failure)
+    return Answered(sample.id, model, sample, text, finished(_end(choice)), number, repeat, failure)
 
 
 def _body(record: dict[str, Any]) -> dict[str, Any] | NoAnswer:

@@ -91,14 +91,15 @@ def _items(path: Path) -> Sequence[bytes | msgspec.Raw] | None:
     return [json.dumps(item).encode() for item in found]
 
 
-def read_lines(path: Path, parse: Callable[[bytes, int], Iterable[Answered]]) -> Iterator[Answered | BadLine]:
-    """What `parse` makes of each record, given its number; its `Unfit` becomes a `BadLine`."""
+def read_lines(path: Path, parse: Callable[[bytes, int], Iterable[Answered | Unfit]]) -> Iterator[Answered | BadLine]:
+    """What `parse` makes of each record, given its number; an `Unfit`, given or raised, becomes a `BadLine`."""
     try:
         for place, number, line in numbered_records(path):
             try:
                 if line is None:
                     raise Unfit(f"longer than {MAX_LINE // 2**20} MiB, which no record is")
-                yield from parse(line, number)
+                for item in parse(line, number):
+                    yield item.at(place) if isinstance(item, Unfit) else item
             except Unfit as unfit:
                 yield unfit.at(place)
     except BrokenOff as broken:

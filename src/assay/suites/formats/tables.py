@@ -41,7 +41,7 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
                     row += 1
                     pairs = zip(names, values, strict=True)
                     record = {n: plain_value(v) for n, v in pairs if v is not None or n == response}
-                    yield _one(record, row, Place(path, row=row))
+                    yield _one(record, row, Place(path, row=row), "repeat" in names)
     except duckdb.Error as error:
         raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
 
@@ -82,12 +82,12 @@ def _csv_row(names: Sequence[str], values: Sequence[str], response: str, place: 
     except UnicodeEncodeError:
         return BadLine(place, "not UTF-8 text")
     record = {n: v or None for n, v in zip(names, values, strict=True) if v or n == response}
-    return _one(record, place.line or 0, place)
+    return _one(record, place.line or 0, place, "repeat" in names)
 
 
-def _one(record: dict[str, Any], number: int, place: Place) -> Answered | BadLine:
+def _one(record: dict[str, Any], number: int, place: Place, repeats: bool) -> Answered | BadLine:
     try:
-        return answered(record, number)
+        return answered(record, number, repeats=repeats)
     except Unfit as unfit:
         return unfit.at(place)
 
