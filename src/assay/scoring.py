@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -29,6 +28,9 @@ from assay.scorers.sets import Pick, Picker
 from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
+
+# Answers that may be scored behind one that is still being judged, for each that is judged at once.
+_AHEAD = 4
 
 Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
 
@@ -79,9 +81,6 @@ def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored |
     )
 
 
-Window: TypeAlias = deque["asyncio.Task[ScoredAnswer] | ScoredAnswer"]
-
-
 async def score_answers(
     answers: Iterable[Answered],
     pick: Callable[[Sample], Sequence[Pick]],
@@ -96,27 +95,30 @@ async def score_answers(
     scores it holds are reused and new ones are journaled under `run`. Raises `Unreachable` if a judge can't be reached;
     leaving early cancels what is under way.
     """
-    concurrency = max(1, concurrency)
-    gate = asyncio.Semaphore(concurrency)
     judging = Judging(ledger) if ledger is not None else None
     scales = _Scales(ledger, run) if ledger is not None else None
-    window: Window = deque()
+    window = _Window(max(1, concurrency))
     try:
         for answered in answers:
             chosen = pick(answered.sample)
-            if answered.failure is None and any(judge_of(scorer) for _, scorer in chosen):
-                window.append(asyncio.create_task(_gated(gate, answered, chosen, judging, run)))
+            judged = answered.failure is None and any(judge_of(scorer) for _, scorer in chosen)
+            while not window.has_room(judged):
+                await window.change()
+                for scored in window.finished():
+                    yield _noted(scored, scales)
+            work = _score(answered, chosen, judging, run)
+            if judged:
+                window.begin(work)
             else:
-                window.append(await _score(answered, chosen, judging, run))
-            while window and (len(window) > 4 * concurrency or not isinstance(window[0], asyncio.Task)):
-                yield await _first(window, scales)
-        while window:
-            yield await _first(window, scales)
+                window.put(await work)
+            for scored in window.finished():
+                yield _noted(scored, scales)
+        while window.waiting:
+            await window.change()
+            for scored in window.finished():
+                yield _noted(scored, scales)
     finally:
-        left = [entry for entry in window if isinstance(entry, asyncio.Task)]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await window.cancel()
 
 
 async def score(
@@ -137,15 +139,69 @@ async def score(
     return [scored async for scored in stream]
 
 
-async def _first(window: Window, scales: _Scales | None) -> ScoredAnswer:
-    """The window's first answer, once it is scored; it stays in the window until then."""
-    entry = window[0]
-    if isinstance(entry, asyncio.Task) and not entry.done():
-        # Unlike `await entry`, this leaves the task alone when it is cancelled: all of them are ended together, so that
-        # none makes room for another to begin.
-        await asyncio.wait([entry])
-    window.popleft()
-    scored = entry.result() if isinstance(entry, asyncio.Task) else entry
+class _Window:
+    """Answers in their order, scored or being judged: at most `concurrency` of them are judged at once.
+
+    An answer has no task before its turn has come. Tasks that wait behind a semaphore cost time at each
+    call that ends, and memory. Nothing begins by itself, so that nothing takes the place of what is cancelled.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._judged = 0
+        self._entries: deque[asyncio.Task[ScoredAnswer] | ScoredAnswer] = deque()
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Is there an answer that was not handed out yet?"""
+        return bool(self._entries)
+
+    def has_room(self, judged: bool) -> bool:
+        """Can another answer join? One slow answer at the front holds up the others, in the end."""
+        return len(self._entries) < _AHEAD * self._concurrency and not (judged and self._judged >= self._concurrency)
+
+    def begin(self, work: Coroutine[Any, Any, ScoredAnswer]) -> None:
+        self._judged += 1
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._entries.append(task)
+
+    def put(self, scored: ScoredAnswer) -> None:
+        self._entries.append(scored)
+
+    def finished(self) -> Iterator[ScoredAnswer]:
+        """Hand out what is scored, up to the first that isn't. Raises what its judging raised."""
+        while self._entries:
+            entry = self._entries[0]
+            if isinstance(entry, ScoredAnswer):
+                self._entries.popleft()
+                yield entry
+            elif entry.done():
+                self._entries.popleft()
+                yield entry.result()
+            else:
+                return
+
+    async def change(self) -> None:
+        """Wait until the judging of any answer has ended."""
+        self._changed = asyncio.get_running_loop().create_future()
+        await self._changed
+
+    async def cancel(self) -> None:
+        """End all judging that is under way."""
+        left = [entry for entry in self._entries if isinstance(entry, asyncio.Task)]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _ended(self, _: asyncio.Task[ScoredAnswer]) -> None:
+        self._judged -= 1
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+def _noted(scored: ScoredAnswer, scales: _Scales | None) -> ScoredAnswer:
     if scales is not None:
         scales.note(scored)
     return scored
@@ -178,13 +234,6 @@ class _Scales:
         record = ScaleSeen(run=self._run, model=model, suite=suite, metric=metric, low=low, high=high)
         if self._ledger.is_wider(record):
             self._ledger.append(record)
-
-
-async def _gated(
-    gate: asyncio.Semaphore, answered: Answered, chosen: Sequence[Pick], judging: Judging | None, run: str
-) -> ScoredAnswer:
-    async with gate:
-        return await _score(answered, chosen, judging, run)
 
 
 async def _score(answered: Answered, chosen: Sequence[Pick], judging: Judging | None, run: str) -> ScoredAnswer:
@@ -242,7 +291,7 @@ class Judging:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._failed: dict[str, Outcomes] = {}
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._asking: dict[str, asyncio.Future[None]] = {}
 
     async def outcomes(
         self, scorer: Scorer, sample: Sample, completion: Completion, place: Place, answer: str = ""
@@ -252,7 +301,10 @@ class Judging:
         answer: the key of the journaled answer; "" for one from a file.
         """
         key = key_of(scorer, sample, completion.text, completion.finish_reason)
-        async with self._asking.setdefault(key, asyncio.Lock()):
+        while (asked := self._asking.get(key)) is not None:
+            await asyncio.shield(asked)
+        asked = self._asking[key] = asyncio.get_running_loop().create_future()
+        try:
             found = self._known(scorer, key) or self._failed.get(key)
             if found is None:
                 found = await score_answer(keeping_votes(scorer, self._ledger, place.run), sample, completion)
@@ -262,6 +314,9 @@ class Judging:
             new = [record for record in records if not (record.key and self._ledger.is_placed(record))]
             if new:
                 self._ledger.append_all(new)
+        finally:
+            del self._asking[key]
+            asked.set_result(None)
         return found
 
     def note_unanswered(self, scorer: Scorer, failures: Iterable[ScoreFailure], place: Place) -> None:
