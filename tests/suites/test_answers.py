@@ -55,14 +55,21 @@ def test_a_record_becomes_a_sample_and_an_answer(tmp_path: Path) -> None:
         "finish_reason": "max_tokens",
         "domain": "gsm8k",
         "correct_answer": 50,
-        "target": None,
+        "target": 7.0,
+        "best_answer": None,
         "risk_area": "none",
         "reference": {"hint": "x"},
         "elapsed_seconds": 1.5,
     }
     (found,), _ = everything(lines(tmp_path / "a.jsonl", record))
     assert (found.id, found.model, found.text, found.finish_reason) == ("a", "m", "Ho", "length")
-    assert found.sample.reference == {"domain": "gsm8k", "correct_answer": "50", "risk_area": "none", "hint": "x"}
+    assert found.sample.reference == {
+        "domain": "gsm8k",
+        "correct_answer": "50",
+        "target": "7",
+        "risk_area": "none",
+        "hint": "x",
+    }
     assert (found.sample.group, found.sample.metadata) == ("gsm8k", {"elapsed_seconds": 1.5})
 
 
@@ -102,6 +109,8 @@ def test_other_names_for_prompt_and_response(tmp_path: Path) -> None:
         ({"prompt": "Hi", "response": 7}, "response must be text, not the number 7"),
         ({"prompt": [], "response": "Ho"}, "prompt must be text or a list of messages"),
         ({"prompt": [{"role": "robot", "content": ""}], "response": "Ho"}, "unknown role 'robot'"),
+        ({**GOOD, "id": 1.5}, "id must be text or a whole number, not the number 1.5"),
+        (b'{"prompt": "Hi", "response": "a\0b"}', "not valid JSON: Invalid control character"),
         ({**GOOD, "id": [1]}, "id must be text or a whole number, not a list"),
         ({**GOOD, "model": 7}, "model must be text, not the number 7"),
         ({**GOOD}, "a second answer of the model 'm' under the id 'a'"),

@@ -10,6 +10,7 @@ import pytest
 
 from assay.errors import SuiteError
 from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
+from assay.types import Message
 
 
 def everything(path: Path) -> tuple[list[Answered], list[BadLine]]:
@@ -46,6 +47,38 @@ def test_parquet_rows_are_answers(tmp_path: Path) -> None:
     assert answers[1].sample.metadata == {"seconds": None}
     assert str(bad[0]) == f"{path}: row 2: response holds nothing: there is no answer"
     assert str(bad[1]) == f"{path}: row 4: a second answer of the model 'm' under the id '1'"
+
+
+def test_columns_as_data_frames_write_them(tmp_path: Path) -> None:
+    """Whole numbers in columns with gaps are floats, and fields of structs that a row lacks are null."""
+    path = parquet(
+        tmp_path / "a.parquet",
+        r"""SELECT * FROM (VALUES
+             (1::DOUBLE, 'Hi', 'Ho'::BLOB, 7::DOUBLE, {'best_answer': NULL, 'hint': 'x'}),
+             (NULL, 'Hi', '\xFF'::BLOB, 7.5::DOUBLE, NULL),
+             (3::DOUBLE, 'Hi', 'H\xC3\xB6'::BLOB, 7.5::DOUBLE, {'best_answer': 'y', 'hint': NULL})
+           ) t(id, prompt, response, target, reference)""",
+    )
+    answers, bad = everything(path)
+    assert [(a.id, a.text, dict(a.sample.reference)) for a in answers] == [
+        ("1", "Ho", {"target": "7", "hint": "x"}),
+        ("3", "Hö", {"target": "7.5", "best_answer": "y"}),
+    ]
+    assert [str(b) for b in bad] == [f"{path}: row 2: response must be text, not a value of type bytes"]
+
+
+def test_messages_in_parquet_may_have_parts_and_gaps(tmp_path: Path) -> None:
+    select = """SELECT 'Ho' AS response, [
+        {'role': 'system', 'content': [{'type': 'text', 'text': 'Be brief.'}], 'tool_calls': NULL},
+        {'role': 'user', 'content': [{'type': 'text', 'text': 'See: '}, {'type': 'image_url', 'text': NULL}],
+         'tool_calls': NULL},
+        {'role': 'assistant', 'content': NULL, 'tool_calls': ['x']}] AS messages"""
+    ((found,), _) = everything(parquet(tmp_path / "a.parquet", select))
+    assert found.sample.prompt == (
+        Message("system", "Be brief."),
+        Message("user", "See: [image_url]"),
+        Message("assistant", ""),
+    )
 
 
 def test_a_prompt_may_be_a_list_of_messages_in_parquet(tmp_path: Path) -> None:
@@ -91,6 +124,26 @@ def test_an_empty_cell_is_no_answer_and_beside_an_error_it_failed(tmp_path: Path
     assert [(a.id, a.text) for a in answers] == [("2", "Ho"), ("4", "")]
     assert answers[1].failure == NoAnswer("permanent", "the request failed: timed out")
     assert [str(b) for b in bad] == [f"{path}:3: output holds nothing: there is no answer"]
+
+
+def test_a_quotation_mark_that_is_never_closed_swallows_nothing_in_silence(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 'prompt,response\nHi,a "word" in it\nHi,"Ho" he said\nHi,"Ho\nHi,Ho\nHi,Ho\n')
+    answers, bad = everything(path)
+    assert [(a.id, a.text) for a in answers] == [("2", 'a "word" in it')]
+    assert [str(b) for b in bad] == [
+        f"{path}:3: not valid CSV: ',' expected after '\"'",
+        f"{path}:4: a quotation mark in this row is never closed, and the 2 lines after it are lost",
+    ]
+    with pytest.raises(SuiteError, match=r"b.csv:1: a quotation mark in this row is never closed"):
+        everything(csv(tmp_path / "b.csv", 'prompt,"response\nHi,Ho\n'))
+
+
+def test_line_ends_of_all_kinds_and_characters_of_control(tmp_path: Path) -> None:
+    for end in ("\n", "\r\n", "\r"):
+        path = csv(tmp_path / "a.csv", end.join(["prompt,response", "Hi,H\0o", '"a', 'b",Ho', "Hi", "Hi,Ho", ""]))
+        answers, bad = everything(path)
+        assert [(a.line, a.text) for a in answers] == [(2, "H\0o"), (3, "Ho"), (6, "Ho")]
+        assert [b.place.line for b in bad] == [5]
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])

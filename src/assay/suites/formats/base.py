@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from mmap import mmap
 from typing import Any, get_args
 
@@ -239,8 +240,8 @@ def identity(value: object, line: int) -> str:
     """A sample's id as text; the line's number where there is none."""
     if isinstance(value, str) and value:
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
+        return written(value)
     if value is None or value == "":
         return str(line)
     raise Unfit(f"id must be text or a whole number, not {kind(value)}")
@@ -253,14 +254,19 @@ def finished(value: object) -> FinishReason | None:
 
 def taken_reference(record: dict[str, Any]) -> dict[str, Json]:
     """Take out of `record` what scorers compare with. Numbers become their text; nulls are left out."""
-    reference: dict[str, Json] = {}
-    if isinstance(record.get("reference"), dict):
-        reference.update(record.pop("reference"))
+    given = record.pop("reference") if isinstance(record.get("reference"), dict) else {}
+    reference: dict[str, Json] = {name: value for name, value in given.items() if value is not None}
     for name in [name for name in REFERENCE if name in record]:
         value = record.pop(name)
         if value is not None:
-            reference[name] = str(value) if type(value) in (int, float) else value
+            reference[name] = written(value) if type(value) in (int, float) else value
     return reference
+
+
+def written(number: float) -> str:
+    """A number as people write it. A whole one is often a float only because its column has gaps."""
+    whole = isinstance(number, float) and number.is_integer() and abs(number) < 2**53
+    return str(int(number) if whole else number)
 
 
 def as_prompt(value: object) -> Prompt:
@@ -332,7 +338,10 @@ def kind(value: object) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """A table's value as JSON has it: dates, decimals and bytes as text; a number that isn't finite as null."""
+    """A table's value as JSON has it: dates, decimals and bytes as text; a number that isn't finite as null.
+
+    Bytes that are no UTF-8 text stay what they are.
+    """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -341,4 +350,8 @@ def plain_value(value: Any) -> Any:
         return [plain_value(item) for item in value]
     if isinstance(value, dict):
         return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+        return value
     return str(value)

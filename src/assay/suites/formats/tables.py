@@ -55,8 +55,11 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
         head = file.readline()
         mark = max(",;\t", key=lambda m: len(_known(next(csv.reader([head], delimiter=m), []))))
         file.seek(0)
-        rows = csv.reader(file, delimiter=mark)
-        names = [name.strip() for name in next(rows, [])]
+        rows = csv.reader(file, delimiter=mark, strict=True)
+        try:
+            names = [name.strip() for name in next(rows, [])]
+        except csv.Error as error:
+            raise Place(path, 1).error(_csv_error(error, rows.line_num - 1)) from None
         response = _check_columns(names, Place(path, 1))
         while True:
             began = rows.line_num + 1
@@ -65,13 +68,19 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadLine(Place(path, began), f"not valid CSV: {error}")
+                yield BadLine(Place(path, began), _csv_error(error, rows.line_num - began))
                 continue
             except damages() as error:
                 yield BrokenOff(Place(path, began), error).bad
                 return
             if values:
                 yield _csv_row(names, values, response, Place(path, began))
+
+
+def _csv_error(error: csv.Error, swallowed: int) -> str:
+    if "unexpected end" in str(error):
+        return f"a quotation mark in this row is never closed, and the {swallowed} lines after it are lost"
+    return f"not valid CSV: {error}"
 
 
 def _csv_row(names: Sequence[str], values: Sequence[str], response: str, place: Place) -> Answered | BadLine:
