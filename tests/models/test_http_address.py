@@ -95,9 +95,13 @@ def test_proxies_are_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://us%20er:sekrit@proxy.example:3128")
-    monkeypatch.setenv("NO_PROXY", "near.example")
-    for spec in ("http://127.0.0.1/v1#m", "http://localhost:1/v1#m", "http://[::1]/v1#m", "http://near.example/v1#m"):
-        assert proxy_for(parse_address(spec)) is None
+    monkeypatch.setenv("NO_PROXY", "near.example, port.example:8000,10.0.0.0/8,fd00::/8,192.168.1.7")
+    here = ("127.0.0.1", "localhost:1", "[::1]", "0.0.0.0:8000")
+    near = ("near.example", "a.near.example:81", "port.example:8000", "10.2.3.4:8000", "[fd00::7]", "192.168.1.7:1")
+    for host in (*here, *near):
+        assert proxy_for(parse_address(f"http://{host}/v1#m")) is None, host
+    for host in ("port.example:8001", "11.2.3.4", "[fe00::7]", "192.168.1.8", "nearer.example"):
+        assert proxy_for(parse_address(f"http://{host}/v1#m")) is not None, host
     found = proxy_for(parse_address("http://far.example/v1#m"))
     assert found is not None
     assert (found.host, found.port) == ("proxy.example", 3128)

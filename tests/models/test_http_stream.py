@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import pytest
 
-from assay.errors import GenerationError
+from assay.errors import AssayError, GenerationError
 from assay.models.base import complete
 from assay.types import Chunk, GenerateOptions, Raw
 from tests.models.http_opened import opened
@@ -217,6 +217,38 @@ async def test_leaving_cancelling_or_raising_closes_the_request_at_the_server() 
             await task
         await gone(5)
         assert model.limit.used == 0
+
+
+async def test_nothing_is_left_open_whatever_fails_or_is_cancelled() -> None:
+    kinds = [
+        Reply(status=500, raw=b"x" * 5000),
+        Reply(hang=True),
+        Reply(cut=30),
+        Reply(status=429, raw=b""),
+        Reply(raw=b"{"),
+        Reply(pieces=["word "] * 50, pause=0.02),
+        Reply(headers={"Connection": "close"}),
+        Reply(pieces=["One"], error={"message": "oops"}),
+        Reply(latency=0.02),
+    ]
+    async with OpenAIServer() as server:
+        server.script = lambda ask: kinds[(int(ask.question) + ask.number) % len(kinds)]
+        before = asyncio.all_tasks()
+        async with opened(server, concurrency=8, attempts=2, call_seconds=0.4) as model:
+
+            async def ask(number: int) -> None:
+                asking = asyncio.create_task(complete(model, f"{number}", None, listen if number % 2 else None))
+                if number % 3 == 0:
+                    await asyncio.sleep(number / 500)
+                    asking.cancel()
+                with suppress(AssayError, asyncio.CancelledError):
+                    await asking
+
+            await asyncio.gather(*(ask(number) for number in range(120)))
+            assert model.limit.used == 0
+        async with asyncio.timeout(20):
+            while server._tasks or asyncio.all_tasks() != before:  # the server has one for each connection
+                await asyncio.sleep(0.01)
 
 
 async def test_a_stream_that_stalls_ends_at_its_deadline() -> None:

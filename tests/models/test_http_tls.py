@@ -10,18 +10,20 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from assay.config import Secret
-from assay.errors import GenerationError, ModelError
+from assay.errors import GenerationError, ModelError, Unreachable
 from assay.models.base import complete
 from assay.models.http_address import Proxy, parse_address
 from assay.models.http_faults import Fault
 from assay.models.http_pool import Pool
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply
+from tests.models.raw_server import RawServer, response
 
 BODY = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": "?"}]})
 
@@ -194,6 +196,31 @@ async def test_a_proxy_that_wants_a_password_for_plain_requests() -> None:
         server.script = lambda ask: Reply(status=407, raw=b"")
         with pytest.raises(ModelError, match="the proxy wants a user name and password"):
             await complete(model, "?")
+
+
+@pytest.mark.parametrize("listener", [None, lambda _: None])
+async def test_the_systems_proxy_is_used_and_named_where_something_fails(
+    listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ASSAY_API_KEY", "sk-sekrit")
+    async with RawServer(lambda _: [response()]) as proxy:
+        where = proxy.spec.removeprefix("http://").partition("/")[0]
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:pass-sekrit@{where}")
+        async with opened("http://far.example/v1#m") as model:
+            assert (await complete(model, "?", None, listener)).text == "Fine."
+            assert proxy.asked[0].startswith(
+                b"POST http://far.example/v1/chat/completions HTTP/1.1\r\nHost: far.example\r\n"
+            )
+            proxy.script = lambda _: [response(b"No way", status="403 No")]
+            with pytest.raises(GenerationError) as caught:
+                await complete(model, "?", None, listener)
+            assert f"far.example/v1#m (through the proxy {where}): the server answered 403" in str(caught.value)
+    async with opened("http://far.example/v1#m") as model:
+        with pytest.raises(Unreachable, match=rf"through the proxy {where}\): no connection") as gone:
+            await complete(model, "?", None, listener)
+    assert "sekrit" not in str(caught.value) + str(gone.value)
 
 
 async def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,7 @@ class HttpModel:
         self._key = key
         self._limit = AdaptiveLimit(settings.concurrency)
         self._pool: Pool | None = None
+        self._via = ""
         self._dialect = Dialect()
         self._health = Health()
         self._closing = asyncio.Event()
@@ -294,7 +295,7 @@ class HttpModel:
 
     async def _given_up(self, fault: Fault, question: Question, attempts: Attempts, shown: str = "") -> AssayError:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""
-        said = f"{self._info.name}: {self._scrubbed(fault.reason)}{times}"
+        said = f"{self._info.name}{self._via}: {self._scrubbed(fault.reason)}{times}"
         if fault.kind in ("setup", "webpage") and not self._health.has_succeeded:
             return ModelError(said)
         if self._health.is_unconnected(fault, attempts):
@@ -324,12 +325,14 @@ class HttpModel:
 
     def _ready_pool(self) -> Pool:
         if self._pool is None:
+            if (proxy := proxy_for(self._address)) is not None:
+                self._via = f" (through the proxy {proxy.host}:{proxy.port})"
             self._pool = Pool(
                 self._address,
                 self._settings.connect_seconds,
                 agent="assay",
                 key=self._key,
-                proxy=proxy_for(self._address),
+                proxy=proxy,
             )
         return self._pool
 

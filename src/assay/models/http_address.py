@@ -7,6 +7,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -125,12 +126,25 @@ def proxy_for(address: Address) -> Proxy | None:
     from urllib.request import getproxies, proxy_bypass  # slow to import, and for other machines only
 
     found = getproxies().get(address.scheme) or getproxies().get("all")
-    if not found or proxy_bypass(address.host):
+    if not found or proxy_bypass(f"{address.host}:{address.port}") or _in_network(address.host):
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
     if parts.scheme != "http" or not parts.hostname:
         raise ModelError(f"the proxy that is set for {address.scheme} is no http:// one; set NO_PROXY={address.host}")
     return Proxy(parts.hostname, parts.port or 80, _basic(parts.username, parts.password))
+
+
+def _in_network(host: str) -> bool:
+    """Is it an address in one of the networks of `NO_PROXY` ("10.0.0.0/8"), which clusters are set up with?"""
+    try:
+        here = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
+        with suppress(ValueError):
+            if here in ipaddress.ip_network(name.strip(), strict=False):
+                return True
+    return False
 
 
 def _basic(user: str | None, password: str | None) -> Secret | None:
