@@ -52,8 +52,8 @@ class Connection(asyncio.Protocol):
         """Can it be asked again?"""
         return self.complete and self._keep and not self.closed
 
-    def ask(self, request: bytes, seconds: float) -> None:
-        """Send a request; the answer must be there, to its end, after so many seconds."""
+    def ask(self, request: bytes, seconds: float, spent: float = 0.0) -> None:
+        """Send a request; the answer must be there, to its end, after so many seconds, of which some were spent before."""
         assert self._transport is not None
         assert self.complete, "the answer before is still under way"
         if self._parser is None:
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             self._parser = HttpResponseParser(self)
         self._pieces, self.headers, self.status, self._received, self._inflater = [], {}, 0, 0, None
         self.headed = self.complete = self.touched = self._eager = self._bounded = self._keep = False
-        self._seconds, self._deadline = seconds, self._loop.time() + seconds
+        self._seconds, self._deadline = seconds, self._loop.time() + seconds - spent
         if self.closed:  # by the server, as soon as it was made
             self._fail(Fault("broken", "the server closed the connection without an answer"))
             return

@@ -58,9 +58,9 @@ class Pool:
             try:
                 self._check_open()
                 # Connecting is part of the time that an answer may take, where it takes any to speak of.
-                spent = loop.time() - began
-                left = seconds if spent < _TRIFLE * seconds else max(_LEAST_SECONDS, seconds - spent)
-                connection.ask(self._head(path) + b"%d\r\n\r\n" % len(body) + body, left)
+                spent = min(loop.time() - began, seconds - _LEAST_SECONDS)
+                request = self._head(path) + b"%d\r\n\r\n" % len(body) + body
+                connection.ask(request, seconds, spent if spent > _TRIFLE * seconds else 0.0)
                 await connection.head()
                 return connection
             except BaseException as error:
