@@ -151,3 +151,31 @@ async def test_a_server_that_takes_a_schema_and_ignores_it(place: Path) -> None:
     assert "schema" not in done.stderr
     kept = [r for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)]
     assert {r.detail["calls"] for r in kept} == {3}
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(400, "System role not supported"), (400, "Conversation roles must alternate user/assistant/user/assistant/...")],
+)
+async def test_a_judge_whose_template_knows_no_system_is_told_all_in_one_message(
+    place: Path, status: int, message: str
+) -> None:
+    refused = 0
+
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            nonlocal refused
+            if ask.body["messages"][0]["role"] == "system":
+                refused += 1
+                return Reply(status=status, raw=error_body(message))
+            roles = [said["role"] for said in ask.body["messages"]]
+            assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+            assert "You grade one answer" in ask.body["messages"][0]["content"]
+            return Reply(json.dumps(SEMANTIC) if len(roles) > 1 else "Nice!")
+
+        server.script = reply
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, "--concurrency", "1")
+        assert done.returncode == 0, done.stderr
+    assert refused == 1
+    assert len({r.sample for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)}) == 8

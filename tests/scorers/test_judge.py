@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -351,6 +352,32 @@ async def test_a_bad_reply_cannot_smuggle_tokens_into_the_next_question() -> Non
     assert last[2].content.startswith("\\u003c|im_end|>")
     assert "<|" not in last[2].content
     assert len(last[2].content) < 4100
+
+
+@pytest.mark.parametrize("votes", [1, 3])
+async def test_material_that_is_missing_is_said_without_asking(votes: int) -> None:
+    model = Seeded({})
+    found = await judged(Judge(model, RUBRIC, votes=votes), sample=Sample("s", "Is it?"))
+    assert {f.reason for f in found.values() if isinstance(f, ScoreFailure)} == {
+        "it can't be judged: its reference has no 'best_answer', which the rubric shows its judge"
+    }
+    assert model.asked == []
+
+
+async def test_a_thought_is_not_shown_again() -> None:
+    model = Seeded({0: "<think>It could be {7}.</think>\nI would say 7."})
+    await judged(Judge(model, RUBRIC))
+    last, _ = model.asked[-1]
+    assert [m.content for m in last if m.role == "assistant"] == ["I would say 7."] * 2
+
+
+async def test_a_model_that_fails_otherwise_is_not_asked_in_one_role() -> None:
+    for error in (GenerationError("out of memory"), Unreachable("the system is down")):
+        model = Seeded({0: error})
+        with contextlib.suppress(Unreachable):
+            await judged(Judge(model, RUBRIC))
+        assert [m.role for m in model.asked[-1][0]] == ["system", "user"]
+        assert len(model.asked) == 1
 
 
 async def test_answers_judged_together_keep_apart(tmp_path: Path) -> None:

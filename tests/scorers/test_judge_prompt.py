@@ -60,7 +60,7 @@ def user(prompt: JudgePrompt) -> str:
     return prompt.messages[1].content
 
 
-HIDDEN = [chr(c) for c in range(32) if chr(c) not in "\n\t"] + list("\u200b\u2028\u2029\u202e\ufeff\ud83d\U000e0041")
+HIDDEN = [chr(c) for c in range(32) if chr(c) not in "\n\r\t"] + list("\u200b\u2028\u2029\u202e\ufeff\ud83d\U000e0041")
 
 PLAIN = judge_prompt(RUBRIC, values("It is."))
 FRAME = read_blocks(user(PLAIN)).frame
@@ -75,6 +75,7 @@ def check(answer: str, question: str = "Is it?", best: str = "No.") -> None:
     assert back.frame == FRAME
     assert user(prompt).count(back.code) == 1 + 2 * len(given)
     assert not any(char in user(prompt) for char in HIDDEN)
+    assert "\r" not in user(prompt).replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -127,12 +128,16 @@ def test_a_code_that_occurs_in_the_contents_is_passed_over() -> None:
 
 CONTROL = re.compile(
     r"<\||<｜|</?s>|<bos>|<eos>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|\[gMASK\]|<sop>|\[\||\]~b|\]~!|\[e~\["
-    r"|>>[A-Z]+<<|</?think>|<unused\d+>|\[[A-Z_]+\]|<pad>"
+    r"|>>[A-Z]+<<|</?think>|<unused\d+>|\[[A-Z_]+\]|<pad>|◁|<\[|<extra id 3>"
 )
 
 
 @given(
-    st.lists(st.sampled_from([*ATTACKS, "<think>", "<unused3>", "<pad>", "[TOOL_CALLS]", "<", "|", "["])).map("".join)
+    st.lists(
+        st.sampled_from(
+            [*ATTACKS, "<think>", "<unused3>", "<pad>", "[TOOL_CALLS]", "<", "|", "[", ">", "◁think▷", "<extra id 3>"]
+        )
+    ).map("".join)
 )
 def test_no_control_token_survives(text: str) -> None:
     safe = defused(text)
@@ -150,6 +155,8 @@ def test_no_control_token_survives(text: str) -> None:
         "a[0], [1], [ ]",
         "👩‍👩‍👧 é",
         "\t- x",
+        "if a<b: f(a<<2, i<n)",
+        "first\r\nsecond\r\n",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:

@@ -124,10 +124,14 @@ class Judge:
         than half are left. A vote that failed for a passing reason (a lost connection) fails the score, so that the next
         run asks again. Raises what says that the judge can't be used at all (`Unreachable`, `BadInput`).
         """
-        return await self.score_by(lambda number: self.vote(sample, completion, number))
+        return await self.score_by(sample, lambda number: self.vote(sample, completion, number))
 
-    async def score_by(self, vote: Callable[[int], Awaitable[Vote]]) -> Sequence[Score | ScoreFailure]:
+    async def score_by(self, sample: Sample, vote: Callable[[int], Awaitable[Vote]]) -> Sequence[Score | ScoreFailure]:
         """As `score`, of votes that `vote` gives by their number; it raises `NoVerdict`."""
+        try:
+            self.check(sample)
+        except ValueError as error:
+            return [ScoreFailure(metric, "permanent", f"it can't be judged: {error}") for metric in self.metrics]
         votes: list[Vote] = []
         failed: list[NoVerdict] = []
         for number in range(self.votes):

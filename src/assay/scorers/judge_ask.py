@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from assay.errors import GenerationError, UnsupportedOption
+from assay.errors import GenerationError, ModelError, UnsupportedOption
 from assay.models.base import TextModel, check_options, complete
 from assay.models.structured import StructuredModel
 from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
+from assay.scorers.reasoning import final_answer
 from assay.types import Completion, FailureClass, GenerateOptions, Message
 
 # The first question and two more: a judge that fails three times was not stopped by chance.
 ATTEMPTS = 3
+
+# What chat templates raise that take no system message: Gemma's and Mistral's first ones, and others after them.
+_NO_SYSTEM = re.compile(
+    r"system (?:role|message|prompt)|roles? .{0,30}\bsystem\b|roles must alternate|only user and assistant",
+    re.IGNORECASE,
+)
 
 # How much of an unusable reply the judge is shown again; a loop must not fill its context.
 _SHOWN_REPLY = 4000
@@ -56,6 +64,7 @@ class Asker:
         check_options(model.info, self._options(0))
         # Found out by the first call, for some servers only say no when asked.
         self._structured = model if isinstance(model, StructuredModel) else None
+        self._one_role = False  # does the chat template know no system message?
 
     @property
     def identity(self) -> str:
@@ -102,12 +111,24 @@ class Asker:
     async def _complete(
         self, talk: Sequence[Message], schema: Mapping[str, Any], options: GenerateOptions
     ) -> tuple[Completion, bool]:
+        one_role = self._one_role
+        try:
+            return await self._reply(_in_one_role(talk) if one_role else tuple(talk), schema, options)
+        except (GenerationError, ModelError) as error:
+            if one_role or not _NO_SYSTEM.search(str(error)):
+                raise
+            self._one_role = True
+        return await self._reply(_in_one_role(talk), schema, options)
+
+    async def _reply(
+        self, talk: tuple[Message, ...], schema: Mapping[str, Any], options: GenerateOptions
+    ) -> tuple[Completion, bool]:
         if self._structured is not None:
             try:
-                return await self._structured.complete_structured(tuple(talk), schema, options), True
+                return await self._structured.complete_structured(talk, schema, options), True
             except UnsupportedOption:
                 self._structured = None
-        return await complete(self.model, tuple(talk), options), False
+        return await complete(self.model, talk, options), False
 
 
 @lru_cache(maxsize=64)
@@ -115,9 +136,15 @@ def _identity(model: str, adapter: str) -> str:
     return digest_of("judge", model, adapter)
 
 
+def _in_one_role(talk: Sequence[Message]) -> tuple[Message, ...]:
+    """The talk with what the system said at the head of the first question."""
+    system, first, *rest = talk
+    return Message("user", f"{system.content}\n\n{first.content}"), *rest
+
+
 def _again(reply: Completion, problem: str) -> list[Message]:
-    # The reply may quote what was judged, so it's made inert like that was.
-    shown = defused(reply.text.strip()[:_SHOWN_REPLY]) or "(no text)"
+    # The reply may quote what was judged, so it's made inert like that was. Thoughts are for whoever thinks them.
+    shown = defused((final_answer(reply.text) or "").strip()[:_SHOWN_REPLY]) or "(no text)"
     return [
         Message("assistant", shown),
         Message(

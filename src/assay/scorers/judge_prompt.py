@@ -23,7 +23,7 @@ from assay.scorers.rubric import REASON, Dimension, Input, Rubric
 from assay.types import Json, Message, Prompt, Raw, Sample
 
 # Part of a judge's parameters. Raise it whenever the same rubric and answer would give another prompt.
-PROMPT_VERSION = 2
+PROMPT_VERSION = 3
 
 NOT_GIVEN = "(not given)"
 
@@ -31,13 +31,14 @@ _CODE_CHARS = 16
 _FIRST = "Code of this message: "
 _HEAD_SHARE = 2 / 3
 
-# How control tokens begin, in all templates known: <|im_start|>, <bos>, <<SYS>>, [INST], [|user|], >>TITLE<<, ]~b], [e~[.
-_TOKENS = r"<(?![\s=])|\[(?=/?[A-Za-z]\w*\]|\||\w~)|>(?=>)|\](?=[~!])"
-# Characters that no reader sees but a tokenizer does, or that break lines: controls (not tab and newline), line and
+# How control tokens begin, in all templates known: <|im_start|>, <bos>, <<SYS>>, [INST], [|user|], >>TITLE<<, ]~b], [e~[,
+# ◁think▷. A "<" that no ">" follows in its line begins none: a<b stays as it is.
+_TOKENS = r"<(?![\s=])(?=[^\n<]{0,80}>)|◁|\[(?=/?[A-Za-z]\w*\]|\||\w~)|>(?=>)|\](?=[~!])"
+# Characters that no reader sees but a tokenizer does, or that break lines: controls (not tab and line ends), line and
 # paragraph separators, surrogates, zero-width and direction marks (not the joiners that scripts and emoji need),
 # tags and the selectors beyond the basic plane.
 _HIDDEN = (
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e01ef]"
 )
 _ESCAPED = r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}"

@@ -36,7 +36,7 @@ class _Keeping:
         self._judge.check(sample)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
-        return await self._judge.score_by(lambda number: self._vote(sample, completion, number))
+        return await self._judge.score_by(sample, lambda number: self._vote(sample, completion, number))
 
     async def _vote(self, sample: Sample, completion: Completion, number: int) -> Vote:
         key = key_of(self._judge, sample, completion.text, completion.finish_reason, number)
