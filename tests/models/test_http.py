@@ -11,9 +11,10 @@ import pytest
 from assay.errors import AssayError, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import TextModel, WholeModel, complete, rendered
 from assay.models.http import open_http
-from assay.models.http_protocol import NAMES, UNKNOWN_ID
+from assay.models.http_protocol import NAMES, UNKNOWN_ID, Answer
 from assay.models.http_retry import HttpSettings
 from assay.models.structured import StructuredModel
+from assay.scorers.reasoning import final_answer
 from assay.types import Completion, GenerateOptions, Message, Raw, Token, Usage
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply, error_body
@@ -232,6 +233,17 @@ async def test_reasoning_in_a_field_of_its_own_is_kept_before_the_answer(listene
         server.script = lambda ask: Reply("", fields={"reasoning_content": "5 + 7"}, finish="length")
         cut = await complete(model, "?", None, listener)
         assert (cut.text, cut.finish_reason) == ("<think>5 + 7", "length"), "left open: it was cut off while it thought"
+        for thought in ("It ends with </think>.\nSo 12?", "<think> begins one", "</THINK>11"):
+            server.script = lambda ask, thought=thought: Reply("Use </think>.", fields={"reasoning": thought})
+            text = (await complete(model, "?", None, listener)).text
+            assert final_answer(text) == "Use </think>.", "a thought that names the marker doesn't end by it"
+
+
+def test_reasoning_between_two_parts_of_an_answer_is_none_of_it() -> None:
+    answer = Answer(GenerateOptions())
+    deltas = [{"reasoning": "5"}, {"reasoning": " + 7"}, {"content": "It is"}, {"reasoning": "13?"}, {"content": "12."}]
+    text = "".join(answer.take({"choices": [{"delta": delta}]}) for delta in deltas)
+    assert final_answer(text) == "It is\n12."
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Nothing here touches a network. `Dialect` holds what a server turned out to want
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -49,6 +50,7 @@ _END = "[DONE]"  # the data of its last event
 
 # Reasoning that comes in a field of its own is put before the answer in the form that models write it in.
 THINK, THOUGHT = "<think>", "</think>"
+_MARKERS = re.compile(r"<(?=/?think>)", re.IGNORECASE)  # a thought that names them must not end by its words
 
 UNKNOWN_ID = -1  # a token's id where the server does not tell it
 
@@ -289,7 +291,9 @@ class Answer:
         thought = part.get("reasoning_content") or part.get("reasoning")
         before = ""
         if isinstance(thought, str) and thought:
-            before = thought if self._thinking else THINK + thought
+            # Further on a block is one only where its marker has a line to itself.
+            opening = "" if self._thinking else f"\n{THINK}\n" if self._said else THINK
+            before = opening + _MARKERS.sub("‹", thought)
             self._thinking = True
         if said and self._thinking:
             before, self._thinking = before + THOUGHT, False
