@@ -97,17 +97,32 @@ def test_failures_are_counted_and_in_no_number(place: Path) -> None:
     shown = assay(place, "judge-check", "scripted:weak.yaml", "labels.jsonl")
     assert shown.returncode == 1
     assert "4 without a verdict, in no number above" in shown.stderr
-    assert "no usable verdict" in shown.stderr
+    assert "2 without a verdict: the judge gave no usable verdict in 3 replies" in shown.stderr
 
 
-def test_a_judge_that_never_answers(place: Path) -> None:
+def test_a_judge_that_never_answers_gets_no_number(place: Path) -> None:
     script(place / "none.yaml", [], default="Nice!")
-    found = trial(place, "scripted:none.yaml", "labels.jsonl", code=1)
+    found = trial(place, "scripted:none.yaml", "labels.jsonl", code=4)
     assert found["agreement"]["clarity"]["n"] == 0
     assert found["agreement"]["clarity"]["exact"]["value"] is None
+    assert found["padding"] == {}
+    assert found["position"]["p"] is None
     shown = assay(place, "judge-check", "scripted:none.yaml", "labels.jsonl")
+    assert (shown.returncode, shown.stdout) == (4, "")
+    assert "without a verdict: the judge gave no usable verdict in 3 replies" in shown.stderr
+    assert "the judge gave no verdict at all on 4 examples, so nothing is known of it" in shown.stderr
+
+
+def test_a_judge_that_only_compares_gets_no_number_for_what_it_did_not_judge(place: Path) -> None:
+    script(place / "half.yaml", [{"contains": "You compare", "answer": {"better": "tie"}}], default="Nice!")
+    shown = assay(place, "judge-check", "scripted:half.yaml", "labels.jsonl")
     assert shown.returncode == 1
-    assert "Traceback" not in shown.stderr
+    assert {word for line in shown.stdout.splitlines()[1:4] for word in line.split()[1:]} == {"0", "–"}
+    assert "2 of 2 judged alike" in shown.stdout
+    script(place / "other.yaml", [{"contains": "You compare", "answer": "Nice!"}], default=same(5))
+    shown = assay(place, "judge-check", "scripted:other.yaml", "labels.jsonl")
+    assert shown.returncode == 1
+    assert "pairs: none was judged in both orders" in shown.stdout
 
 
 def test_the_labels_that_come_with_a_rubric(place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -239,10 +240,12 @@ def test_report_counts_what_has_no_score(place: Path) -> None:
     script(place / "none.yaml", [{"contains": "kindness", "answer": {"kindness": 3, "awareness": 4}}], default="no")
     shown = assay(place, *words)
     assert shown.returncode == 1
-    again = assay(place, "report", "--run", "mine").stdout
-    assert again == shown.stdout
-    assert "1 truncated" in again
-    assert "1 failed" in again
+    again = assay(place, "report", "--run", "mine")
+    assert again.stdout == shown.stdout
+    assert "1 truncated" in again.stdout
+    assert "1 failed" in again.stdout
+    assert set(again.stderr.splitlines()) == set(shown.stderr.splitlines())
+    assert re.search(r"standard: \d+ without a score \(permanent; .*\): the judge gave no usable verdict", again.stderr)
 
 
 def test_two_judges_of_a_file(place: Path) -> None:

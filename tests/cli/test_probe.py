@@ -98,6 +98,19 @@ def test_a_model_that_fails_is_exit_code_1_and_asked_again(place: Path) -> None:
     assert rows(place, "scripted:c.yaml", *ON)["base", "new"]["correct"] == 2
 
 
+def test_why_answers_have_no_score_is_said_after_the_table(place: Path) -> None:
+    rules = [{"contains": "Question a", "fail": "error"}, {"contains": "Question c", "fail": "error"}]
+    script(place / "f.yaml", [*rules, {"contains": "Question b", "answer": "so " * 20}], default="right")
+    done = assay(place, "probe", "scripted:f.yaml", *ON)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("assay: ")]
+    assert said[0].startswith("assay: small: 2 without a score (permanent; such as a): the script failed here")
+    assert said[1].startswith("assay: small: 1 without a score (truncated; b): ")
+    again = assay(place, "report")
+    assert again.returncode == 0
+    assert again.stderr.splitlines() == said
+
+
 def test_a_seed_asks_other_numbers_and_knows_their_answers(place: Path) -> None:
     suite, plain = variants("capability", 7), {s.id: s for s in load_suite("capability").samples}
     prompts = [str(s.prompt) for s in suite.samples]

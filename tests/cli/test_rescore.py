@@ -108,6 +108,13 @@ def test_a_judge_that_fails_is_counted_and_asked_again(watched: Path) -> None:
     assert rows(watched, *words)["base", "new", "sovereignty"]["failed"] == 0
 
 
+def test_why_a_judge_gave_no_score_is_said_after_the_table(watched: Path) -> None:
+    script(watched / "c.yaml", [{"contains": "Question b", "fail": "error"}], default=SEMANTIC)
+    done = assay(watched, "rescore", "suite.yaml", "--judge", "scripted:c.yaml")
+    assert done.returncode == 1
+    assert "assay: small: 3 without a score (permanent; such as b): the judge failed: the script failed" in done.stderr
+
+
 def test_another_rubric(watched: Path) -> None:
     script(watched / "j.yaml", [], default={"reasoning": 3.5, "correctness": 9, "clarity": 2})
     after = rows(watched, "rescore", "suite.yaml", "--rubric", "capability", "--judge", "scripted:j.yaml")

@@ -245,7 +245,7 @@ def test_questions_that_were_asked_in_vain_are_counted_and_no_judge_sees_them(pl
     for row in rows(done).values():
         assert (row["asked"], row["scored"], row["failed"]) == (3, 2, 1)
     reason = "the request failed with HTTP 503: Busy."
-    assert f"assay: semantic: 1 without a score: {reason}" in done.stderr
+    assert f"assay: semantic: 1 without a score (transient; q9): {reason}" in done.stderr
     assert "could not be read" not in done.stderr
     line = lines(place / "s.jsonl")[0]
     assert line["scores"] == {"exact": {}, "semantic": {}}

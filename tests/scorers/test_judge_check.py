@@ -370,6 +370,6 @@ async def test_where_lower_is_better_the_lower_label_is_the_better_answer(tmp_pa
 async def test_a_trial_without_padding(tmp_path: Path) -> None:
     script = written(tmp_path / "j.yaml", json.dumps({"default": scores(5)}))
     trial = await try_judge(await open_model(f"scripted:{script}"), RUBRIC, EXAMPLES[:1], padding=False)
-    assert trial.padding["clarity"].n == 0
+    assert trial.padding == {}
     assert trial.agreement["clarity"].n == 1
     assert trial.position.n == 0

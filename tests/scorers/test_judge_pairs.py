@@ -116,4 +116,4 @@ def test_position_bias() -> None:
     bias = position_bias(seen)
     assert (bias.n, bias.consistent, bias.first, bias.second, bias.other) == (15, 5, 8, 1, 1)
     assert bias.p == pytest.approx(2 * (1 + 9) / 2**9)
-    assert position_bias([]).p == 1
+    assert position_bias([]).p is None

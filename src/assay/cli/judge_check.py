@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as js
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ from assay.scorers.rubric_file import load_rubric
 
 if TYPE_CHECKING:
     from assay.scorers.judge_check import Estimate
+
+# The exit code of a check that measured nothing.
+INCONCLUSIVE = 4
+_SHOWN = 5
 
 
 def judge_check(
@@ -57,9 +62,10 @@ def judge_check(
         raise
     if json:
         print(js.dumps(asdict(trial), ensure_ascii=False, indent=2))
-    else:
+    elif trial.judged:
         _print(trial)
-    return 1 if trial.failures else 0
+    _print_failures(trial)
+    return 0 if not trial.failures else 1 if trial.judged else INCONCLUSIVE
 
 
 async def _check(found: Config, judge: str, rubric: Rubric, examples: tuple[Labelled, ...], votes: int) -> JudgeTrial:
@@ -92,18 +98,39 @@ def _print(trial: JudgeTrial) -> None:
     print_all(console, blocks([Column("dimension", names)], columns, console.width))
     if trial.answers < trial.asked:
         print(f"\nn: labels, of {trial.answers} answers; the labels of one answer are one observation to the intervals")
-    position, (pairs, better) = trial.position, trial.preferences
-    alike = f"{position.consistent} of {position.n} judged alike in both orders"
-    turned = f"the first place won {position.first} times, the second {position.second} (p = {position.p:.2g})"
-    print(f"\npairs: {alike}; {turned}")
-    print(f"       the better labelled answer was preferred in {better} of {pairs}")
+    print(f"\npairs: {_pairs(trial)}")
     print(
         "error is score less label; length bias is the correlation of that with length; padding is what empty words add."
     )
-    for reason in trial.failures[:5]:
-        print(f"assay: no verdict: {reason}", file=sys.stderr)
+
+
+def _pairs(trial: JudgeTrial) -> str:
+    position, (pairs, better) = trial.position, trial.preferences
+    if position.p is None:
+        return "none was judged in both orders"
+    alike = f"{position.consistent} of {position.n} judged alike in both orders"
+    turned = f"the first place won {position.first} times, the second {position.second} (p = {position.p:.2g})"
+    preferred = f"the better labelled answer was preferred in {better} of {pairs}" if pairs else "no two labels differ"
+    return f"{alike}; {turned}\n       {preferred}"
+
+
+def _print_failures(trial: JudgeTrial) -> None:
+    """Why there is no verdict, on standard error: the commonest reasons, and how much of all they are."""
+    sys.stdout.flush()
+    reasons = Counter(trial.failures).most_common()
+    for reason, count in reasons[:_SHOWN]:
+        print(f"assay: {count} without a verdict: {reason}", file=sys.stderr)
+    if len(reasons) > _SHOWN:
+        left = sum(count for _, count in reasons[_SHOWN:])
+        print(f"assay: {left} without a verdict for {len(reasons) - _SHOWN} other reasons", file=sys.stderr)
     if trial.failures:
-        print(f"assay: {len(trial.failures)} without a verdict, in no number above", file=sys.stderr)
+        print("assay: " + _left_out(trial), file=sys.stderr)
+
+
+def _left_out(trial: JudgeTrial) -> str:
+    if trial.judged:
+        return f"{len(trial.failures)} without a verdict, in no number above"
+    return f"the judge gave no verdict at all on {trial.asked} examples, so nothing is known of it"
 
 
 def _padding(trial: JudgeTrial, name: str) -> str:

@@ -7,7 +7,6 @@ import errno
 import gc
 import json as js
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
@@ -19,7 +18,7 @@ from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
-from assay.cli.reasons import Reasons, print_reasons
+from assay.cli.reasons import Reasons
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
@@ -88,14 +87,14 @@ def score(
     check_run(job.run)
     _check_output(job)
     gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
-    reasons: Reasons = Counter()
+    reasons = Reasons()
     with resumable(found.workspace), _seekable(job.file) as source:
         tallies, bad = run_work(_score(msgspec.structs.replace(job, file=source), found, reasons))
     if json:
         print(js.dumps(tally_rows(tallies, job.run), ensure_ascii=False, indent=2))
     else:
         print_tallies(tallies)
-    print_reasons(reasons)
+    reasons.print()
     if bad:
         print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
     return 1 if bad or any(t.failed for t in tallies.values()) else 0
@@ -167,7 +166,7 @@ async def _run(
         async with aclosing(stream) as done:
             async for scored in done:
                 line = _line(scored, tallies, questions)
-                reasons.update({(failure["suite"], failure["reason"]) for failure in line["failures"]})
+                _note_reasons(line, reasons)
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
                 record = answer_record(scored, job.run, str(job.file))
@@ -211,6 +210,13 @@ def _line(scored: ScoredAnswer, tallies: Tallies, questions: Questions) -> dict[
     if answered.sample.group != "all":
         line["group"] = answered.sample.group
     return line
+
+
+def _note_reasons(line: dict[str, Any], reasons: Reasons) -> None:
+    which = f"{line['id']} of {line['model']}" if line["model"] else line["id"]
+    # Once for an answer, however many metrics it lacks.
+    for suite, error_class, reason in {(f["suite"], f["error_class"], f["reason"]): 0 for f in line["failures"]}:
+        reasons.add(suite, error_class, reason, which)
 
 
 @contextmanager

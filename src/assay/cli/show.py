@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from assay.cli.reasons import Reasons
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.decision import Decision, decide
 from assay.report.rows import Proofs, broke, rows
-from assay.report.score_table import answer_tables, print_tallies, tally_rows
+from assay.report.score_table import Tallies, answer_tables, print_tallies, tally_rows
 from assay.results.lens import Lens, RunSuite
 from assay.types import Cell
 
@@ -35,19 +36,33 @@ def show(
             found = [row for r in chosen for row in _rows(lens, r)]
             found += [row for name, tallies in files.items() for row in tally_rows(tallies, name)]
             print(json.dumps(found, ensure_ascii=False, indent=2))
-            return
-        for number, each in enumerate(chosen):
-            if number:
-                print()
-            if len(chosen) + len(files) > 1:
-                print(f"run {each.run}, suite {each.suite}")
-            _table(lens, each)
-        for number, (name, tallies) in enumerate(files.items(), len(chosen)):
-            if number:
-                print()
-            if len(chosen) + len(files) > 1:
-                print(f"run {name}, answers from files")
-            print_tallies(tallies)
+        else:
+            _tables(lens, chosen, files)
+        reasons = Reasons()
+        several = len(chosen) + len(files) > 1
+        for each in chosen:
+            label = f"{each.run}, {each.suite}" if several else each.suite
+            reasons.add_journaled(label, lens.missing(each.run, each.suite))
+        for name, tallies in files.items():
+            for of in dict.fromkeys(suite for _, suite, _ in tallies):
+                reasons.add_journaled(f"{name}, {of}" if several else of, lens.missing_from_files(name, of))
+        reasons.print()
+
+
+def _tables(lens: Lens, chosen: Sequence[RunSuite], files: Mapping[str, Tallies]) -> None:
+    several = len(chosen) + len(files) > 1
+    for number, each in enumerate(chosen):
+        if number:
+            print()
+        if several:
+            print(f"run {each.run}, suite {each.suite}")
+        _table(lens, each)
+    for number, (name, tallies) in enumerate(files.items(), len(chosen)):
+        if number:
+            print()
+        if several:
+            print(f"run {name}, answers from files")
+        print_tallies(tallies)
 
 
 def next_steps(workspace: Path, run: str) -> None:

@@ -80,6 +80,17 @@ class RunSuite:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """So many answers without a score for one reason, of one class; checkpoint and sample are of the first of them."""
+
+    error_class: str
+    reason: str
+    count: int
+    checkpoint: str
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A query's answer: column names and rows of plain Python values."""
 
@@ -228,6 +239,26 @@ class Lens:
             {"run": run, "suite": suite},
         ).fetchall()
         return {(run, digest): verdict for digest, verdict in rows}
+
+    def missing(self, run: str, suite: str) -> list[Missing]:
+        """Why answers to a suite have no score, the commonest reason first. Reasons that differ in numbers only are one."""
+        return self._missing(
+            "failures where run = $run and suite = $suite", "digest", "digest <> '', iteration, \"index\"", run, suite
+        )
+
+    def missing_from_files(self, run: str, suite: str) -> list[Missing]:
+        """The same of a run's answers from files; the model stands as the checkpoint."""
+        cells = "(select *, model as checkpoint from answer_cells where outcome <> 'scored' and run = $run and suite = $suite)"
+        return self._missing(cells, "model", "line", run, suite)
+
+    def _missing(self, cells: str, who: str, order: str, run: str, suite: str) -> list[Missing]:
+        rows = self._db.execute(
+            f"select error_class, arg_min(reason, ({order}, reason)), count(distinct ({who}, sample, repeat)), "
+            f"arg_min(checkpoint, ({order}, reason)), arg_min(sample, ({order}, reason)) from {cells} "
+            f"group by error_class, regexp_replace(reason, '[0-9]+', '0', 'g') order by 3 desc, min(({order})), 1, 2",
+            {"run": run, "suite": suite},
+        ).fetchall()
+        return [Missing(*row) for row in rows]
 
     def unusable(self, run: str) -> list[tuple[str, str]]:
         """(label, reason) of the run's checkpoints that could not be used when last seen."""

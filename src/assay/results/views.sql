@@ -142,18 +142,18 @@ create view answers as
 create view answer_cells as
     select run, source, line, model, sample, repeat, suite, metric, '' as scorer, '' as judge, '' as measure, 'scored' as outcome,
            case value when 'true' then 1.0 when 'false' then 0.0 else try_cast(value as double) end as value,
-           value in ('true', 'false') as boolean, null as low, null as high, null as reason
+           value in ('true', 'false') as boolean, null as low, null as high, null as error_class, null as reason
     from (select run, source, line, model, sample, repeat, suite, unnest(json_keys(scores)) as metric,
                  unnest(json_extract_string(scores, '$.*')) as value from answers)
     where metric <> 'extracted'
     union all
     select run, source, line, model, sample, repeat, suite, f->>1, '', '', '',
-           case when f->>2 = 'truncated' then 'truncated' else 'failed' end, null, null, null, null, f->>3
+           case when f->>2 = 'truncated' then 'truncated' else 'failed' end, null, null, null, null, f->>2, f->>3
     from (select run, source, line, model, sample, repeat, suite, unnest(failures::json[]) as f from answers)
     union all
     select c.run, null, c."index", case when c.digest = origin_of_none() then '' else c.checkpoint end, c.sample, c.repeat,
            c.suite, c.metric, case when c.measure = '' then '' else c.scorer end, c.judge, c.measure, c.outcome, c.value, c.boolean, c.low, c.high,
-           c.reason
+           c.error_class, c.reason
     from all_cells c anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure)
     where c.identity = from_files();
 

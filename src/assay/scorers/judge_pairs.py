@@ -144,7 +144,7 @@ class PositionBias:
 
     n: pairs. consistent: those with one outcome in both orders. first, second: pairs in which that place won both times.
     other: a tie in one order only. p: two-sided, exact; the chance of a difference between `first` and `second` at least this
-    large if neither place were favoured.
+    large if neither place were favoured; None without pairs.
     """
 
     n: int
@@ -152,7 +152,7 @@ class PositionBias:
     first: int
     second: int
     other: int
-    p: float
+    p: float | None
 
 
 def position_bias(verdicts: Sequence[PairVerdict]) -> PositionBias:
@@ -161,5 +161,5 @@ def position_bias(verdicts: Sequence[PairVerdict]) -> PositionBias:
     first = sum(v.picks == ("first", "first") for v in asked)
     second = sum(v.picks == ("second", "second") for v in asked)
     consistent = sum(v.consistent for v in asked)
-    p = sign_flip_p([1.0] * first + [-1.0] * second)
+    p = sign_flip_p([1.0] * first + [-1.0] * second) if asked else None
     return PositionBias(len(asked), consistent, first, second, len(asked) - consistent - first - second, p)

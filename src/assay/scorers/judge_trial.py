@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class JudgeTrial:
-    """What the trial showed, by dimension where it says so.
+    """What the trial showed, by dimension where it says so; `padding` has none where nothing padded was judged.
 
     asked: labelled examples. answers: distinct ones among them; several examples may label one answer to one question, which
     is judged once. failures: reasons of the answers, padded answers and pairs without a verdict; they are left out of all
@@ -43,6 +43,11 @@ class JudgeTrial:
     position: PositionBias
     preferences: tuple[int, int]
     failures: tuple[str, ...]
+
+    @property
+    def judged(self) -> bool:
+        """Is there a verdict on anything?"""
+        return self.position.n > 0 or any(found.n for found in self.agreement.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def _summed(
         lengths[name] = length_bias(scores, points, sizes, of)
         after = [_value(outcome[position]) for outcome in longer]
         both = [(a, b) for a, b in zip(given, after, strict=False) if a is not None and b is not None]
-        paddings[name] = padding_effect([a for a, _ in both], [b for _, b in both])
+        if both:
+            paddings[name] = padding_effect([a for a, _ in both], [b for _, b in both])
     outcomes = [outcome[0] for outcome in (*plain, *longer)] + list(verdicts)
     return JudgeTrial(
         asked=sum(len(answer.labels) for answer in answers),
