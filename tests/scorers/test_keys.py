@@ -6,9 +6,12 @@ from pathlib import Path
 
 from assay.results.index import Ledger
 from assay.results.records import Place
+from assay.scorers.judge import Judge
 from assay.scorers.keys import key_of, records_of
 from assay.scorers.match import ContainsWord
-from assay.types import FinishReason, Sample, Score, ScoreFailure
+from assay.scorers.rubric_file import load_rubric
+from assay.types import FinishReason, Message, Prompt, Sample, Score, ScoreFailure
+from tests.scorers.judges import Seeded
 
 SAMPLE = Sample("s", "?", reference={"target": "7"})
 PLACE = Place(
@@ -50,3 +53,15 @@ def test_a_score_takes_the_place_of_a_failure_under_the_same_key(tmp_path: Path)
         assert not ledger.is_placed(failure)
     finally:
         ledger.close()
+
+
+def test_a_judges_key_has_what_it_is_shown_and_nothing_else() -> None:
+    judge = Judge(Seeded({}), load_rubric("truthfulqa"))
+
+    def of(prompt: Prompt = "Is it?", **reference: str) -> str:
+        return key_of(judge, Sample("s", prompt, reference=reference), "No.", "stop")
+
+    known = of(best_answer="It is not.")
+    assert of(best_answer="It is not.", risk_area="none", correct_answer="7") == known
+    assert of([Message("user", "Is it?")], best_answer="It is not.") == known
+    assert len({known, of(best_answer="It is."), of("Was it?", best_answer="It is not."), of()}) == 4

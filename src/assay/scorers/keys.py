@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
@@ -19,13 +20,11 @@ def judge_of(scorer: Scorer) -> str:
 def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason, vote: int | None = None) -> str:
     """The key of this scorer's scores of this answer, from which reasoning is cut away.
 
-    A judge also sees the question, so that is part of its key. vote: the number (from 0) of one of a judge's votes, whose
-    key is the same however many there are; `text` is the final answer then.
+    Of a sample, what decides the score is part of it: all that a scorer may compare with, or what a judge is shown. vote: the
+    number (from 0) of one of a judge's votes, whose key is the same however many there are; `text` is the final answer then.
     """
     judge = judge_of(scorer)
-    reference: Mapping[str, object] = sample.reference
-    if judge:
-        reference = {"reference": dict(sample.reference), "prompt": _plain(sample.prompt)}
+    reference = _seen(scorer, sample) if judge else sample.reference
     parameters = dict(scorer.parameters)
     answer = text if vote is not None else final_answer(text, cut=finish_reason == "length")
     if answer is None:  # a text that was once taken for an answer, and scored, must not lend its key to none at all
@@ -36,6 +35,15 @@ def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReaso
         parameters["votes"] = None
         number = 1 + vote
     return score_key(shown, finish_reason, reference, scorer.name, scorer.version, parameters, judge, number)
+
+
+def _seen(judge: Scorer, sample: Sample) -> Mapping[str, object]:
+    """What a judge is shown beside the answer; all there is, if it doesn't say."""
+    seen = getattr(judge, "seen", None)
+    if seen is not None:
+        with suppress(ValueError):  # without what it needs it gives no score, so that any key will do
+            return {"shown": dict(seen(sample))}
+    return {"reference": dict(sample.reference), "prompt": _plain(sample.prompt)}
 
 
 def _plain(prompt: Prompt) -> Json:
