@@ -252,6 +252,7 @@ LINE = {"id": "a", "prompt": "Q", "answer": "A", "labels": {"reasoning": 1, "cor
         ({"answer": None}, "needs 'answer'"),
         ({"lables": {}}, "did you mean 'labels'"),
         ({"reference": "x"}, "reference must be a JSON object"),
+        ({"answer": "<think>Is it A"}, "never ends its reasoning"),
     ],
 )
 def test_examples_that_do_not_fit(tmp_path: Path, change: dict[str, object], says: str) -> None:
@@ -273,6 +274,10 @@ def test_example_files_that_do_not_fit(tmp_path: Path) -> None:
         load_labels(written(tmp_path / "l.jsonl", line), load_rubric("truthfulqa"))
     empty = load_labels(written(tmp_path / "e.jsonl", json.dumps({**LINE, "answer": ""})), RUBRIC)
     assert empty[0].answer == ""
+    thought = load_labels(
+        written(tmp_path / "t.jsonl", json.dumps({**LINE, "answer": "<think>Is it A?</think>A"})), RUBRIC
+    )
+    assert thought[0].answer == "A", "a judge sees what follows the reasoning, here as everywhere"
 
 
 def example(name: str, answer: str, points: float) -> Labelled:

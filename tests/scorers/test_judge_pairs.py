@@ -69,6 +69,16 @@ async def test_ties(tmp_path: Path) -> None:
     assert (same.winner, same.consistent, same.calls) == ("tie", True, 0)
 
 
+async def test_what_was_thought_before_an_answer_is_not_compared(tmp_path: Path) -> None:
+    model = await fair(tmp_path)
+    assert (await compared(model, f"<think>Which?</think>{GOOD}", f"<think>{GOOD}?</think>{BAD}")).winner == "a"
+    same = await compared(await judge(tmp_path), f"<think>Hm.</think>{GOOD}", GOOD)
+    assert (same.winner, same.calls) == ("tie", 0)
+    cut = await judge_pairwise(model, "It is good.", "Question?", GOOD, f"<think>{BAD}")
+    assert isinstance(cut, ScoreFailure)
+    assert cut.error_class == "truncated"
+
+
 @pytest.mark.parametrize(
     "reply", ["I like the first", '{"better": "a"}', '{"better": 1}', "{}", pick("first") + pick("tie")]
 )

@@ -336,6 +336,17 @@ def test_scraps_of_verdicts_never_give_a_value_out_of_range(text: str) -> None:
     assert all(type(value) is float and 0 <= value <= 10 for value in verdict.values.values())
 
 
+@given(st.lists(tokens, max_size=30).map("".join), st.lists(tokens, max_size=30).map("".join))
+def test_no_material_upsets_the_reading_of_a_reply(reply: str, judged: str) -> None:
+    def read(judged: str) -> dict[str, Any] | None:
+        try:
+            return dict(read_verdict(reply, FIELDS, judged=judged).values)
+        except ReplyError:
+            return None
+
+    assert read(judged) in (None, read("")), "material can make a verdict a quotation, and never another one"
+
+
 @given(verdicts, st.data())
 def test_a_cut_verdict_gives_the_whole_ones_scores_or_none(values: dict[str, float], data: st.DataObject) -> None:
     written = json.dumps({"reason": "because it is so", **values})

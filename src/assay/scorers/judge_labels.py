@@ -15,6 +15,7 @@ from pathlib import Path
 from assay.errors import SuiteError
 from assay.plugins import nearest
 from assay.scorers.judge_prompt import inputs_of
+from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import Rubric
 from assay.suites.readers import Node, plain, read_jsonl
 from assay.types import Json, Sample
@@ -26,7 +27,7 @@ _KEYS = ("id", "prompt", "answer", "reference", "labels", "note")
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer and what people gave it, by dimension."""
+    """An answer, without reasoning before it, and what people gave it, by dimension."""
 
     sample: Sample
     answer: str
@@ -74,7 +75,12 @@ def _labelled(node: Node, rubric: Rubric) -> Labelled:
         raise node.place.error(f"the example {sample.id!r}: {error}") from None
     if "labels" not in keys:
         raise node.place.error("an example needs 'labels', such as {\"clarity\": 7}")
-    return Labelled(sample, texts["answer"], _labels(keys["labels"], rubric))
+    answer = final_answer(texts["answer"])
+    if answer is None:
+        raise node.place.error(
+            f"the answer of the example {sample.id!r} never ends its reasoning, so there is none to judge"
+        )
+    return Labelled(sample, answer, _labels(keys["labels"], rubric))
 
 
 def _labels(node: Node, rubric: Rubric) -> dict[str, float]:

@@ -14,6 +14,7 @@ from assay.models.base import TextModel
 from assay.results.stats import sign_flip_p
 from assay.scorers.judge_ask import Asker, NoVerdict
 from assay.scorers.judge_prompt import DATA_RULES, block, code_for, defused, described, inputs_of, user_text
+from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import REASON, Input, Rubric
 from assay.types import GenerateOptions, Json, Message, Prompt, Sample, ScoreFailure
 
@@ -59,9 +60,16 @@ async def judge_pairwise(
     """Ask which answer to `prompt` is better, at temperature 0, once with `a` first and once with `b` first.
 
     criterion: a rubric, of which guidance, dimensions and inputs are shown, or what "better" means in plain words.
-    reference: the fields that the rubric's inputs name. Two equal texts are a tie without a call. A failure of either
-    order is a `ScoreFailure`. Raises `ValueError` where the rubric's material is missing.
+    reference: the fields that the rubric's inputs name. Reasoning before an answer is cut away. Two equal answers are a tie
+    without a call. A failure of either order is a `ScoreFailure`, as is an answer whose reasoning never ends. Raises
+    `ValueError` where the rubric's material is missing.
     """
+    first, second = final_answer(a), final_answer(b)
+    if first is None or second is None:
+        return ScoreFailure(
+            METRIC, "truncated", "the reasoning of an answer never ends, so there is nothing to compare"
+        )
+    a, b = first, second
     if a == b:
         return PairVerdict("tie", True, ("tie", "tie"), calls=0)
     asker = Asker(model, GenerateOptions(temperature=0.0, max_tokens=max_tokens, seed=seed))
