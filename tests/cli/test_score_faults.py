@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from assay.results.journal import read
-from assay.results.records import ScoreMade
+from assay.results.records import ScoreMade, VoteCast
 from tests.cli.running import ASSAY, SEMANTIC, assay, jsonl, lines, score_keys
 from tests.making import written
 from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
@@ -124,3 +124,41 @@ async def test_a_killed_run_repeats_no_finished_call(place: Path) -> None:
     assert [line["id"] for line in found] == [f"a{n}" for n in range(COUNT)]
     assert all(line["scores"]["semantic"] == SEMANTIC for line in found)
     assert set(score_keys(place / "assay-results").values()) == {1}
+
+
+async def test_a_killed_run_repeats_no_finished_vote(place: Path) -> None:
+    asked: Counter[tuple[int, int]] = Counter()
+    half_way = asyncio.Event()
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            asked[item(ask), ask.body["seed"]] += 1
+            if asked.total() == 40:
+                half_way.set()
+            return Reply(VERDICT, latency=0.02)
+
+        server.script = reply
+        quiet = asyncio.subprocess.DEVNULL
+        words = (*WORDS, server.spec, "--limit", "30", "--votes", "3", "--concurrency", "4")
+        job = await asyncio.create_subprocess_exec(ASSAY, *words, cwd=place, stdout=quiet, stderr=quiet)
+        async with asyncio.timeout(60):
+            await half_way.wait()
+        job.kill()
+        await job.wait()
+        async with asyncio.timeout(10):
+            while server._tasks:
+                await asyncio.sleep(0.01)
+        before = set(asked)
+        kept = sum(isinstance(r, VoteCast) for _, r in read(place / "assay-results"))
+        assert len(before) - 4 <= kept <= len(before), "what was under way is all that can be missing"
+
+        asked.clear()
+        again = await asyncio.to_thread(assay, place, *words)
+        assert again.returncode == 0, again.stderr
+        assert asked.total() == 30 * 3 - kept
+        # Two more votes an answer are all that five of them cost.
+        asked.clear()
+        more = await asyncio.to_thread(assay, place, *(word if word != "3" else "5" for word in words))
+        assert more.returncode == 0, more.stderr
+    assert asked == Counter((number, seed) for number in range(30) for seed in (3, 4))
+    assert all(line["scores"]["semantic"] == SEMANTIC for line in lines(place / "s.jsonl"))
