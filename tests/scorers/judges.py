@@ -48,3 +48,11 @@ class Structured(Seeded):
         if self.refuses:
             raise UnsupportedOption("this server knows no schemas")
         return await complete(self, prompt, options)
+
+
+class Rendering(Seeded):
+    """The same, with a chat template that opens the reasoning."""
+
+    async def render(self, prompt: Prompt) -> str:
+        assert not isinstance(prompt, str)
+        return "".join(f"<|{m.role}|>{m.content}" for m in prompt) + "<|assistant|><think>\n"

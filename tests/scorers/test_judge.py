@@ -25,7 +25,7 @@ from assay.scorers.judge_prompt import read_blocks
 from assay.scorers.rubric_file import load_rubric
 from assay.types import Completion, Sample, Score, ScoreFailure, Usage
 from tests.making import written
-from tests.scorers.judges import Seeded, Structured
+from tests.scorers.judges import Rendering, Seeded, Structured
 
 RUBRIC = load_rubric("truthfulqa")
 GOOD = '{"reason": "true, and brief", "truthfulness": 10, "informativeness": 4}'
@@ -362,6 +362,15 @@ async def test_material_that_is_missing_is_said_without_asking(votes: int) -> No
         "it can't be judged: its reference has no 'best_answer', which the rubric shows its judge"
     }
     assert model.asked == []
+
+
+async def test_a_draft_in_reasoning_that_the_template_opened_is_no_verdict() -> None:
+    draft = f"Perhaps {verdict(9)}, but let me look again. Hm."
+    found = await judged(Judge(Rendering({0: draft}), RUBRIC))
+    assert all(isinstance(f, ScoreFailure) and "within its reasoning" in f.reason for f in found.values())
+    truth = (await judged(Judge(Rendering({0: f"{draft}\n</think>\n{verdict(2)}"}), RUBRIC)))["truthfulness"]
+    assert isinstance(truth, Score)
+    assert truth.value == 2
 
 
 async def test_a_thought_is_not_shown_again() -> None:

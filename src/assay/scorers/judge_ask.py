@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from assay.errors import GenerationError, ModelError, UnsupportedOption
-from assay.models.base import TextModel, check_options, complete
+from assay.models.base import RenderingModel, TextModel, check_options, complete
 from assay.models.structured import StructuredModel
 from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
-from assay.scorers.reasoning import final_answer
+from assay.scorers.reasoning import continued, final_answer
 from assay.types import Completion, FailureClass, GenerateOptions, Message
 
 # The first question and two more: a judge that fails three times was not stopped by chance.
@@ -128,7 +128,10 @@ class Asker:
                 return await self._structured.complete_structured(talk, schema, options), True
             except UnsupportedOption:
                 self._structured = None
-        return await complete(self.model, talk, options), False
+        reply = await complete(self.model, talk, options)
+        if isinstance(self.model, RenderingModel):  # its chat template may have opened the judge's own reasoning
+            reply = msgspec.structs.replace(reply, text=continued(await self.model.render(talk), reply.text))
+        return reply, False
 
 
 @lru_cache(maxsize=64)
