@@ -303,11 +303,30 @@ async def test_forms_of_a_message_that_servers_send() -> None:
         with pytest.raises(GenerationError, match="refused: I can't") as caught:
             await complete(model, "?")
         assert caught.value.error_class == "refused"
-        for raw in (b"[]", b'{"choices": 3}', b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b"\xff"):
+        whole = [b"[]", b'{"choices": 3}', b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b"\xff"]
+        ended = [
+            b'{"choices": [{"message": null, "finish_reason": "stop"}]}',
+            b'{"choices": [{"finish_reason": "stop"}]}',
+        ]
+        for raw in whole + ended:
             server.script = lambda ask, raw=raw: Reply(raw=raw)
             with pytest.raises(GenerationError) as caught:
                 await complete(model, "?")
             assert caught.value.error_class == "transient"
+
+
+@pytest.mark.parametrize("listener", [None, listen])
+@pytest.mark.parametrize("called", [{"tool_calls": [{"id": "1"}]}, {"function_call": {"name": "f"}}], ids=str)
+async def test_calls_of_tools_are_no_answer_and_beside_one_no_matter(listener: Any, called: dict[str, Any]) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        for thought in ({}, {"reasoning": "Which tool?"}):
+            fields = {"content": None, **thought, **called}
+            server.script = lambda ask, fields=fields: Reply("", pieces=[], fields=fields)
+            with pytest.raises(GenerationError, match="no text but calls of tools") as caught:
+                await complete(model, "?", None, listener)
+            assert caught.value.error_class == "permanent"
+        server.script = lambda ask: Reply("Yes.", fields={**called, "reasoning": "Hm."})
+        assert (await complete(model, "?", None, listener)).text == "<think>Hm.</think>Yes."
 
 
 async def test_json_held_to_a_schema() -> None:
@@ -325,6 +344,9 @@ async def test_json_held_to_a_schema() -> None:
         (400, "This model does not support response_format of type 'json_schema'."),
         (422, "Invalid schema for response_format 'reply'"),
         (400, "failed to parse grammar"),
+        (500, "failed to parse grammar"),
+        (501, "json_schema is not implemented"),
+        (404, "No model here supports response_format."),
     ],
 )
 async def test_a_server_that_takes_no_schema_is_asked_only_once(status: int, message: str) -> None:

@@ -53,6 +53,8 @@ def listen(_: object) -> None:
         [response(zlib.compress(BODY), "Content-Encoding: Deflate")],
         [response(zlib.compress(BODY)[2:-4], "Content-Encoding: deflate")],
         [response(BODY, "Content-Encoding: identity")],
+        [CHUNKED + b"\r\n" + chunk(b"\n"), 0.02, chunk(b"\r\n\n") + chunk(BODY) + b"0\r\n\r\n"],
+        [response(b"\n\ndata: " + BODY + b"\n\n")],
     ],
 )
 async def test_forms_that_an_answer_can_have(packets: Packets) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -268,9 +268,14 @@ class HttpModel:
         """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
         if self._closing.is_set():
             raise closed()
-        about_form = fault.refusal if fault.kind == "unsuited" else None
-        if about_form is not None and not about_form.about_length and self._adapted(question, request, about_form):
-            return
+        said = fault.refusal
+        if said is not None and fault.kind == "unsuited" and not said.about_length:
+            if self._adapted(question, request, said):
+                return
+        elif said is not None and refuses_schema(
+            request.body, said, surely=True
+        ):  # some fail over it, in place of saying no
+            self._refuse_schema(said)
         pause = None if shown else attempts.pause(fault)
         if pause is None:
             raise fault
@@ -283,15 +288,19 @@ class HttpModel:
         """Should the question be asked in another form? Raises `UnsupportedOption`."""
         if self._dialect.learn(request.body, refusal):
             return True
-        said = self._scrubbed(refusal.message)
         if refuses_schema(request.body, refusal):
-            self._dialect.schemas = False
-            raise UnsupportedOption(f"{self._info.name} can't be held to this JSON schema: {said}")
+            self._refuse_schema(refusal)
         if (option := refused_option(request.body, refusal)) is not None:
             value = getattr(question.options, option)
             if not self._health.has_taken(option, value):  # else the words quote the question, or mean it
+                said = self._scrubbed(refusal.message)
                 raise UnsupportedOption(f"{self._info.name} does not take {option}={value!r}: {said}")
         return False
+
+    def _refuse_schema(self, refusal: Refusal) -> NoReturn:
+        self._dialect.schemas = False
+        said = self._scrubbed(refusal.message)
+        raise UnsupportedOption(f"{self._info.name} can't be held to this JSON schema: {said}")
 
     async def _given_up(self, fault: Fault, question: Question, attempts: Attempts, shown: str = "") -> AssayError:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""

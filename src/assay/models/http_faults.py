@@ -132,7 +132,11 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *,
     if status in (403, 451):
         return Fault("forbidden", f"{said}; does the key in ASSAY_API_KEY allow this?", refusal=refusal)
     if status in (404, 405, 501):
-        return Fault("setup", f"{said}; are the address (mostly http://HOST/v1#MODEL) and the model's name right?")
+        return Fault(
+            "setup",
+            f"{said}; are the address (mostly http://HOST/v1#MODEL) and the model's name right?",
+            refusal=refusal,
+        )
     return Fault("unsuited", said, refusal=refusal)
 
 

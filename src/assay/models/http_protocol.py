@@ -152,18 +152,20 @@ def refused_option(sent: Mapping[str, Any], refusal: Refusal) -> str | None:
     return None
 
 
-def refuses_schema(sent: Mapping[str, Any], refusal: Refusal) -> bool:
-    """Is the refusal about the schema that was sent?"""
+def refuses_schema(sent: Mapping[str, Any], refusal: Refusal, *, surely: bool = False) -> bool:
+    """Is the refusal about the schema that was sent? surely: by words that can mean nothing else."""
+    if "response_format" not in sent:
+        return False
     said = refusal.message.lower()
-    return "response_format" in sent and (
-        refusal.names("response_format")
-        or any(word in said for word in ("response_format", "json_schema", "schema", "grammar", "structured output"))
+    words = ("response_format", "json_schema", "grammar", "guided decoding", "structured output")
+    return any(word in said for word in words) or (
+        not surely and ("schema" in said or refusal.names("response_format"))
     )
 
 
 def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Completion:
     """The completion that a whole reply holds, which may be a stream that came as one. Raises `Fault`, `UnsupportedOption`."""
-    if body.startswith(_EVENTS):
+    if body.lstrip().startswith(_EVENTS):
         answer = Answer(options, streamed=True)
         reader = EventReader()
         events = events_of([*reader.feed(body), *reader.finish()])
@@ -209,7 +211,7 @@ class Answer:
         self._tokens: list[Token] = []
         self._reported = 0
         self._pieces = 0
-        self._said = False
+        self._said = self._called = False
         self._told: Mapping[str, Any] = {}
 
     @property
@@ -238,9 +240,14 @@ class Answer:
         return "".join([self._choice(choice) for choice in choices[:1] if isinstance(choice, dict)])
 
     def end(self) -> str:
-        """The text that was held back, once nothing more comes. Raises `UnsupportedOption` for log-probabilities left out."""
+        """The text that was held back, once nothing more comes.
+
+        Raises `UnsupportedOption` for log-probabilities left out, `Fault` for calls of tools in place of an answer.
+        """
         text = "" if self._stops is None else self._stops.flush()
-        if self._options.logprobs and (self._said or text) and not self._tokens:
+        if self._called and not self._said:
+            raise Fault("unsuited", "the answer holds no text but calls of tools, of which there are none")
+        if self._options.logprobs and self._said and not self._tokens:
             raise UnsupportedOption("the server reports no log-probabilities (logprobs); leave them out")
         return text
 
@@ -272,14 +279,13 @@ class Answer:
 
     def _choice(self, choice: Mapping[str, Any]) -> str:
         part = choice.get("delta") or choice.get("message") or choice
-        if not isinstance(part, dict):
+        if not isinstance(part, dict) or not (self._streamed or "text" in choice or part is not choice):
             raise Fault("garbled", "the server's reply has no message")
         if part.get("refusal"):
             raise Fault("refused", f"the model refused: {in_short(part['refusal'])}")
+        if part.get("tool_calls") or part.get("function_call"):
+            self._called = True
         text = self._text(part)
-        if text:
-            self._pieces += self._streamed
-            self._said = True
         if self._options.logprobs:
             self._tokens += _tokens(choice.get("logprobs"))
         if (finish := choice.get("finish_reason")) is not None and finish != "":
@@ -295,7 +301,12 @@ class Answer:
             opening = "" if self._thinking else f"\n{THINK}\n" if self._said else THINK
             before = opening + _MARKERS.sub("‹", thought)
             self._thinking = True
-        if said and self._thinking:
+        if said or before:
+            self._pieces += self._streamed
+        if not said:
+            return before
+        self._said = True
+        if self._thinking:
             before, self._thinking = before + THOUGHT, False
         return before + (said if self._stops is None else self._stops.push(said))
 
