@@ -67,6 +67,48 @@ def test_the_three_shapes_of_training_data(tmp_path: Path) -> None:
     assert [suite.places[s.id].line for s in suite.samples] == [1, 3, 4, 5, 6, 7, 8]
 
 
+def test_the_shapes_of_other_trainers(tmp_path: Path) -> None:
+    def share(*turns: tuple[str, str], **others: Any) -> dict[str, Any]:
+        return {"conversations": [{"from": speaker, "value": text} for speaker, text in turns], **others}
+
+    q, a, b = (
+        {"role": role, "content": text} for role, text in (("user", "Q?"), ("assistant", "A"), ("assistant", "B"))
+    )
+    lines = [
+        share(("human", "Hi?"), ("gpt", "A1")),
+        share(("human", "Hi"), ("gpt", "Ho"), ("human", "What?"), ("gpt", "A2"), system="Be brief."),
+        {"conversations": [q, {**a, "content": "A3"}]},
+        {"instruction": "Add.", "input": "2 2", "output": "4"},
+        {"instruction": "Name it.", "input": "", "output": "A4", "system": "Be brief.", "history": [["Hi", "Ho"]]},
+        {"prompt": "Pick?", "chosen": "A5", "rejected": "B"},
+        {"prompt": [q], "chosen": [q, {**a, "content": "A6"}], "rejected": [q, b]},
+        {"chosen": [q, {**a, "content": "A7"}], "rejected": [q, b]},
+        {"prompt": "Wanted?", "completion": "A8", "label": True},
+        {"prompt": "Unwanted?", "completion": "B", "label": False},
+        {"messages": [q, {**a, "content": "<tool_call>f()</tool_call>"}, {"role": "tool", "content": "7"}, a]},
+    ]
+    brief = Message("system", "Be brief.")
+    before = Message("user", "Hi"), Message("assistant", "Ho")
+    tools = Message("user", "Q?"), Message("assistant", "<tool_call>f()</tool_call>"), Message("tool", "7")
+    suite = suite_from_data(data(tmp_path / "a.jsonl", *lines))
+    assert asked(suite.samples) == [
+        ("Hi?", "A1"),
+        ((brief, *before, Message("user", "What?")), "A2"),
+        ("Q?", "A3"),
+        ("Add.\n2 2", "4"),
+        ((brief, *before, Message("user", "Name it.")), "A4"),
+        ("Pick?", "A5"),
+        ("Q?", "A6"),
+        ("Q?", "A7"),
+        ("Wanted?", "A8"),
+        (tools, "A"),
+    ]
+    whole = tmp_path / "a.json"
+    whole.write_text(json.dumps(lines, indent=1))
+    assert suite_from_data(whole).samples == suite.samples
+    assert str(suite_from_data(whole).places[suite.samples[3].id]) == "row 4"
+
+
 def test_a_scorer_that_fits_each_target_is_chosen(tmp_path: Path) -> None:
     targets = ["Pyrus", "1,007", "-7.5", "the river Teichel", "7 days"]
     suite = suite_from_data(data(tmp_path / "a.jsonl", *(pair(f"Q{n}?", t) for n, t in enumerate(targets))))
@@ -149,9 +191,37 @@ def test_a_draw_is_repeatable_and_nested(tmp_path: Path) -> None:
     [
         ("{", "not valid JSON"),
         ("[1]", "not a JSON object but a list"),
-        ({"instruction": "Q?"}, "neither messages, nor prompt and completion, nor text; the line has: instruction"),
-        ({"prompt": "Q?"}, "neither messages, nor prompt and completion, nor text"),
-        ({"conversations": []}, "write its turns as messages"),
+        ({"instruction": "Q?"}, "instruction and output, chosen and rejected; the line has: instruction"),
+        ({"prompt": "Q?"}, "none of messages, prompt and completion, text, conversations"),
+        ({"conversations": []}, "conversations must be a list with a question and the assistant's answer"),
+        ({"conversations": {}}, "conversations must be a list of turns, not a mapping"),
+        ({"conversations": ["Q?", "A"]}, "a turn must be {from: …, value: …}, not the text 'Q?'"),
+        ({"conversations": [{"from": "alien", "value": "Q?"}]}, "unknown speaker 'alien' of a turn; known: human"),
+        (
+            {"conversations": [{"from": "human", "value": "Q?"}, {"from": "function_call", "value": "{}"}]},
+            "a turn calls tools, which can't be asked again",
+        ),
+        ({"instruction": 7, "output": "A"}, "instruction must be text, not the number 7"),
+        ({"instruction": "", "output": "A", "system": "Be brief."}, "the prompt is empty"),
+        ({"instruction": "Q?", "output": "A", "history": ["Hi"]}, "history must be a list of [question, answer]"),
+        ({"prompt": "Q?", "chosen": [], "rejected": "B"}, "chosen must be text, or a list of one message"),
+        ({"chosen": "A", "rejected": "B"}, "chosen must be a list with a question and the assistant's answer"),
+        ({**pair("<image>Q?", "A"), "images": ["a.png"]}, "the line has images, which can't be asked"),
+        (
+            pair([{"role": "user", "content": [{"type": "image_url"}, {"type": "text", "text": "Q?"}]}], "A"),
+            "a message holds more than text (image_url), which can't be asked; leave such lines out",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Q?"},
+                    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                    {"role": "tool", "content": "7"},
+                    {"role": "assistant", "content": "A"},
+                ]
+            },
+            "a turn calls tools, which can't be asked again; leave such lines out",
+        ),
         ({"text": "Q? A"}, "name the marker after which the answer begins (split)"),
         (pair("Q?", ""), "the target is empty"),
         (pair("", "A"), "the prompt is empty"),
@@ -201,7 +271,7 @@ def test_a_flag_that_does_not_fit_is_told_of(tmp_path: Path, options: dict[str, 
 def test_a_text_without_the_marker_and_files_without_lines(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"a.jsonl:1: the marker '###' is not in this text"):
         suite_from_data(data(tmp_path / "a.jsonl", {"text": "Q? A"}), split="###")
-    with pytest.raises(SuiteError, match=r"b.jsonl: there are no lines in it"):
+    with pytest.raises(SuiteError, match=r"b.jsonl: there are no questions in it"):
         suite_from_data(data(tmp_path / "b.jsonl", " "))
     with pytest.raises(SuiteError, match=r"c.jsonl: there is no such file"):
         suite_from_data(tmp_path / "c.jsonl")

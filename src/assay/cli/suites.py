@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from assay.errors import ConfigError
 from assay.suites.formats.packed import unpacked_name
+from assay.suites.formats.records import begins_as_list
 from assay.suites.own_data import suite_from_data
 from assay.suites.suite import Suite, builtin_suites, load_suite
 
@@ -36,7 +37,10 @@ DataFlags = Annotated[_DataFlags | None, Parameter(name="*")]
 def is_data(source: str) -> bool:
     """Does `--suite` name data for a trainer? A built-in suite's name does not, whatever folder is called like it."""
     path = Path(source)
-    return Path(unpacked_name(path)).suffix.lower() in _DATA or (path.is_dir() and source not in builtin_suites())
+    ending = Path(unpacked_name(path)).suffix.lower()
+    if ending == ".json" and path.is_file():
+        return begins_as_list(path)
+    return ending in _DATA or (path.is_dir() and source not in builtin_suites())
 
 
 def load(source: str, flags: _DataFlags | None) -> Suite:
