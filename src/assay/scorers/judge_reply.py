@@ -26,10 +26,12 @@ from assay.types import Json
 _REASON_CHARS = 1000
 
 _FLAT_OBJECT = re.compile(r"\{[^{}]*+\}")
-# What makes a number that follows a dimension's name its score: "clarity: 7", "clarity is **7**.", but not "clarity (1-10)".
+# What makes a number that follows a dimension's name its score: "clarity: 7", "clarity is **7**.", "clarity: 7 - easy to
+# read", but not "clarity (1-10)", "reasoning: 1. First, …" or "reasoning: 2 + 2 = 4".
 _SAID = (
-    r"(?:[\s\"'*_`]{0,4}[:=]|[\s\"'*_`]{1,4}(?:is|of|at|as|gets|score|scored|scores|rating)\b|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
-    r"[\s\"'*_`|(]{0,6}(?P<number>\d{1,9}(?:\.\d{1,9})?)(?!\d|\.\d|\s*(?:-|–|to\b|or\b))"
+    r"(?:[\s\"'*_`]{0,4}[:=|]|[\s\"'*_`]{1,4}(?:is|of|at|as|gets|score|scored|scores|rating)\b|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
+    r"[\s\"'*_`|(]{0,6}(?!1\.\s+[A-Za-z])(?P<number>\d{1,9}(?:\.\d{1,9})?)(?!\d|\.\d)"
+    r"(?=[ \t]*(?:$|\n|/\s*\d|[,;)|*_\"'`\]]|\.(?:\s|$)|out of\b|because\b|since\b|points?\b|[-–—][ \t]+[^\d\s]|\())"
 )
 _QUOTED = "the only verdict in the reply stands in the material that was judged"
 _STARTS_WITH_OBJECT = re.compile(r"\s*(?:```\w*\s*)?\{")
@@ -139,6 +141,8 @@ def _is_planted(verdict: Verdict, written: Iterable[str], fields: Mapping[str, F
     if any(_squeezed(text) in _squeezed(judged) for text in written):
         return True
     for match in _FLAT_OBJECT.finditer(judged):
+        if not all(name in match[0] for name in fields):
+            continue
         try:
             reader = LooseReader(judged, match.start())
             reader.object(0)
