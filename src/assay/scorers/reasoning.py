@@ -53,8 +53,9 @@ _FIRST = re.compile(r"[<\[◁]")
 _WORDS = re.compile(
     r"(?P<words>here(?: is|'s) my thought process:)|(?P<end_words>here(?: is|'s) my response:)", re.IGNORECASE
 )
-# Words that letters and forms have between angle brackets; further on, where nothing closes them, they are the answer's.
-_PLACEHOLDERS = ("<reason>", "<thought>", "<thoughts>")
+# Words that letters, forms and templates have between angle brackets; further on, where nothing closes them and the answer
+# ended by itself, they are the answer's.
+_PLACEHOLDERS = ("<reason>", "<reasoning>", "<scratchpad>", "<thought>", "<thoughts>")
 
 _QUOTES_BEFORE, _QUOTES_AFTER = "`'\"“‘«‹„‚「『(", "`'\"”’»›“‘」』)"
 _INLINE = 300  # characters before a marker in which the code that it stands in must have begun
@@ -255,13 +256,14 @@ class _Walk:
         """Where the block ends that the marker at `index` opens: at the marker that balances it.
 
         Thoughts may name markers. So one that stands in the middle of a sentence gives way to a later one that does not, and
-        where none balances it, it is the last one of its kind, even in code or in quotes, or that of another tag.
+        where none balances it, it is the last one of its kind, even in code or in quotes, or one of a tag that nothing opened.
         """
         opening = self._marks[index]
         if all(self._closers.get(kind, -1) < index for kind in _kinds(opening)):
             return None
         fences = _Fences(self._text, opening.end)
         depth = 1
+        others: Counter[str] = Counter()
         last: dict[str, int] = {}
         for mark in islice(self._marks, index + 1, None):
             if mark.kind == opening.kind:
@@ -276,8 +278,13 @@ class _Walk:
                     if not self._is_in_sentence(mark) and (first or self._is_followed(mark)):
                         return mark.end
                     last.setdefault("balanced", mark.end)
-            elif not mark.opens and "<" in _kinds(mark) and "<" in _kinds(opening):
-                last["other"] = mark.end
+            elif "<" in _kinds(mark) and "<" in _kinds(opening) and not (mark.quoted or mark.empty):
+                if mark.opens:
+                    others[mark.kind] += 1
+                elif others[mark.kind]:
+                    others[mark.kind] -= 1
+                else:
+                    last["other"] = mark.end
         return next((last[place] for place in ("balanced", "plain", "code", "quotes", "other") if place in last), None)
 
     def _ends_unopened(self, mark: _Mark) -> bool:

@@ -13,6 +13,7 @@ _HEADER = re.compile(
     r"(?P<start><\|start\|>\s*assistant[^<\n]*)?"
     r"<\|channel\|>\s*(?P<name>analysis|commentary|final)(?:[^<\n]*(?:<\|constrain\|>\w+)?<\|message\|>)?"
 )
+_NO_CHANNEL = re.compile(r"<\|start\|>\s*assistant\s*<\|message\|>")  # what a message is that names none: the answer
 _FRONT = re.compile(r"\s*(?=<\|(?:start|channel)\|>)")
 _END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _QUOTES = "`'\"“‘"
@@ -43,6 +44,7 @@ def final_channel(text: str) -> tuple[str | None] | None:
     if not begun:
         return None
     finals = [h for h in begun if h["name"] == "final"]
+    finals = finals or [h for h in _NO_CHANNEL.finditer(text) if h.start() > begun[0].start()]
     if not finals:
         finals = [h for h in found if h["name"] == "final" and h.start() > begun[-1].start()]
     if not finals:
