@@ -9,6 +9,7 @@ from dataclasses import asdict
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
 from assay.errors import BadInput
 from assay.report.comparison import ALL, Change, compare
+from assay.report.figures import difference_figure, number_figure, share_figure
 from assay.report.sides import sides
 
 # Samples named in a cell of the table; --json has them all.
@@ -84,16 +85,10 @@ def _figures(change: Change) -> tuple[str, str, str, str]:
     """Old, new, the difference with its interval, and p."""
     if change.old is None or change.new is None or change.difference is None or change.p is None:
         return "–", "–", "–", "–"
-    p = f"{change.p:.2g}"
-    if change.boolean:
-        difference = f"{change.difference * 100:+.0f} points"
-        if change.low is not None and change.high is not None:
-            difference += f" [{change.low * 100:+.0f} to {change.high * 100:+.0f}]"
-        return f"{change.old:.0%}", f"{change.new:.0%}", difference, p
-    difference = f"{change.difference:+.2f}"
-    if change.low is not None and change.high is not None:
-        difference += f" [{change.low:+.2f} to {change.high:+.2f}]"
-    return f"{change.old:.2f}", f"{change.new:.2f}", difference, p
+    interval = (change.low, change.high) if change.low is not None and change.high is not None else None
+    difference = difference_figure(change.difference, interval, points=change.boolean)
+    figure = share_figure if change.boolean else number_figure
+    return figure(change.old, None), figure(change.new, None), difference, f"{change.p:.2g}"
 
 
 def _flips(change: Change) -> str:

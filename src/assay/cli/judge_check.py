@@ -14,6 +14,7 @@ from assay.cli.judging import Votes, close_judge, open_judge
 from assay.cli.settings import Config, ConfigFile, Json, settings
 from assay.cli.stopping import run
 from assay.errors import BadInput
+from assay.report.figures import number_figure, share_figure
 from assay.scorers.judge_labels import Labelled, builtin_labels, load_labels
 from assay.scorers.judge_trial import JudgeTrial, try_judge
 from assay.scorers.rubric import Rubric
@@ -140,11 +141,5 @@ def _padding(trial: JudgeTrial, name: str) -> str:
 def _figure(estimate: Estimate, *, percent: bool = False) -> str:
     if estimate.value is None:
         return "–"
-    value = f"{estimate.value:.0%}" if percent else f"{estimate.value:.2f}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return (
-        f"{value} [{estimate.low:.0%}–{estimate.high:.0%}]"
-        if percent
-        else f"{value} [{estimate.low:.2f} to {estimate.high:.2f}]"
-    )
+    interval = (estimate.low, estimate.high) if estimate.low is not None and estimate.high is not None else None
+    return share_figure(estimate.value, interval) if percent else number_figure(estimate.value, interval)

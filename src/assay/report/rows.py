@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, TypeAlias, TypeVar
 
+from assay.report.figures import decimals
 from assay.results.means import Means
 from assay.types import Cell
 
@@ -105,7 +106,9 @@ class GroupChange:
             )
             parts.append(f"{self.difference:+.2g}{interval}, {counts}")
         elif self.known and self.low is not None and self.high is not None:
-            lost = f"lost {len(self.lost)} of {self.known} [{self.low * 100:.0f}–{self.high * 100:.0f}%]"
+            digits = decimals(self.low, self.high, 0, scale=100)
+            low, high = (f"{end * 100:.{digits}f}" for end in (self.low, self.high))
+            lost = f"lost {len(self.lost)} of {self.known} [{low}–{high}%]"
             parts.append(f"{lost}: {shorten(self.lost)}" if self.lost else lost)
         if self.gained and self.known is not None:
             parts.append(f"gained {len(self.gained)}: {shorten(self.gained)}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from assay.report.figures import number_figure, share_figure
 from assay.results.means import Means
 from assay.results.tally import Tally
 
@@ -76,12 +77,8 @@ def _cell(tally: Tally | None) -> str:
         counts += f", {tally.truncated} truncated"
     if not tally.scored:
         return f"– ({counts})"
-    share, interval = tally.boolean, tally.interval()
-    mean = f"{means.mean:.0%}" if share else f"{means.mean:.2f}"
-    if interval is None:
-        return f"{mean} ({counts})"
-    low, high = interval
-    return f"{mean} [{low:.0%}–{high:.0%}] ({counts})" if share else f"{mean} [{low:.2f} to {high:.2f}] ({counts})"
+    figure = share_figure if tally.boolean else number_figure
+    return f"{figure(means.mean, tally.interval())} ({counts})"
 
 
 def _counted(means: Means) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from assay.report.blocks import Column, blocks, print_all
 from assay.report.decision import Decision
+from assay.report.figures import decimals
 from assay.report.rows import Broke, Row, RowKey, called, in_order, shorten
 
 _Head: TypeAlias = tuple[str, str]  # group, metric
@@ -137,14 +138,15 @@ def _figure(row: Row, digits: int) -> tuple[str, str]:
     if row.low is None or row.high is None:
         return value, ""
     if row.correct is not None:
-        return value, f"[{row.low * 100:2.0f}–{row.high * 100:.0f}%]"
+        more = decimals(row.low, row.high, 0, scale=100)
+        return value, f"[{row.low * 100:2.{more}f}–{row.high * 100:.{more}f}%]"
     return value, f"[{row.low:.{digits}f}–{row.high:.{digits}f}]"
 
 
 def _digits(rows: Sequence[Row]) -> int:
-    """Decimals that show the narrowest interval of a column with about two significant figures, at most 4."""
+    """Decimals that show the narrowest interval of a column with about two significant figures, at most 9."""
     widths = [row.high - row.low for row in rows if row.low is not None and row.high is not None and row.high > row.low]
-    return min(4, max(0, -math.floor(math.log10(min(widths))))) if widths else 1
+    return min(9, max(0, -math.floor(math.log10(min(widths))))) if widths else 1
 
 
 def _width(title: str, column: _Cells) -> int:
