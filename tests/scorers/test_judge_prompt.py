@@ -168,6 +168,15 @@ def test_defusing_is_exact(text: str) -> None:
     assert restored(defused(text)) == text
 
 
+@given(
+    st.text(st.characters() | st.sampled_from("<>[]\\/|=~!◁▷\r\nuU0aA\u200b\ufeff\x85\U000e0041"), max_size=60),
+    st.sampled_from(["] ", "\\ ", "> "]),
+)
+def test_a_text_is_defused_alike_whether_or_not_another_one_needs_it(text: str, before: str) -> None:
+    """Most texts hold nothing that a token begins with, and are told by that; with `before` none is."""
+    assert defused(before + text) == before + defused(text)
+
+
 @given(st.text(st.sampled_from("\\uU0123456789abcdef<\ud800\U0001f600\U000e0041"), max_size=40))
 def test_defusing_texts_that_look_defused(text: str) -> None:
     assert restored(defused(text)) == text

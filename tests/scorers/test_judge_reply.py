@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assay.scorers.judge_reply import ReplyError, read_verdict
+from assay.scorers.judge_reply import ReplyError, Verdict, read_verdict
 from assay.scorers.rubric_file import load_rubric
 
 FIELDS = {d.name: d.value for d in load_rubric("capability").dimensions}
@@ -296,6 +296,30 @@ def test_noise_alone_is_never_a_verdict(text: str) -> None:
     assume(not all(name in text for name in FIELDS))
     with pytest.raises(ReplyError):
         scores(text)
+
+
+members = st.sampled_from(
+    [f'"{name}": {value}' for name in FIELDS for value in ("7", "8", "7.5", '"7/10"', "true", "1e400", "NaN", "[1]")]
+    + [
+        '"reason": "so"',
+        '"reason": "clarity"',
+        '"reason": "\\u0063larity"',
+        '"\\u0063larity": 1',
+        '"other": 5',
+        '"a": 1',
+    ]
+)
+
+
+@given(st.lists(members, max_size=7))
+def test_a_plain_object_is_read_as_one_that_takes_the_longer_way(parts: list[str]) -> None:
+    def read(parts: list[str]) -> Verdict | str:
+        try:
+            return read_verdict("{" + ", ".join(parts) + "}", FIELDS)
+        except ReplyError as error:
+            return str(error)
+
+    assert read(parts) == read([*parts, '"nothing": {}'])
 
 
 tokens = st.sampled_from(

@@ -69,7 +69,8 @@ class Asker:
     @property
     def identity(self) -> str:
         """A digest of the judge: the engine's identity and the adapter's, if one is attached."""
-        return _identity(self.model.info.identity, self.model.info.adapter or "")
+        info = self.model.info
+        return _identity(info.identity, info.adapter or "")
 
     def _options(self, vote: int) -> GenerateOptions:
         seed = (self.options.seed or 0) + vote if self.seeded else None

@@ -38,17 +38,21 @@ _TOKENS = r"<(?![\s=])(?=[^\n<]{0,80}>)|◁|\[(?=/?[A-Za-z]\w*\]|\||\w~)|>(?=>)|
 # paragraph separators, surrogates, zero-width and direction marks (not the joiners that scripts and emoji need),
 # tags and the selectors beyond the basic plane.
 _HIDDEN = (
-    "\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e01ef]"
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e01ef"
 )
 _ESCAPED = r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}"
-_TO_ESCAPE = re.compile(f"{_TOKENS}|{_HIDDEN}|\\\\(?=u[0-9a-f]{{4}}|U[0-9a-f]{{8}})")
+_TO_ESCAPE = re.compile(f"{_TOKENS}|\r(?!\n)|[{_HIDDEN}]|\\\\(?=u[0-9a-f]{{4}}|U[0-9a-f]{{8}})")
+# With what all of these begin. Most texts hold none, which is known in a tenth of the time.
+_SUSPECT = re.compile(f"[<◁\\[>\\]\\\\\r{_HIDDEN}]")
 _TO_RESTORE = re.compile(_ESCAPED)
 _INPUT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def defused(text: str) -> str:
     """The text with control tokens and hidden characters made inert as \\uXXXX; `restored` gives it back exactly."""
+    if _SUSPECT.search(text) is None:
+        return text
     return _TO_ESCAPE.sub(lambda m: f"\\u{ord(m[0]):04x}" if ord(m[0]) < 0x10000 else f"\\U{ord(m[0]):08x}", text)
 
 

@@ -116,11 +116,27 @@ def _unthought(reply: str, fields: Mapping[str, Field]) -> str:
 
 def _plain(reply: str, fields: Mapping[str, Field]) -> dict[str, Json] | None:
     """The reply if it is nothing but a sound JSON object with all fields, as most are; None leaves it to the slow way."""
+    flat = _flat(reply)
+    if flat is not None and all(name in flat for name in fields):
+        return flat
     try:
         value = json.loads(reply, object_pairs_hook=_unique, parse_constant=str)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and all(name in value for name in fields) else None
+
+
+def _flat(reply: str) -> dict[str, Json] | None:
+    """The object that the reply is, if nothing in it is nested, escaped or stands twice, in a quarter of `json`'s time."""
+    if "\\" in reply:
+        return None
+    try:
+        value = msgspec.json.decode(reply)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
+    if not isinstance(value, dict) or any(isinstance(inner, dict | list) for inner in value.values()):
+        return None
+    return value if all(reply.count(f'"{key}"') == 1 for key in value) else None
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -58,6 +58,8 @@ class Dimension(msgspec.Struct, frozen=True):
         Text is taken where it is nothing but a number ("7"), also out of the highest one ("7/10"). Booleans, null, numbers
         that are not finite, out of range, or not whole where they must be, stand for no score.
         """
+        if type(given) is int and self.whole and self.low <= given <= self.high:  # as most judges reply
+            return given
         number = _number(given, self.high)
         # No comparison holds of a number that isn't one, so NaN ends here too.
         if number is None or not self.low <= number <= self.high:
