@@ -74,6 +74,19 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() -
             assert server.connections == number
 
 
+async def test_a_question_that_breaks_connections_is_not_asked_on_each_that_is_kept() -> None:
+    def script(request: bytes) -> Packets:
+        return [None] if b"poison" in request else [0.1, response()]
+
+    async with RawServer(script) as server, opened(server.spec, attempts=1, concurrency=8) as model:
+        await asyncio.gather(*(complete(model, "?") for _ in range(8)))
+        assert server.connections == 8
+        with pytest.raises(GenerationError, match="without an answer"):
+            await complete(model, "poison")
+        assert sum(b"poison" in request for request in server.asked) == 2
+        assert (await complete(model, "?")).text == "Fine."
+
+
 @pytest.mark.parametrize(
     ("packets", "said"),
     [

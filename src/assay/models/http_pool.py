@@ -41,33 +41,34 @@ class Pool:
         self._context: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[str, bytes] = {}  # by path, which goes with one method
         self._opening: set[asyncio.Task[Connection]] = set()
         self._closed = False
 
-    async def ask(self, path: str, body: bytes, seconds: float) -> Connection:
-        """POST `body` to the API's `path`; the connection that comes back has the answer's head. Raises `Fault`.
+    async def ask(self, path: str, body: bytes | None, seconds: float) -> Connection:
+        """POST `body` to the API's `path`, or GET that; the connection that comes back has the answer's head. Raises `Fault`.
 
         The answer must be there as a whole after `seconds`. Whoever asked gives the connection back with `release`.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
+        anew = False
         while True:
             self._check_open()
-            connection, fresh = await self._connection(min(seconds, self._connect_seconds))
+            connection, fresh = await self._connection(min(seconds, self._connect_seconds), anew)
             try:
                 self._check_open()
                 # Connecting is part of the time that an answer may take, where it takes any to speak of.
                 spent = min(loop.time() - began, seconds - _LEAST_SECONDS)
-                request = self._head(path) + b"%d\r\n\r\n" % len(body) + body
-                connection.ask(request, seconds, spent if spent > _TRIFLE * seconds else 0.0)
+                connection.ask(self._request(path, body), seconds, spent if spent > _TRIFLE * seconds else 0.0)
                 await connection.head()
                 return connection
             except BaseException as error:
                 self.release(connection)
-                # The server may close an idle connection just as it is used again; that is no fault of anybody's.
-                stale = isinstance(error, Fault) and error.kind == "broken" and not (fresh or connection.touched)
-                if not stale:
+                # The server may close an idle connection just as it is used again; that is no fault of anybody's. Others may
+                # be closed by now, too, and it may be the question that did it: so once more only, and not on one of those.
+                anew = isinstance(error, Fault) and error.kind == "broken" and not (fresh or connection.touched)
+                if not anew:
                     raise
 
     def release(self, connection: Connection) -> None:
@@ -95,22 +96,28 @@ class Pool:
         if self._closed:
             raise closed()
 
-    def _head(self, path: str) -> bytes:
+    def _request(self, path: str, body: bytes | None) -> bytes:
+        if body is None:
+            return self._head("GET", path) + b"\r\n"
+        return self._head("POST", path) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    def _head(self, method: str, path: str) -> bytes:
         if path not in self._heads:
             direct = self._proxy is None or self._address.tls
             target = f"{self._address.path}{path}" if direct else f"{self._address.base}{path}"
-            lines = [f"POST {target} HTTP/1.1", f"Host: {self._address.authority}"]
+            lines = [f"{method} {target} HTTP/1.1", f"Host: {self._address.authority}"]
             if not direct and self._proxy is not None and self._proxy.authorization:
                 lines.append(f"Proxy-Authorization: {self._proxy.authorization.reveal()}")
             if self._key:
                 lines.append(f"Authorization: Bearer {self._key.reveal()}")
             lines += [f"User-Agent: {self._agent}", "Content-Type: application/json", "Accept-Encoding: identity"]
-            self._heads[path] = ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
+            self._heads[path] = ("\r\n".join(lines) + "\r\n").encode("latin-1")
         return self._heads[path]
 
-    async def _connection(self, seconds: float) -> tuple[Connection, bool]:
+    async def _connection(self, seconds: float, anew: bool) -> tuple[Connection, bool]:
+        """A connection, and whether nothing was asked on it before. anew: it must be such a one."""
         now = asyncio.get_running_loop().time()
-        while self._idle:
+        while self._idle and not anew:
             connection = self._idle.pop()
             if not connection.closed and now - connection.idle_since < _IDLE_SECONDS:
                 self._busy.add(connection)
