@@ -83,7 +83,10 @@ def error_body(message: str, **more: Any) -> bytes:
 
 
 class OpenAIServer:
-    """The server. model, key: what it knows, None for "anything". rejects: fields that it does not take. tls: for https."""
+    """The server. model, key: what it knows, None for "anything". rejects: fields that it does not take. tls: for https.
+
+    models: what it lists; the one that it knows.
+    """
 
     def __init__(
         self,
@@ -92,8 +95,10 @@ class OpenAIServer:
         key: str | None = None,
         rejects: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
+        models: Sequence[str] | None = None,
     ) -> None:
         self.tls = tls
+        self.models = tuple(models if models is not None else [model or "m"])
         self.model = model
         self.key = key
         self.rejects = tuple(rejects)
@@ -155,8 +160,12 @@ class OpenAIServer:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         try:
-            ask = self._checked(method, path, headers, body)
-            reply = self.script(ask)
+            self._check_key(headers)
+            if (method, path) == ("GET", "/v1/models"):
+                ask, reply = None, self._listed()
+            else:
+                ask = self._checked(method, path, headers, body)
+                reply = self.script(ask)
         except Refused as refusal:
             reply = Reply(status=refusal.status, raw=json.dumps({"error": refusal.error}).encode())
             ask = None
@@ -176,10 +185,16 @@ class OpenAIServer:
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    def _checked(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> Ask:
+    def _check_key(self, headers: dict[str, str]) -> None:
         if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
             sent = headers.get("authorization", "").removeprefix("Bearer ")
             raise Refused(401, f"Incorrect API key provided: {sent}.", code="invalid_api_key")
+
+    def _listed(self) -> Reply:
+        models = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "test"} for name in self.models]
+        return Reply(raw=json.dumps({"object": "list", "data": models}).encode())
+
+    def _checked(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> Ask:
         if method != "POST" or path not in ("/v1/chat/completions", "/v1/completions"):
             raise Refused(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
         try:

@@ -21,7 +21,7 @@ import msgspec
 from assay.config import Secret
 from assay.errors import AssayError, GenerationError, ModelError, Unreachable, UnsupportedOption
 from assay.models.base import ModelInfo
-from assay.models.http_address import Address, api_key, parse_address, proxy_for
+from assay.models.http_address import Address, api_key, parse_address, parse_url, proxy_for
 from assay.models.http_connection import Connection
 from assay.models.http_faults import Fault, Refusal, closed, fault_of, is_page, web_page
 from assay.models.http_health import Health, Question
@@ -66,6 +66,20 @@ def open_http(spec: str, settings: HttpSettings | None = None, context_length: i
     """
     address = parse_address(spec)
     return HttpModel(address, settings or HttpSettings(), api_key(address), context_length)
+
+
+async def open_url(spec: str, settings: HttpSettings | None = None, context_length: int | None = None) -> HttpModel:
+    """The same for `http://HOST:PORT/v1`, whose server is asked which model it has: that must be one.
+
+    Raises `Unreachable` if the server can't be asked.
+    """
+    address, settings = parse_url(spec), settings or HttpSettings()
+    key = api_key(address)
+    if not address.model:
+        from assay.models.http_models import only_model
+
+        address = msgspec.structs.replace(address, model=await only_model(address, settings, key))
+    return HttpModel(address, settings, key, context_length)
 
 
 class HttpModel:

@@ -21,7 +21,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Address(msgspec.Struct, frozen=True, dict=True):
-    """A server's address and the model asked for there. path: of the API, without a slash at its end ("/v1")."""
+    """A server's address and the model asked for there. path: of the API, without a slash at its end ("/v1").
+
+    model: "" for the only one that the server has, whatever that is.
+    """
 
     scheme: str
     host: str
@@ -42,7 +45,7 @@ class Address(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def spec(self) -> str:
-        return f"{self.base}#{self.model}"
+        return f"{self.base}#{self.model}" if self.model else self.base
 
     @property
     def tls(self) -> bool:
@@ -60,6 +63,14 @@ class Address(msgspec.Struct, frozen=True, dict=True):
 
 def parse_address(spec: str) -> Address:
     """Read a spec. Raises `ModelError` with what is wrong, without repeating what may be a secret."""
+    address = parse_url(spec)
+    if not address.model:
+        raise ModelError(f"{spec} does not say which model to ask there; write {address.base}#MODEL")
+    return address
+
+
+def parse_url(spec: str) -> Address:
+    """The same for one that need not name a model."""
     try:
         parts = urlsplit(spec)
         port = parts.port
@@ -71,19 +82,16 @@ def parse_address(spec: str) -> Address:
         raise ModelError("a model's URL can't hold a query (?…), which might be a key; put the key into ASSAY_API_KEY")
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ModelError(f"{spec} names no host; write http://HOST:PORT/v1#MODEL")
-    if not parts.fragment.strip():
-        raise ModelError(f"{spec} does not say which model to ask there; write {spec.rstrip('#')}#MODEL")
     rest = parts.netloc + parts.path
     if any(c.isspace() or not c.isascii() for c in rest) or not (rest + parts.fragment).isprintable():
         raise ModelError(f"{spec!r} holds characters that a URL can't hold; write them as %XX")
     if port == 0 or not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):
         raise ModelError(f"{spec!r} names a host or port that there can't be; write http://HOST:PORT/v1#MODEL")
-    path = parts.path.rstrip("/")
+    path, model = parts.path.rstrip("/"), parts.fragment if parts.fragment.strip() else ""
     if (base := re.sub(r"(/chat)?/completions$", "", path)) != path:
-        raise ModelError(
-            f"{spec} names one of the API's paths; write {parts.scheme}://{parts.netloc}{base}#{parts.fragment}"
-        )
-    return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path, parts.fragment)
+        right = f"{parts.scheme}://{parts.netloc}{base}#{model or 'MODEL'}"
+        raise ModelError(f"{spec} names one of the API's paths; write {right}")
+    return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path, model)
 
 
 def masked(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from assay.errors import ModelError
-from assay.models.http_address import SCHEMES, masked, parse_address
+from assay.models.http_address import SCHEMES, masked, parse_url
 from assay.models.local import LocalEngine, LocalModel
 from assay.plugins import Registry, nearest
 from assay.types import EngineSettings, HttpSettings
@@ -66,7 +66,7 @@ class Resolved(msgspec.Struct, frozen=True):
 def resolve(spec: str) -> Resolved:
     """Which engine opens `spec`. Raises `ModelError` or `UnknownName`; loads nothing."""
     if spec.lower().startswith(SCHEMES):
-        return Resolved(HTTP, parse_address(spec).spec)
+        return Resolved(HTTP, parse_url(spec).spec)
     prefix, colon, path = spec.partition(":")
     if colon and prefix in ENGINES and not path:
         raise ModelError(f"{spec!r} names no model; give a path after the colon")
@@ -117,14 +117,15 @@ async def open_model(
 ) -> LocalModel | HttpModel:
     """Open the model: a local one in this process. Raises `ModelError` with one sentence if that can't be done.
 
-    http: how to talk to a model behind a URL, which of `settings` only minds the context length.
+    A URL that names no model stands for the only one of its server, which is asked for its name; raises `Unreachable` if it
+    can't be. http: how to talk to a model behind a URL, which of `settings` only minds the context length.
     """
     resolved = resolve(spec)
     if not resolved.remote:
         return await _opened(resolved, settings)
-    from assay.models.http import open_http
+    from assay.models.http import open_url
 
-    return open_http(resolved.path, http, settings.context_length if settings is not None else None)
+    return await open_url(resolved.path, http, settings.context_length if settings is not None else None)
 
 
 async def open_local(spec: str, settings: EngineSettings | None = None) -> LocalModel:
