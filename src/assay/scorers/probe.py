@@ -12,7 +12,7 @@ from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
 from assay.scorers.probe_numbers import NumberReader, dimension_of
 from assay.scorers.probe_text import loops, plain_text, stressed, without_question
-from assay.scorers.probe_words import Vocabulary
+from assay.scorers.probe_words import KNOWN, Vocabulary, words_in
 from assay.types import Completion, Json, Message, Sample, Score, ScoreFailure
 
 _KINDS = ("number", "choice", "yes_no", "pattern")
@@ -88,9 +88,8 @@ class ProbeAnswer:
         return None if final is None or doubted(piece, final, self._words(sample, reader)) else final
 
     def _words(self, sample: Sample, reader: Reader) -> Vocabulary:
-        forms = [form for forms in self._forms.values() for form in forms]
         counted = dimension_of(self._unit.partition(" ")[0]) is None
-        own = [*self._asks, *forms, *(reader.nouns if counted else ())]
+        own = [*self._asks, *(reader.nouns if counted else ())]
         return Vocabulary(plain_text(_question(sample)), own, reader.nouns, self._others)
 
     def _reader(self, sample: Sample) -> Reader:
@@ -99,7 +98,10 @@ class ProbeAnswer:
             value = single_number(target)
             if value is None:
                 raise ValueError(f"its target {target!r} is not one number, which its scorer needs")
-            return NumberReader(value, self._unit, self._others, self._tolerance, self._asks)
+            # Where no unit is given, what the question is about may be counted.
+            nouns = [word for word in words_in(_question(sample)) if word not in KNOWN]
+            beside = self._asks if self._unit else (*self._asks, *nouns)
+            return NumberReader(value, self._unit, self._others, self._tolerance, beside)
         if self._kind == "pattern":
             if not self._pattern.fullmatch(target):
                 raise ValueError(f"its target {target!r} doesn't match the pattern {self._pattern.pattern!r}")

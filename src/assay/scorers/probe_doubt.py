@@ -29,19 +29,19 @@ _END = re.compile(r"[,;—⇒(){}\[\]|]|\s--?\s|\.\.\.|\b(?:so|therefore|thus|he
 _NEGATION = (
     r"n't\b|\b(?:not|cannot|never|hardly|barely|scarcely|nowhere|nobody|no one|neither|nor|without(?! (?:a |any )?doubt)"
     r"|false|untrue|incorrect\w*|wrong\w*|mistake\w*|error|except|excluding|other than|anything but|unlike\w*|far from"
-    r"|differ\w*|rather than|instead of|no way|no longer|doubt|deny|denies|disagree|refuse|decline|reject\w*|inappropriate"
-    r"|no opinion|discuss|pas|nicht|kein\w*|niet|geen|non|n'est|inte|ikke|не|нет)\b|不是|不对|[≠¬✗✘❌]|!="
-    r"|\bno(?=\s+(?:es|son))"
+    r"|differ\w*|rather than|instead of|no way|no longer|(?<!no )(?<!without )(?<!any )(?<!a )doubt|deny|denies|disagree"
+    r"|refuse|decline|reject\w*|inappropriate|no opinion|discuss|pas|nicht|kein\w*|niet|geen|non|n'est|inte|ikke|не|нет)\b"
+    r"|不是|不对|[≠¬✗✘❌❎🚫👎⊥]|!=|\bno(?=\s+(?:es|son))"
 )
 _OTHERS = (
-    r"\b(?:(?<!i'd )(?<!i would )(?<!i will )(?<!i'll )says?|said|saying|claims?|claimed|told|tells|according|suggests?"
-    r"|thinks|others|someone|somebody|many|people|nobody|student|teacher'?s?|liar|textbook|wikipedia|gpt[-\w]*|dataset"
+    r"\b(?:(?<!i'd )(?<!i would )(?<!i will )(?<!i'll )(?<!can )says?|said|saying|claims?|claimed|told|tells(?! us)|according"
+    r"|suggests?|thinks|others|someone|somebody|many|people|nobody|student|teacher'?s?|liar|textbook|wikipedia|gpt[-\w]*|dataset"
     r"|candidate|answered|wrote|instructions?|beginner|user|system|rate|(?:area|error|zip) code)\b"
 )
 _IF = (
     r"\b(?:if|unless|suppose|supposing|assume|assuming|imagine|pretend|whether|depending|hypothe\w+|would have been|used to be"
-    r"|wish|hope|guess\w*|could|might|may|maybe|perhaps|possibl[ey]|plausible|conceivabl[ey]|unsure|dunno|among|either|between"
-    r"|there(?:'s| is) (?:a|some|no) (?:chance|risk|reason)"
+    r"|wish|hope|guess\w*|could|might|may|maybe|perhaps|(?<!only )possibl[ey]|can (?:also |sometimes )?be|plausible"
+    r"|conceivabl[ey]|unsure|dunno|among|either|between|there(?:'s| is) (?:a|some|no) (?:chance|risk|reason)"
     r"|candidates?|possibilit\w+|what if|how about|why|tried|try|trap|naive|obvious|initially|initial|at first|previous"
     r"|draft|old|earlier|example|instance|format|form|hint|expected|target|assert|placeholder|runner-up|toss-up)\b"
 )
@@ -50,11 +50,11 @@ _MEASURED = (
     r"|at most|almost|nearly|close to|opposite of|near|around|somewhere|twice|double|minus|negative|square root of"
     r"|just (?:below|above|under|over)|slightly|away from|beyond|log|half of|square of|up to|next to|lack of|absence of|less"
     r"|rarely|back (?:is )?(?:to|on)|reverse of|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$"
-    r"|(?:(?<![=-])>|[<≤≥√±!])[\s(]*$"
+    r"|(?:(?<![=-])>|[<>]=|[<≤≥√±!])[\s(]*$"
 )
 _BEFORE = re.compile(rf"{_NEGATION}|{_OTHERS}|{_IF}|{_MEASURED}", _I)
 # A label of few words may deny ("Not the answer: 7"); a negation in a longer one ("I won't explain it: 7") is of another thing.
-_LABEL = re.compile(rf"{_OTHERS}|{_IF}|\b(?:first|option|choice|confidence)\b", _I)
+_LABEL = re.compile(rf"{_OTHERS}|{_IF}|\b(?:first|option|choice|confidence)\b|\bversion\W", _I)
 _DENYING_LABEL = re.compile(_NEGATION, _I)
 _FEW_WORDS = 4
 _AND = re.compile(r"\band\b", _I)
@@ -65,8 +65,8 @@ _TERM_BEFORE = re.compile(
     _I,
 )
 _TERM_AFTER = re.compile(
-    rf"[\s)}}]*(?:[×·*÷^²³<>≤≥≠±‰]|[+-]\s*[\d({MENTION}{ASIDE}]|/\s*[\d(]|\+"
-    r"|(?:plus|minus|times|divided|multiplied|mod|modulo|squared|cubed|over)\b|\.\w)",
+    rf"\.\.(?!\.)|[\s)}},]*(?:(?:but|then|and)\s+)?(?:doubled|halved|subtract|rounded)\b|[\s)}}]*(?:[×·*÷^²³<>≤≥≠±‰]|[+-]\s*[\d({MENTION}{ASIDE}]|/\s*[\d(]|\+"
+    r"|,?\s*(?:plus|minus|times|divided|multiplied|mod|modulo|squared|cubed|over)\b|\.\w)",
     _I,
 )
 _RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
@@ -83,7 +83,14 @@ _BETTER = re.compile(
     r"\s*[(\[,]\s*(?:which (?=should)|and )?(?:should|correct\w*|actually|or|edit|now|rather|sorry|i mean)\b[^()\[\]]*",
     _I,
 )
-_OPENING = re.compile(r"^\W*in\s+(?:my|an?|another|some|your|his|her|their)\s[^,.]{1,30},", _I)  # "In my dream, …"
+_SURE = re.compile(
+    r"\b(?:(?:no|without (?:a |any )?)\s*doubts?(?: about (?:it|that))?|bottom line|in other words)\b", _I
+)
+_DASHED = re.compile(r"(?:^|[.!?]\s)\W*((?:[^\W\d_]+\s+){1,3})(?:--?|—|⇒)\s*$")  # "Dogs - 14"
+_OPENING = re.compile(
+    r"^\W*(?:in|under|with|on)\s+(?:my|an?|another|some|your|his|her|their|different|other(?! words)|normal)\s[^,.]{1,30},",
+    _I,
+)  # "In my dream, …"
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _LONG = 160  # characters; a longer sentence explains something
 _BOXED = re.compile(rf"\W*Final answer:\W*{MENTION}\W*")
@@ -96,13 +103,13 @@ _AFTER = re.compile(
     _I,
 )
 _DENIED_NEXT = re.compile(
-    r"[^\w;,.]*(?:wrong|incorrect|false|no\b|✗|✘|❌|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
+    r"[^\w;,.]*(?:wrong|incorrect|false|no\b|✗|✘|❌|❎|🚫|👎|⇒?\s*⊥|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
     _I,
 )
 # Anywhere in the sentence, in another clause too.
 _UNDECIDED = re.compile(
     r"\b(?:all|any\w*|every\w*|no\w*|none) but\b|\bif you (?:say|insist|like|must|ask me)\b"
-    r"|^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
+    r"|^\W*(?:reportedly|allegedly|supposedly|purportedly)\b|^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
     r"|\b(?:unless|alternatively|as likely|runner-up|toss-up|who knows|depend(?:s|ing)|interpretations?|either way|versus"
     r"|and/or|otherwise|distractor|false that|(?:isn't|not) (?:true|the case)|trap|oder|ou|alternative|rejected|quote me)\b"
     r"|\bcan(?:'t|not) (?:say|tell|confirm|verify)\b",
@@ -113,7 +120,8 @@ _RETRACTED = re.compile(
     r"\b(?:take (?:that|it|this) back|taken? back|retract\w*|withdraw\w*|kidding|jok(?:e|ing)|scrap|scratch|forget|forgot"
     r"|delete|ignore|disregard|changed? my mind|second thoughts?|nah|nope|not really|never mind|(?:my|a) slip|oops"
     r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*|lie|lied|lying|(?:not|n't|never) trust|opposite is true"
-    r"|gotcha|fools?|lol|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided)\b"
+    r"|gotcha|fools?|lol|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided"
+    r"|who knows|psych|strike (?:it|that)|not (?:\w+ )?(?:sure|certain)|unsure)\b"
     r"|^\W*(?:or|as if|yeah, right)\b",
     _I,
 )
@@ -172,7 +180,8 @@ def _doubtful(text: str, position: int) -> bool:
     before, after = text[max(0, position - 200) : position], text[position + 1 : position + 120]
     begin = max((edge.end() for edge in _EDGE.finditer(before)), default=0)
     label, colon, region = before[begin:].rpartition(":")
-    if colon and (_LABEL.search(label) or (len(label.split()) <= _FEW_WORDS and _DENYING_LABEL.search(label))):
+    short = len(label.split()) <= _FEW_WORDS and MENTION not in label
+    if colon and (_LABEL.search(label) or (short and _DENYING_LABEL.search(label))):
         return True
     end = _END.search(after)
     tail = (after[: end.start()] if end else after).partition(MENTION)[0]
@@ -209,6 +218,10 @@ def _plain(text: str, position: int, words: Vocabulary) -> bool:
     if after[len(tail) : len(tail) + 1] == "," and _SUPPOSING.match(after, len(tail) + 1):
         return False
     beside = _BESIDE.match(after) or _SHORT_ASIDE.match(after)
+    region, label = _SURE.sub(" ", region), "" if MENTION in label else _SURE.sub(" ", label)
+    dashed = _DASHED.search(text[:position])
+    if dashed and words.strange(dashed[1]):
+        return False
     return not any(map(words.strange, (label, region, tail.partition(MENTION)[0], beside[1] if beside else "")))
 
 

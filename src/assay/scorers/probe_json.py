@@ -31,7 +31,9 @@ def _lines(text: str) -> str | None:
     if not isinstance(found, Mapping):
         return None
     named = {key: value for key, value in found.items() if _ANSWER.fullmatch(key.strip())}
-    if any(_BESIDES.search(key) for key in found):  # it offers more than one answer
+    if any(
+        _BESIDES.search(key) or value is False for key, value in found.items()
+    ):  # it takes back, or offers more than one answer
         return None
     if named:
         return "\n".join(f"Final answer: {_shown(value)}" for value in named.values())

@@ -116,7 +116,7 @@ class NumberReader:
         self._target = target
         self._tolerance = tolerance
         self._others = frozenset(word.casefold() for word in others)
-        self._beside = frozenset(word.casefold() for words in beside for word in words.split())
+        self._beside = frozenset(word for words in beside for word in re.findall(r"[^\W\d_]+", words.casefold()))
         known = next((known for word in unit.split() if (known := dimension_of(word))), None)
         self._dimension, self._size = known if known else ("", Fraction(1))
         self.nouns = names_of(self._dimension) | frozenset(word.casefold() for word in unit.split())
@@ -158,7 +158,7 @@ class NumberReader:
         text = re.sub(r"\b(thousand|million),\s+(?=[a-z])", r"\1 ", text, flags=re.IGNORECASE)
         text = re.sub(r"(?<=\d)\s?\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2", text)
         text = re.sub(r"\\[dt]?frac\s*\{([\d,]+)\}\s*\{([\d,]+)\}", r"\1/\2", text)
-        text = re.sub(r"\b[A-Z]{2}(?=[$])", "", text)  # US$
+        text = re.sub(r"\bUS(?=[$])", "", text)
         text = _SCIENTIFIC.sub(lambda m: f"{m[1]}e{m[2].translate(_SUPERSCRIPTS)}", text)
         text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda m: f" {single_number(m[0])}", text)
         text = re.sub(rf"(?<=[a-z0-9])[\s-]({_NTHS})s\b", self._divisor, text, flags=re.IGNORECASE)
@@ -179,7 +179,12 @@ class NumberReader:
         for run in _RUN.finditer(text):
             head, value = text[max(0, run.start() - 40) : run.start()], single_number(run[0])
             start, dimension, size = run.start(), "", Fraction(1)
-            if re.search(r"[^\W\d_]-$|\^\s?[({]?$", head) or _NUMBERED_BEFORE.search(head) or self._labelled(head):
+            if (
+                re.match(r"0\d+$", run[0])
+                or re.search(r"[^\W\d_]-$|\b(?!US)[A-Z]{1,3}\$\s?$|\^\s?[({]?$", head)
+                or _NUMBERED_BEFORE.search(head)
+                or self._labelled(head)
+            ):
                 value = None
             money = re.search(r"([$€£¥₹₽₩₺₴฿])\s?(-?)\s?$", head)
             if money:

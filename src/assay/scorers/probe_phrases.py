@@ -46,7 +46,18 @@ SUBORDINATE = _compiled(
     )
     + "|"
     + _any(
-        "instead of", "unlike", "given", "which", "who", "whom", "where", "when", "after", "before", "if", "compared"
+        "instead of",
+        "unlike",
+        "given",
+        "which(?! (?:gives|makes|leaves|yields|equals|leads))",
+        "who",
+        "whom",
+        "where",
+        "when",
+        "after",
+        "before",
+        "if",
+        "compared",
     )
     + "|"
     + _any("than", "(?<!end )(?<!ends )(?<!up )with")
@@ -92,7 +103,7 @@ IS_RIGHT = _compiled(
     rf"^(?!\W*(?:if|suppose)\b).*{MENTION}\W*(?:is|was|must be|would be)\s+(?:indeed\s+)?(?:the\s+)?(?:correct|right|true)\b"
 )
 PRONOUN = _compiled(
-    rf"\b(?:it|that|this|he|she|they)(?:(?:'s|'d be|\s+(?:{BE}|equals))\s+(?:\w+\s+){{0,3}}?"
+    rf"\b(?:it|that|this|he|she|they)(?:(?:'s|'d be|\s+(?:{BE}|equals))\s+(?:(?!because|since|not\b)\w+\s+){{0,3}}?"
     rf"|\s+(?:makes|prints|outputs)\s+(?:(?:an?|the|about|exactly)\s+)?)[\"'(]*{MENTION}"
 )
 CHOSEN = _compiled(

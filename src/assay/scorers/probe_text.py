@@ -73,7 +73,7 @@ _ORDINAL_LABEL = re.compile(
 # Chinese, Japanese and Korean set no space between a word and what isn't one of theirs.
 _ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _UNSPACED = re.compile(rf"(?<=[{_ASIAN}])(?=[^{_ASIAN}\s])|(?<=[^{_ASIAN}\s])(?=[{_ASIAN}])")
-_ABBREVIATED = re.compile(r"\b(cf|vs|ref|fig|pp?|approx|ans|nr)\.(?=\s)", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\b(cf|est|rs|ca|vs|ref|fig|pp?|approx|ans|nr)\.(?=\s)", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TABLE = re.compile(
     r"^[ \t]*\|(.+)\|[ \t]*\n[ \t]*\|[ \t|:-]*-[ \t|:-]*\|[ \t]*\n[ \t]*\|(.+)\|[ \t]*$(?!\n[ \t]*\|)", re.MULTILINE

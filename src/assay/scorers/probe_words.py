@@ -14,24 +14,34 @@ _GRAMMAR = """
     a an the this that these those it its them i we you one there here they my our your their
     is are was were be been being am has have had having do does did will would must should shall let lets
     s re m ve ll
-    of for to in on at by as from with into and then now so therefore thus hence because since while when where which who what
+    of for to in on at by as from with into and then
+    now so therefore thus hence because since while when where which who what
     how after before
-    just simply only exactly precisely most about approximately roughly indeed again also too together altogether overall
-    total totals all both each of finally ultimately eventually clearly surely certainly definitely undoubtedly absolutely
-    likely probably very quite well ok okay yes right sure certain confident positive easy course doubt without fact short
-    once still already actually really due single rather wait correction confidence high obviously naturally
+    just simply only exactly precisely most about approximately
+    roughly indeed again also too together altogether overall
+    total totals all both each of finally
+    ultimately eventually clearly surely certainly definitely undoubtedly absolutely
+    likely probably very quite pretty well can going us yes yep ok okay right sure certain confident positive easy
+    course doubt without fact short possible once still already actually
+    really due single rather wait correction confidence high obviously naturally
     """
 _STATING = """
+    verdict response version required requested desired needed numerical complete numbers
+    recheck rechecking rechecked reviewing redoing redo tells tell
     answer answered answering solution result value number output outcome final correct true best
     option choice choose pick select letter word item term conclusion conclude concludes summary summarize sum question
     problem prompt task explanation reasoning step tldr tl dr ans a q qed hi hello great sure happy help
     equals equal equalling give gives given giving get gets got getting make makes made making come comes came coming
-    work works worked working out yield yields yielding leave leaves left leaving find finds found obtain obtains obtained
-    arrive arrives arrived reach reaches become becomes mean means turn turns amount amounts add adds added adding up down
-    know see say think believe go need needs want show shows showing calculate calculating calculated calculation compute
+    work works worked working out yield yields yielding leave
+    leaves left leaving find finds found obtain obtains obtained
+    arrive arrives arrived reach reaches become becomes mean means
+    turn turns amount amounts add adds added adding up down
+    know see say think believe go need needs
+    want show shows showing calculate calculating calculated calculation compute
     computing computed determine solve solves solving solved check checked verify verified confirm confirmed
     end ends ended ending use using take takes taking took put apply applying do doing write written say evaluate
-    evaluates simplify simplifies simplified reduce reduces form lowest terms simplest decimal fraction percent percentage
+    evaluates simplify simplifies simplified reduce reduces form
+    lowest terms simplest decimal fraction percent percentage
     expressed exact equivalently equivalent namely ie i.e denoted called name named
     finish finishes finished full start started missing new change changes twice keeps
     code element entry pair stdout figure
@@ -39,13 +49,15 @@ _STATING = """
     dividing divided calculation expression equation plus minus times over both sides side
     remain remains remaining follow follows following complete completes continue continues
     happen happens occur occurs hold holds fit fits explain explains
-    cover covers covered travel travels travelled traveled measure measures run runs lasts lasted lead leads leading play plays
+    cover covers covered travel travels travelled traveled measure measures
+    run runs lasts lasted lead leads leading play plays
     facing faces
     distance duration time cost costs price place likelihood
     properly done based given
     print prints printed printing display displays displayed return returns returned
     """
 _ELSEWHERE = """
+    richtige korrekte bonne exacte correcte 最终答案是 最终答案 最終的な答えは 正确答案是 正确答案 答案为 정답 정답은 정답입니다
     antwort lautet ist die der das ergebnis lösung also somit daher
     réponse la le est donc c résultat solution finale
     respuesta la el es por tanto resultado final correcta
@@ -57,16 +69,20 @@ _ELSEWHERE = """
 KNOWN = frozenset(f"{_GRAMMAR} {_STATING} {_ELSEWHERE}".split())
 # What a number counts stands right behind it; of the known words, these do not say what is counted.
 _COUNTED = frozenset(
-    """answer solution result value number output outcome option choice letter word item term conclusion question problem
-    prompt task explanation step decimal fraction calculation expression equation side sides code element entry pair figure
+    """answer solution result value number output outcome option
+    choice letter word item term conclusion question problem
+    prompt task explanation step decimal fraction calculation expression
+    equation side sides code element entry pair figure
     distance duration time cost costs price probability place form percentage likelihood
-    each""".split()  # noqa: SIM905
+    verdict response version numbers each a an short s m re ve ll tell tells us""".split()  # noqa: SIM905
 )
 BESIDE_A_NUMBER = KNOWN - _COUNTED
 # Words of a question that say something else of an answer than of the question's things.
 _TREACHEROUS = frozenset(
-    """no not nor never none neither cannot can't don't without if unless whether either or but except than less more fewer
-    least most opposite before after wrong false possible possibly maybe might may could half double twice""".split()  # noqa: SIM905
+    """no not nor never none neither cannot can't don't without
+    if unless whether either or but except than less more fewer
+    least most opposite before after wrong false possible possibly
+    maybe might may could half double twice""".split()  # noqa: SIM905
 )
 # What may name a quantity in a formula: a letter, with or without what it is applied to.
 _FUNCTIONS = frozenset("sqrt frac gcd lcm lcd cdot times cap cup binom text mathrm xy ab pr prob".split())  # noqa: SIM905
@@ -78,7 +94,8 @@ _ENDINGS = ("ing", "ies", "ed", "es", "s", "d", "e", "y")
 class Vocabulary:
     """The words that are harmless beside an answer to one question.
 
-    asked: the question. own: words that say what is asked for. units: the answer's. others: words of what is not asked for,
+    asked: the question. own: words that say what is asked for.
+    units: the answer's. others: words of what is not asked for,
     harmless only beside `own`.
     """
 
