@@ -103,6 +103,12 @@ async def test_a_block_that_never_closes_is_truncated(opening: str, closing: str
         ("<think>I would write\n```\n</think>\n```\nhere.</think>7", "7"),
         ("<think>in the style of <reasoning></think><reasoning>8?</reasoning><answer>7</answer>", "<answer>7</answer>"),
         ("<think>8?</thinking>7", "7"),
+        ("<think>8?</think>```xml\n<think>\n9\n</think>\n```", "```xml\n<think>\n9\n</think>\n```"),
+        (
+            "<think>Like this:\n```\n<think>\n```\n</think>\nIt takes <think> and </think>.",
+            "\nIt takes <think> and </think>.",
+        ),
+        ("<think><think> again?\n</think>It takes <think> and </think>.", "It takes <think> and </think>."),
         ("<think>They want <reasoning>8?</reasoning> and so", None),
         ("<seed:think>8?<seed:cot_budget_reflect>10 left</seed:cot_budget_reflect>9?", None),
         ("<seed:think>8?<seed:cot_budget_reflect>10 left</seed:cot_budget_reflect>9?</seed:think>7", "7"),

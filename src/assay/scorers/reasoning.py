@@ -67,6 +67,7 @@ _NOTHING = re.compile(r"(?:[\s\ufeff\u200b]|<\|\w++\|>|<s>|<bos>|assistant\s*?(?
 _REST_OF_LINE = re.compile(r"[ \t]*+(?:\r?\n|$)")
 _CODE_INDENT = 4
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+_FENCE_HERE = re.compile(r"(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 
 _TAIL = 200  # characters of a prompt in which a marker at its end must lie
 
@@ -158,9 +159,11 @@ class _Fences:
     """Tells whether a place lies in a fenced block of code (CommonMark 0.31, section 4.5). Places must come in rising order."""
 
     def __init__(self, text: str, start: int = 0) -> None:
+        self._text = text
         self._found = _FENCE.finditer(text, start)
         self._next = next(self._found, None)
         self._open = ""
+        self.skip(start)
 
     def opened_before(self, place: int) -> bool:
         """Was a block opened before this place, and not closed?"""
@@ -174,9 +177,12 @@ class _Fences:
         return self.opened_before(place) and self._next is not None and not self._after(self._next)
 
     def skip(self, place: int) -> None:
-        """Go on at this place; what was opened before stays so."""
+        """Go on at this place, where an answer or a thought begins; what was opened before stays so."""
         while self._next is not None and self._next.start() < place:
             self._next = next(self._found, None)
+        here = _FENCE_HERE.match(self._text, place)
+        if here is not None and (self._next is None or here.start(1) != self._next.start(1)):
+            self._open = self._after(here)
 
     def _after(self, fence: re.Match[str]) -> str:
         mark, more = fence[1], fence[2].strip()
@@ -268,10 +274,12 @@ class _Walk:
         for mark in islice(self._marks, index + 1, None):
             if mark.kind == opening.kind:
                 if mark.opens:
-                    depth += not (mark.quoted or mark.empty)
+                    depth += not (mark.quoted or mark.empty or fences.around(mark.start))
                     continue
                 place = "quotes" if mark.quoted else "code" if fences.around(mark.start) else "plain"
                 last[place] = mark.end
+                if place == "plain" and not self._is_in_sentence(mark):
+                    last["firm"] = mark.end
                 depth -= place == "plain" and depth > 0
                 if depth == 0 and place == "plain":
                     first = "balanced" not in last
@@ -285,7 +293,9 @@ class _Walk:
                     others[mark.kind] -= 1
                 else:
                     last["other"] = mark.end
-        return next((last[place] for place in ("balanced", "plain", "code", "quotes", "other") if place in last), None)
+        return next(
+            (last[place] for place in ("balanced", "firm", "plain", "code", "quotes", "other") if place in last), None
+        )
 
     def _ends_unopened(self, mark: _Mark) -> bool:
         """Does it end reasoning that no marker in the text opens?
