@@ -57,6 +57,7 @@ def scores(reply: str, *, cut: bool = False) -> dict[str, Any]:
         f"**Reasoning:** 1. The sum is right.\n2. It is clear.\n{VERDICT}",
         f"Reasoning: 2 + 2 = 4, and 3 steps. Correctness: 50% of it. {VERDICT}",
         f"Reasoning: 3 steps were shown; clarity: 1 - 10. {VERDICT}",
+        f"Reasoning (7/10): fine. Correctness score - 0. Clarity – 1 to 10, a clarity of 10. {VERDICT}",
         f"Clarity (0-10), reasoning 3 to 4 steps; correctness: 1 to 10. {VERDICT}",
         json.dumps(load_rubric("capability").schema()) + f"\n{VERDICT}",
     ],
@@ -123,6 +124,16 @@ def test_cut_replies_with_all_scores_whole(reply: str) -> None:
         (f"Clarity: 3 out of 10.\n{VERDICT}", "give clarity another number"),
         (f"| Clarity: **3** |\n{VERDICT}", "give clarity another number"),
         (f"| Clarity | 3 |\n{VERDICT}", "give clarity another number"),
+        *(
+            (f"{said}\n{VERDICT}", "give clarity another number")
+            for said in (
+                "Clarity - 3/10",
+                "I give clarity a 3.",
+                "Clarity score: 3",
+                "Clarity (3/10): poor",
+                "clarity → 3",
+            )
+        ),
         (f"{VERDICT}\nI change my mind: clarity 3.", "give clarity another number"),
         (f"{VERDICT} was my first thought.\n</think>\nI can't say.", "no JSON object"),
         (f"{VERDICT} was my first thought.\n<think>\nOr is it", "within its reasoning"),

@@ -29,7 +29,9 @@ _FLAT_OBJECT = re.compile(r"\{[^{}]*+\}")
 # What makes a number that follows a dimension's name its score: "clarity: 7", "clarity is **7**.", "clarity: 7 - easy to
 # read", but not "clarity (1-10)", "reasoning: 1. First, …" or "reasoning: 2 + 2 = 4".
 _SAID = (
-    r"(?:[\s\"'*_`]{0,4}[:=|]|[\s\"'*_`]{1,4}(?:is|of|at|as|gets|score|scored|scores|rating)\b|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
+    r"(?:[\s\"'*_`]{0,4}(?:score|rating|grade)?[\s\"'*_`]{0,3}[:=|→–—-]"
+    r"|[\s\"'*_`]{1,4}(?:is|of|at|as|gets?|scores?|scored|rating|an?)\b"
+    r"|[\s\"'*_`]{0,3}\((?=\d{1,9}(?:\.\d{1,9})?\s?/)|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
     r"[\s\"'*_`|(]{0,6}(?!1\.\s+[A-Za-z])(?P<number>\d{1,9}(?:\.\d{1,9})?)(?!\d|\.\d)"
     r"(?=[ \t]*(?:$|\n|/\s*\d|[,;)|*_\"'`\]]|\.(?:\s|$)|out of\b|because\b|since\b|points?\b|[-–—][ \t]+[^\d\s]|\())"
 )
