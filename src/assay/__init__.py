@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.api.score import score, score_stream, score_sync
+    from assay.api.scores import Scores
     from assay.errors import (
         AdapterBroken,
         AdapterMismatch,
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
     from assay.evaluation import Evaluation, SampleResult, evaluate
     from assay.models.base import AdapterModel, ModelInfo, TextModel, complete
     from assay.models.open import open_model
-    from assay.models.sync import complete_sync, run_sync, stream_sync
+    from assay.models.sync import complete_sync, iterate_sync, run_sync, stream_sync
     from assay.models.worker import WorkerModel
     from assay.results.lens import Lens
-    from assay.scoring import ScoredAnswer, score
+    from assay.scoring import ScoredAnswer
     from assay.suites.answers import Answered, read_answers
     from assay.suites.suite import Suite, load_suite
     from assay.types import (
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "assay.api.score": "score score_stream score_sync",
+    "assay.api.scores": "Scores",
     "assay.errors": (
         "AdapterBroken AdapterMismatch AssayError BadInput CheckpointError EngineDied GenerationError Unreachable "
         "UnsupportedOption"
@@ -58,10 +62,10 @@ _HOMES = {
     "assay.evaluation": "Evaluation SampleResult evaluate",
     "assay.models.base": "AdapterModel ModelInfo TextModel complete",
     "assay.models.open": "open_model",
-    "assay.models.sync": "complete_sync run_sync stream_sync",
+    "assay.models.sync": "complete_sync iterate_sync run_sync stream_sync",
     "assay.models.worker": "WorkerModel",
     "assay.results.lens": "Lens",
-    "assay.scoring": "ScoredAnswer score",
+    "assay.scoring": "ScoredAnswer",
     "assay.suites.answers": "Answered read_answers",
     "assay.suites.suite": "Suite load_suite",
     "assay.types": (
@@ -100,6 +104,7 @@ __all__ = [
     "Score",
     "ScoreFailure",
     "ScoredAnswer",
+    "Scores",
     "Suite",
     "TextModel",
     "Token",
@@ -111,11 +116,14 @@ __all__ = [
     "complete",
     "complete_sync",
     "evaluate",
+    "iterate_sync",
     "load_suite",
     "open_model",
     "read_answers",
     "run_sync",
     "score",
+    "score_stream",
+    "score_sync",
     "stream_sync",
 ]
 

@@ -15,16 +15,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from assay.models.base import TextModel
 from assay.report.score_file import EXTRACTED
 from assay.results.canonical import digest_of
 from assay.results.index import Ledger
 from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
+from assay.results.tally import Questions, Tally
 from assay.scorers.base import Scorer, score_answer
-from assay.scorers.judge import Judge
 from assay.scorers.keys import judge_of, key_of, records_of, unanswered
-from assay.scorers.rubric_file import load_rubric
-from assay.scorers.sets import Pick, Picker
+from assay.scorers.sets import Pick
 from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
@@ -41,6 +39,41 @@ class ScoredAnswer(msgspec.Struct, frozen=True):
     answered: Answered
     outcomes: tuple[tuple[str, Scorer, Outcomes], ...]
 
+    @property
+    def id(self) -> str:
+        return self.answered.id
+
+    @property
+    def model(self) -> str:
+        return self.answered.model
+
+    @property
+    def text(self) -> str:
+        return self.answered.text
+
+    @property
+    def name(self) -> str:
+        """Which answer it is, for people."""
+        return f"{self.id} of {self.model}" if self.model else self.id
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """From a suite to its metrics' values, with what its scorer `extracted`. A metric without a score isn't there."""
+        scores: dict[str, dict[str, Any]] = {}
+        for suite, _, outcomes in self.outcomes:
+            scores.setdefault(suite, {}).update(values_of(outcomes))
+        return scores
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        """Why metrics have no score: `suite`, `metric`, `error_class` and `reason` of each."""
+        return [
+            {"suite": suite, "metric": failure.metric, "error_class": failure.error_class, "reason": failure.reason}
+            for suite, _, outcomes in self.outcomes
+            for failure in outcomes
+            if isinstance(failure, ScoreFailure)
+        ]
+
 
 def values_of(outcomes: Outcomes) -> dict[str, bool | int | float | Json]:
     """The scores among the outcomes by metric, and under `extracted` what a scorer took for the answer."""
@@ -52,6 +85,27 @@ def values_of(outcomes: Outcomes) -> dict[str, bool | int | float | Json]:
             if EXTRACTED in outcome.detail:
                 values[EXTRACTED] = outcome.detail[EXTRACTED]
     return values
+
+
+def score_line(scored: ScoredAnswer) -> dict[str, Any]:
+    """An answer as `assay score -o` writes it."""
+    answered = scored.answered
+    line: dict[str, Any] = {"id": answered.id, "model": answered.model}
+    if answered.repeat is not None:
+        line["repeat"] = answered.repeat
+    line |= {"scores": scored.scores, "failures": scored.failures}
+    if answered.sample.group != "all":
+        line["group"] = answered.sample.group
+    return line
+
+
+def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], questions: Questions) -> None:
+    """Count an answer's outcomes under its model, each suite and each metric."""
+    answered = scored.answered
+    question = questions.number(answered.model, answered.id, answered.repeat)
+    for suite, _, outcomes in scored.outcomes:
+        for outcome in outcomes:
+            tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
 
 
 def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored | None:
@@ -119,24 +173,6 @@ async def score_answers(
                 yield _noted(scored, scales)
     finally:
         await window.cancel()
-
-
-async def score(
-    answers: Iterable[Answered],
-    suites: Sequence[str],
-    *,
-    judge: TextModel | None = None,
-    votes: int = 1,
-    ledger: Ledger | None = None,
-) -> list[ScoredAnswer]:
-    """`assay score` for programs: all answers with their scores, by suites or scorers named as there.
-
-    Raises `BadInput` for a name that nobody knows and for a suite that needs a judge where none is given.
-    """
-    make = None if judge is None else lambda rubric: Judge(judge, load_rubric(rubric), votes=votes)
-    concurrency = judge.info.concurrency if judge is not None else 1
-    stream = score_answers(answers, Picker(suites, make), ledger=ledger, concurrency=concurrency)
-    return [scored async for scored in stream]
 
 
 class _Window:

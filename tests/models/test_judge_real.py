@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.api.score import score
 from assay.config import Secret
 from assay.models.http import HttpModel
 from assay.models.http_address import parse_address
@@ -23,7 +24,6 @@ from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
-from assay.scoring import score
 from assay.suites.answers import read_answers
 from assay.types import Completion, Sample, Score, ScoreFailure, Usage
 from tests.cli.running import ASSAY, jsonl, lines

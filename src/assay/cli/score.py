@@ -11,27 +11,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 import msgspec
 from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
-from assay.cli.reasons import Reasons
+from assay.cli.reasons import print_reasons
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
 from assay.errors import BadInput
 from assay.models.base import TextModel
+from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
 from assay.results.index import Ledger
 from assay.results.tally import Questions, Tally
 from assay.scorers.sets import Picker
-from assay.scoring import ScoredAnswer, answer_record, score_answers, values_of
+from assay.scoring import answer_record, count, score_answers, score_line
 from assay.suites.answers import Answered, BadLine, read_answers
 from assay.suites.formats.packed import unpacked_name
-from assay.types import ScoreFailure
 
 _SHOWN_BAD_LINES = 20
 # Answers scored between two looks for Ctrl-C and SIGTERM: scorers that only read text leave the event loop no turn.
@@ -94,7 +94,7 @@ def score(
         print(js.dumps(tally_rows(tallies, job.run), ensure_ascii=False, indent=2))
     else:
         print_tallies(tallies)
-    reasons.print()
+    print_reasons(reasons)
     if bad:
         print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
     return 1 if bad or any(t.failed for t in tallies.values()) else 0
@@ -165,8 +165,9 @@ async def _run(
     with ScoreProgress(job.file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
-                line = _line(scored, tallies, questions)
-                _note_reasons(line, reasons)
+                line = score_line(scored)
+                count(scored, tallies, questions)
+                reasons.add_answer(line["failures"], scored.name)
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
                 record = answer_record(scored, job.run, str(job.file))
@@ -182,41 +183,6 @@ def _prepare_table() -> None:
     """Load what the table needs while the judge thinks, and not after it is done."""
     import rich.console
     import rich.table  # noqa: F401
-
-
-def _line(scored: ScoredAnswer, tallies: Tallies, questions: Questions) -> dict[str, Any]:
-    """The output's line; counts its outcomes on the way."""
-    answered = scored.answered
-    question = questions.number(answered.model, answered.id, answered.repeat)
-    scores: dict[str, dict[str, Any]] = {}
-    failures: list[dict[str, str]] = []
-    for suite, _, outcomes in scored.outcomes:
-        scores.setdefault(suite, {}).update(values_of(outcomes))
-        for outcome in outcomes:
-            tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
-            if isinstance(outcome, ScoreFailure):
-                failures.append(
-                    {
-                        "suite": suite,
-                        "metric": outcome.metric,
-                        "error_class": outcome.error_class,
-                        "reason": outcome.reason,
-                    }
-                )
-    line: dict[str, Any] = {"id": answered.id, "model": answered.model}
-    if answered.repeat is not None:
-        line["repeat"] = answered.repeat
-    line |= {"scores": scores, "failures": failures}
-    if answered.sample.group != "all":
-        line["group"] = answered.sample.group
-    return line
-
-
-def _note_reasons(line: dict[str, Any], reasons: Reasons) -> None:
-    which = f"{line['id']} of {line['model']}" if line["model"] else line["id"]
-    # Once for an answer, however many metrics it lacks.
-    for suite, error_class, reason in {(f["suite"], f["error_class"], f["reason"]): 0 for f in line["failures"]}:
-        reasons.add(suite, error_class, reason, which)
 
 
 @contextmanager

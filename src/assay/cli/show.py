@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from assay.cli.reasons import Reasons
+from assay.cli.reasons import print_reasons
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.decision import Decision, decide
+from assay.report.reasons import Reasons
 from assay.report.rows import Proofs, broke, rows
 from assay.report.score_table import Tallies, answer_tables, print_tallies, tally_rows
 from assay.results.lens import Lens, RunSuite
@@ -46,7 +47,7 @@ def show(
         for name, tallies in files.items():
             for of in dict.fromkeys(suite for _, suite, _ in tallies):
                 reasons.add_journaled(f"{name}, {of}" if several else of, lens.missing_from_files(name, of))
-        reasons.print()
+        print_reasons(reasons)
 
 
 def _tables(lens: Lens, chosen: Sequence[RunSuite], files: Mapping[str, Tallies]) -> None:

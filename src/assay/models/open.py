@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -23,6 +24,7 @@ from assay.types import EngineSettings, HttpSettings
 if TYPE_CHECKING:
     from assay.models.http import HttpModel
 
+M = TypeVar("M")
 EngineFactory = Callable[[str, EngineSettings], LocalEngine]
 
 ENGINES: Registry[EngineFactory] = Registry(
@@ -126,6 +128,19 @@ async def open_model(
     from assay.models.http import open_url
 
     return await open_url(resolved.path, http, settings.context_length if settings is not None else None)
+
+
+@asynccontextmanager
+async def opened(model: M | str | None) -> AsyncIterator[M | LocalModel | HttpModel | None]:
+    """The model; one that was named by its spec is open until the end."""
+    if not isinstance(model, str):
+        yield model
+        return
+    found = await open_model(model)
+    try:
+        yield found
+    finally:
+        await found.aclose()
 
 
 async def open_local(spec: str, settings: EngineSettings | None = None) -> LocalModel:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from functools import cache
-from typing import Any, TypeVar, cast
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 from assay.models.base import TextModel, complete
 from assay.types import Chunk, Completion, GenerateOptions, Prompt
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -37,6 +38,20 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def plain(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """A coroutine function as a plain one, which `run_sync` runs."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_sync(function(*args, **kwargs))
+
+    call.__name__ = call.__qualname__ = f"{function.__name__}_sync"
+    call.__doc__ = (
+        f"`{function.__name__}` as a plain call, also where an event loop runs already.\n\n{function.__doc__}"
+    )
+    return call
+
+
 def complete_sync(
     model: TextModel,
     prompt: Prompt,
@@ -49,13 +64,20 @@ def complete_sync(
 
 def stream_sync(model: TextModel, prompt: Prompt, options: GenerateOptions | None = None) -> Iterator[Chunk]:
     """`TextModel.stream` for plain code: chunks as they come. Leaving the loop early stops the engine."""
-    stream = cast("AsyncGenerator[Chunk, None]", model.stream(prompt, options or GenerateOptions()))
+    return iterate_sync(cast("AsyncGenerator[Chunk, None]", model.stream(prompt, options or GenerateOptions())))
+
+
+def iterate_sync(stream: AsyncGenerator[T, None]) -> Iterator[T]:
+    """An asynchronous stream of assay's, such as `score_stream`, for plain code. Leaving the loop early ends it."""
     try:
-        while (chunk := run_sync(_next(stream))) is not None:
-            yield chunk
+        while (item := run_sync(_next(stream))) is not _END:
+            yield cast("T", item)
     finally:
         run_sync(stream.aclose())
 
 
-async def _next(stream: AsyncGenerator[Chunk, None]) -> Chunk | None:
-    return await anext(stream, None)
+_END = object()
+
+
+async def _next(stream: AsyncGenerator[T, None]) -> T | object:
+    return await anext(stream, _END)

@@ -11,6 +11,7 @@ from assay.results.means import Means
 from assay.results.tally import Tally
 
 if TYPE_CHECKING:
+    from assay.report.blocks import Column
     from assay.results.lens import Lens
 
 Tallies: TypeAlias = Mapping[tuple[str, str, str], Tally]  # by model, suite and metric
@@ -49,7 +50,15 @@ def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
 
 def print_tallies(tallies: Tallies, stream: TextIO | None = None) -> None:
     """Print a line a suite and metric, a column a model, on `stream` (standard output)."""
-    from assay.report.blocks import Column, blocks, console_on, print_all
+    from assay.report.blocks import blocks, console_on, print_all
+
+    console = console_on(stream)
+    print_all(console, blocks(*tally_columns(tallies), console.width))
+
+
+def tally_columns(tallies: Tallies, what: str = "suite", whose: str = "answers") -> tuple[list[Column], list[Column]]:
+    """The table's labels, suite (called `what`) and metric, and a column a model, called `whose` where it has no name."""
+    from assay.report.blocks import Column
 
     models = list(dict.fromkeys(model for model, _, _ in tallies))
     suites = list(dict.fromkeys(suite for _, suite, _ in tallies))
@@ -57,13 +66,12 @@ def print_tallies(tallies: Tallies, stream: TextIO | None = None) -> None:
         dict.fromkeys((suite, metric) for _, suite, metric in tallies), key=lambda head: suites.index(head[0])
     )
     repeated = ["" if row and heads[row - 1][0] == suite else suite for row, (suite, _) in enumerate(heads)]
-    labels = [Column("suite", repeated), Column("metric", [metric for _, metric in heads])]
+    labels = [Column(what, repeated), Column("metric", [metric for _, metric in heads])]
     columns = [
-        Column(model or "answers", [_cell(tallies.get((model, suite, metric))) for suite, metric in heads])
+        Column(model or whose, [_cell(tallies.get((model, suite, metric))) for suite, metric in heads])
         for model in models
     ]
-    console = console_on(stream)
-    print_all(console, blocks(labels, columns, console.width))
+    return labels, columns
 
 
 def _cell(tally: Tally | None) -> str:

@@ -79,6 +79,11 @@ class Judge:
         return self.rubric.version
 
     @property
+    def concurrency(self) -> int:
+        """Answers that it can judge at once."""
+        return self._asker.model.info.concurrency
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         return self.rubric.metrics
 

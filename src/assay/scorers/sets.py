@@ -9,7 +9,7 @@
     content      the judge's content rubric, of the answers of domain content
 
 Any scorer's name, and the file of a rubric, work the same way. A rubric's suite has the rubric's own name, wherever its file
-lies.
+lies. Programs also give scorers themselves, which are suites of their names.
 """
 
 from __future__ import annotations
@@ -46,18 +46,28 @@ NAMES = (*_BY_TEXT, "standard", *_JUDGED)
 class Picker:
     """Chooses the scorers of each sample for the suites that were asked for.
 
-    judge: makes a judge for a rubric; None where no judge was named. Raises `BadInput` for a suite that nobody knows, for
-    two of one name, whose scores would be one column, and for one that needs a judge: at once where it always does, else at
-    the first sample that needs it.
+    judge: makes a judge for a rubric; None where no judge was named. how: what to do then, for the message.
+
+    Raises `BadInput` for a suite that nobody knows, for two of one name, whose scores would be one column, and for one that
+    needs a judge: at once where it always does, else at the first sample that needs it.
     """
 
-    def __init__(self, suites: Sequence[str], judge: Callable[[str], Judge] | None) -> None:
-        self._make_judge = judge
+    def __init__(
+        self,
+        suites: Sequence[str | Scorer],
+        judge: Callable[[str], Judge] | None,
+        *,
+        how: str = "name one with --judge",
+    ) -> None:
+        self._make_judge, self._how = judge, how
         self._judges: dict[str, Judge] = {}
         self._plain: dict[str, Scorer] = {}
         self._suites: dict[str, tuple[str, Rule]] = {}
         for given in dict.fromkeys(suites):
-            self._add(given)
+            if isinstance(given, str):
+                self._add(given)
+            else:
+                self._add_scorer(given)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,6 +86,12 @@ class Picker:
         if other != given and not (files and self._judges[other].rubric == self._judges[given].rubric):
             raise BadInput(f"{other} and {given} are two suites of one name, {name!r}; give one of the rubrics another")
 
+    def _add_scorer(self, scorer: Scorer) -> None:
+        if scorer.name in self._suites:
+            raise BadInput(f"two of the scorers are called {scorer.name!r}; give one another name")
+        fields = _FIELDS.get(scorer.name)
+        self._suites[scorer.name] = (scorer.name, _by_fields(scorer, fields))
+
     def _rule(self, suite: str) -> Rule:
         """What tells a suite's scorers by a sample's fields."""
         if suite == "standard":
@@ -91,8 +107,7 @@ class Picker:
             from assay.scorers.choice import poses_choice  # a twentieth of the command's start
 
             return lambda reference: (scorer,) if poses_choice(reference) else ()
-        fields = _FIELDS.get(suite)
-        return lambda reference: (scorer,) if fields is None or fields & reference.keys() else ()
+        return _by_fields(scorer, _FIELDS.get(suite))
 
     def _standard(self, reference: Mapping[str, Json]) -> Iterator[Scorer]:
         if "correct_answer" in reference:
@@ -112,10 +127,15 @@ class Picker:
 
     def _judge(self, rubric: str, suite: str) -> Scorer:
         if self._make_judge is None:
-            raise BadInput(f"the suite {suite!r} needs a judge for the rubric {rubric!r}; name one with --judge")
+            raise BadInput(f"the suite {suite!r} needs a judge for the rubric {rubric!r}; {self._how}")
         if rubric not in self._judges:
             self._judges[rubric] = self._make_judge(rubric)
         return self._judges[rubric]
+
+
+def _by_fields(scorer: Scorer, fields: set[str] | None) -> Rule:
+    """The scorer, for answers that have one of the fields; for all answers where it needs none."""
+    return lambda reference: (scorer,) if fields is None or fields & reference.keys() else ()
 
 
 def one_a_name(judges: Iterable[Judge]) -> list[Judge]:

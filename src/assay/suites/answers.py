@@ -12,19 +12,19 @@ The format is told by the content first, by the ending only where that says noth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from assay.errors import BadInput, SuiteError
 from assay.suites.formats import lm_eval, openai_batch, packed, responses, tables
-from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, decoded
+from assay.suites.formats.base import Answered, BadLine, NoAnswer, Unfit, answered, decoded, kind, table_record
 from assay.suites.formats.records import begins_as_list, numbered_records
 from assay.suites.formats.seen import Seen
 from assay.suites.readers import Place
 
-__all__ = ["Answered", "BadLine", "NoAnswer", "read_answers"]
+__all__ = ["Answered", "BadLine", "NoAnswer", "answers_of", "read_answers"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,38 @@ def read_answers(
     return _checked(path, again, on_bad or _warn, strict, rows=rows)
 
 
+def answers_of(
+    records: Iterable[object],
+    *,
+    on_bad: Callable[[BadLine], None] | None = None,
+    strict: bool = False,
+) -> Iterator[Answered]:
+    """The answers that `records` hold, in their order, taken as they are asked for: what `read_answers` is to a file.
+
+    A mapping is read like a row of a table (`formats.base.answered`); an `Answered` is taken as it is. Which question was
+    asked again is known of a sequence only: of what can be gone through once, each failure counts. A bad record's place is
+    its number, from 1.
+    """
+    path = Path("answers")
+    several = isinstance(records, Sequence)
+    repeats = several and any(isinstance(one, Mapping) and one.get("repeat") is not None for one in records)
+
+    def read() -> Iterator[Answered | BadLine]:
+        for number, record in enumerate(records, start=1):
+            place = Place(path, row=number)
+            if isinstance(record, Answered):
+                yield record
+            elif isinstance(record, Mapping):
+                try:
+                    yield answered(table_record(record), number, repeats=repeats)
+                except Unfit as unfit:
+                    yield unfit.at(place)
+            else:
+                yield BadLine(place, f"an answer must be a mapping, such as a dict, or an Answered, not {kind(record)}")
+
+    return _checked(path, read, on_bad or _warn, strict, rows=True, again=several)
+
+
 def _warn(bad: BadLine) -> None:
     _log.warning("%s", bad)
 
@@ -80,15 +112,18 @@ def _checked(
     strict: bool,
     *,
     rows: bool,
+    again: bool = True,
 ) -> Iterator[Answered]:
+    """again: `read` can be called a second time."""
     seen = Seen()
-    answered: Seen | None = None
+    given: Seen | None = None
     good = bad = 0
     first: BadLine | None = None
     for item in read():
         if isinstance(item, Answered) and item.failure is not None:
-            answered = _answered(read()) if answered is None else answered
-            if not answered.add(item.id, item.model, item.repeat or 0):
+            if given is None:
+                given = _given(read()) if again else Seen()
+            if not given.add(item.id, item.model, item.repeat or 0):
                 good += 1
                 yield item
             continue
@@ -111,13 +146,13 @@ def _checked(
     raise first.place.error(first.reason + others)
 
 
-def _answered(found: Iterator[Answered | BadLine]) -> Seen:
+def _given(found: Iterator[Answered | BadLine]) -> Seen:
     """Which questions have an answer, and to which of their repeats."""
-    answered = Seen()
+    given = Seen()
     for item in found:
         if isinstance(item, Answered) and item.failure is None:
-            answered.add(item.id, item.model, item.repeat or 0)
-    return answered
+            given.add(item.id, item.model, item.repeat or 0)
+    return given
 
 
 def _duplicate(item: Answered, place: Place) -> BadLine:

@@ -337,6 +337,12 @@ def kind(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def table_record(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A table's row as `answered` takes it: plain values, and no nulls but for a response's."""
+    plain = {name: plain_value(value) for name, value in row.items()}
+    return {name: value for name, value in plain.items() if value is not None or name in RESPONSE_NAMES}
+
+
 def plain_value(value: Any) -> Any:
     """A table's value as JSON has it: dates, decimals and bytes as text; a number that isn't finite as null.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import SuiteError
-from assay.suites.formats.base import PROMPT_NAMES, RESPONSE_NAMES, Answered, BadLine, Unfit, answered, plain_value
+from assay.suites.formats.base import PROMPT_NAMES, RESPONSE_NAMES, Answered, BadLine, Unfit, answered, table_record
 from assay.suites.formats.packed import damages, opened
 from assay.suites.formats.records import MAX_LINE, BrokenOff
 from assay.suites.readers import Place
@@ -35,12 +35,11 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
         with duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False}) as connection:
             cursor = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [pattern])
             names = [column[0] for column in cursor.description or ()]
-            response = _check_columns(names, Place(path))
+            _check_columns(names, Place(path))
             while rows := cursor.fetchmany(_BATCH):
                 for values in rows:
                     row += 1
-                    pairs = zip(names, values, strict=True)
-                    record = {n: plain_value(v) for n, v in pairs if v is not None or n == response}
+                    record = table_record(dict(zip(names, values, strict=True)))
                     yield _one(record, row, Place(path, row=row), "repeat" in names)
     except duckdb.Error as error:
         raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
