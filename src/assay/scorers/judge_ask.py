@@ -64,6 +64,7 @@ class Asker:
         check_options(model.info, self._options(0))
         # Found out by the first call, for some servers only say no when asked.
         self._structured = model if isinstance(model, StructuredModel) else None
+        self._rendering = model if isinstance(model, RenderingModel) else None
         self._one_role = False  # does the chat template know no system message?
 
     @property
@@ -130,8 +131,8 @@ class Asker:
             except UnsupportedOption:
                 self._structured = None
         reply = await complete(self.model, talk, options)
-        if isinstance(self.model, RenderingModel):  # its chat template may have opened the judge's own reasoning
-            reply = msgspec.structs.replace(reply, text=continued(await self.model.render(talk), reply.text))
+        if self._rendering is not None:  # the chat template may have opened the judge's own reasoning
+            reply = msgspec.structs.replace(reply, text=continued(await self._rendering.render(talk), reply.text))
         return reply, False
 
 
