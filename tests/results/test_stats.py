@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from random import Random
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
@@ -125,6 +127,37 @@ def test_many_differences_are_sampled_and_reproducible() -> None:
     assert p == sign_flip_p(values)
     assert p == pytest.approx(0.0196, abs=0.006)  # paired t: 0.0196
     assert sign_flip_p([1 + step / 100 for step in range(40)]) == pytest.approx(1 / 20_000)
+
+
+def test_drawn_patterns_are_those_of_before() -> None:
+    """The patterns are drawn byte by byte, as when these were written; who has a p-value keeps it."""
+    random = Random(1)
+    assert sign_flip_p([random.gauss(0.01, 1) for _ in range(100)]) == 0.6761
+    assert sign_flip_p([float(random.randint(-3, 3)) for _ in range(100)]) == 0.44125
+
+
+@pytest.mark.parametrize("n", [10_001, 100_000, 1_000_000])
+def test_large_numbers_of_tosses(n: int) -> None:
+    """Against SciPy's binomtest; beyond 10,000 the patterns are too many to be counted in whole numbers."""
+    known = {
+        10_001: (0.047709238800664674, 2.176296072545506e-89),
+        100_000: (0.04599903538427745, 0.0),
+        1_000_000: (0.0456082998653896, 0.0),
+    }
+    sizes = [1.0] * (n // 2 + int(n**0.5)) + [-1.0] * (n - n // 2 - int(n**0.5))
+    assert sign_flip_p(sizes) == pytest.approx(known[n][0], rel=1e-6)
+    assert sign_flip_p([1.0] * (3 * n // 5) + [-1.0] * (n - 3 * n // 5)) == pytest.approx(
+        known[n][1], rel=1e-6, abs=1e-300
+    )
+    assert sign_flip_p([1.0] * n) > 0, "an observation is never impossible"
+
+
+def test_so_many_differences_are_as_good_as_normal() -> None:
+    random = Random(2)
+    values = [random.gauss(0.002, 1) for _ in range(400_000)]
+    z = math.fsum(values) / math.sqrt(math.fsum(value * value for value in values))
+    assert sign_flip_p(values) == pytest.approx(2 - 2 * NormalDist().cdf(abs(z)))
+    assert sign_flip_p([value + 1 for value in values]) == 1 / 20_000, "no less than patterns that are drawn could show"
 
 
 def test_no_pairs_say_nothing() -> None:
