@@ -10,12 +10,12 @@ import ssl
 from assay.config import Secret
 from assay.models.http_address import Address, Proxy, tls_context
 from assay.models.http_connection import Connection
+from assay.models.http_dial import Dialer
 from assay.models.http_faults import Fault, closed, fault_of, in_short
 
 _IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
 _LEAST_SECONDS, _TRIFLE = 0.01, 0.02
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")  # OpenSSL's words
-_LAST_SECONDS = 0.05  # what is still connecting when all is closed is given up after so many
 
 
 class Pool:
@@ -42,7 +42,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._heads: dict[str, bytes] = {}  # by path, which goes with one method
-        self._opening: set[asyncio.Task[Connection]] = set()
+        self._dialer = Dialer(proxy.host, proxy.port) if proxy is not None else Dialer(address.host, address.port)
         self._closed = False
 
     async def ask(self, path: str, body: bytes | None, seconds: float) -> Connection:
@@ -83,10 +83,6 @@ class Pool:
     async def aclose(self) -> None:
         """Close all connections. Whoever asks, or is asking, gets a `Fault`."""
         self._closed = True
-        if self._opening:
-            _, slow = await asyncio.wait(self._opening, timeout=_LAST_SECONDS)
-            for task in slow:
-                task.cancel()
         for connection in [*self._idle, *self._busy]:
             connection.close()
         self._idle.clear()
@@ -130,7 +126,10 @@ class Pool:
     async def _connected(self, seconds: float) -> Connection:
         try:
             async with asyncio.timeout(seconds):
-                return await (self._direct() if self._proxy is None else self._over(self._proxy))
+                if self._proxy is not None and self._address.tls:
+                    return await self._through(self._proxy)
+                secure = self._address.tls
+                return (await self._dialer.open(Connection, self._tls() if secure else None))[1]
         except TimeoutError:
             raise Fault("unconnected", f"no connection could be made within {seconds:.3g} s") from None
         except ssl.SSLCertVerificationError as error:
@@ -150,34 +149,10 @@ class Pool:
                 raise Fault("busy", f"{_cause(error)}: more requests at once than `ulimit -n` allows") from None
             raise Fault("unconnected", f"no connection could be made: {_cause(error)}") from None
 
-    async def _direct(self) -> Connection:
-        address, loop = self._address, asyncio.get_running_loop()
-        context = self._tls() if address.tls else None
-
-        async def connect() -> Connection:
-            _, connection = await loop.create_connection(
-                Connection, address.host, address.port, ssl=context, happy_eyeballs_delay=0.25
-            )
-            return connection
-
-        # A cancellation that meets asyncio just as the connection is made loses the socket and leaves it open. So the
-        # attempt is never cancelled: what nobody waits for any more is closed as it comes.
-        task = asyncio.create_task(connect())
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_close_unwanted)
-            raise
-
-    async def _over(self, proxy: Proxy) -> Connection:
-        """A connection through a proxy, which for TLS is asked for a tunnel (RFC 9110, 9.3.6)."""
+    async def _through(self, proxy: Proxy) -> Connection:
+        """A secure connection through a proxy, which is asked for a tunnel (RFC 9110, 9.3.6)."""
         loop = asyncio.get_running_loop()
-        if not self._address.tls:
-            _, plain = await loop.create_connection(Connection, proxy.host, proxy.port)
-            return plain
-        transport, tunnel = await loop.create_connection(_Tunnel, proxy.host, proxy.port)
+        transport, tunnel = await self._dialer.open(_Tunnel)
         try:
             host, port = self._address.authority.removesuffix(f":{self._address.port}"), self._address.port
             lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
@@ -221,11 +196,6 @@ class _Tunnel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.head.done():
             self.head.set_exception(exc or ConnectionResetError("the proxy closed the connection"))
-
-
-def _close_unwanted(task: asyncio.Task[Connection]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
 
 
 def _cause(error: Exception) -> str:
