@@ -29,6 +29,7 @@ from assay.scorers.base import Scorer, check_suite, score_answer
 from assay.scorers.keys import key_of, records_of, unanswered
 from assay.scorers.reasoning import continued
 from assay.scorers.votes import keeping_votes
+from assay.suites.asked import sample_record
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
 
@@ -107,10 +108,10 @@ async def evaluate(
 ) -> Evaluation:
     """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
 
-    At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused and new ones
-    written to it. also: scorers besides the suite's own, such as judges. batch: called per answer, names the attachment it was
-    given under. A sample whose engine died is asked once more; every other error is that sample's failure. Raises
-    `UnsupportedOption` and `SuiteError` before anything is asked.
+    At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused, and new
+    ones and the questions are written to it. also: scorers besides the suite's own, such as judges. batch: called per answer,
+    names the attachment it was given under. A sample whose engine died is asked once more; every other error is that
+    sample's failure. Raises `UnsupportedOption` and `SuiteError` before anything is asked.
     """
     own = check_suite(suite)
     scorers = {s.id: (own[s.id], *(also(s) if also is not None else ())) for s in suite.samples}
@@ -120,6 +121,10 @@ async def evaluate(
     results: dict[int, SampleResult] = {}
     order = {sample.id: index for index, sample in enumerate(suite.samples)}
     waiting = iter(chosen.samples)
+    if ledger is not None:
+        new = [s for s in chosen.samples if not ledger.has_sample(suite.digest, s.id)]
+        if new:
+            ledger.append_all([sample_record(suite, sample, order[sample.id]) for sample in new])
 
     async def work() -> None:
         for sample in waiting:

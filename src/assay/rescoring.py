@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -14,7 +15,8 @@ from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.keys import judge_of
 from assay.scorers.reasoning import continued
 from assay.scoring import Judging
-from assay.suites.suite import Suite
+from assay.suites.asked import Asked, journaled_samples
+from assay.suites.suite import ScorerSpec, Suite
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 _PLACE = (
@@ -24,6 +26,22 @@ _PLACE = (
 
 # Where an answer stands, its key, and the answer.
 Answer = tuple[Place, str, Completion]
+
+
+# What was asked at a place; None if that is no longer known.
+Asking = Callable[[Place], Asked | None]
+
+
+def asked_by(suite: Suite) -> Asking:
+    """The suite's questions, by their ids alone: the suite may have changed since."""
+    found = {sample.id: Asked(sample, suite.scorers[sample.id]) for sample in suite.samples}
+    return lambda place: found.get(place.sample)
+
+
+def asked_in(lens: Lens, suites: Iterable[str]) -> Asking:
+    """The questions of these suites as they were asked, from the journal."""
+    found = {key: question for suite in suites for key, question in journaled_samples(lens, suite).items()}
+    return lambda place: found.get((place.suite_digest, place.sample))
 
 
 def journaled(lens: Lens, suite: str, run: str | None = None) -> list[Answer]:
@@ -51,7 +69,7 @@ def _quoted(text: str) -> str:
 
 async def rescore(
     answers: Sequence[Answer],
-    suite: Suite,
+    asked: Asking,
     scorers: Callable[[Sample], Sequence[Scorer]],
     ledger: Ledger,
     *,
@@ -60,23 +78,23 @@ async def rescore(
 ) -> tuple[int, int]:
     """Score each answer and journal the scores at its place; (scored, failed) metrics.
 
-    A sample that the suite no longer holds is passed over. What a scorer other than the suite's own says is journaled under
-    `metric/scorer`, so that it stands beside the first score and not in its place. Raises `Unreachable` if a judge can't be
-    reached, `BadInput` for a scorer that can't work at all; what was scored until then is kept.
+    An answer to a question that is not `asked` any more is passed over. What a scorer other than the suite's own says is
+    journaled under `metric/scorer`, so that it stands beside the first score and not in its place. Raises `Unreachable` if a
+    judge can't be reached, `BadInput` for a scorer that can't work at all; what was scored until then is kept.
     """
-    samples = {sample.id: sample for sample in suite.samples}
     gate = asyncio.Semaphore(max(1, concurrency))
     judging = Judging(ledger)
-    beside = _Beside(suite)
+    beside = _Beside()
     counts = [0, 0]
 
     async def one(place: Place, key: str, completion: Completion) -> None:
-        sample = samples.get(place.sample)
-        if sample is None:
+        question = asked(place)
+        if question is None:
             return
+        sample = question.sample
         async with gate:
             for scorer in scorers(sample):
-                for outcome in await judging.outcomes(beside(sample, scorer), sample, completion, place, key):
+                for outcome in await judging.outcomes(beside(question, scorer), sample, completion, place, key):
                     if isinstance(outcome, Score):
                         counts[0] += 1
                     elif outcome.error_class != "truncated":
@@ -95,21 +113,20 @@ async def rescore(
 class _Beside:
     """Names a scorer's metrics so that they stand beside the suite's own."""
 
-    def __init__(self, suite: Suite) -> None:
-        self._suite = suite
-        self._own: dict[str, Mapping[str, Json]] = {}
+    def __init__(self) -> None:
+        self._own: dict[tuple[str, str], Mapping[str, Json]] = {}
 
-    def __call__(self, sample: Sample, scorer: Scorer) -> Scorer:
-        return scorer if judge_of(scorer) or self._is_own(sample, scorer) else _Named(scorer)
+    def __call__(self, question: Asked, scorer: Scorer) -> Scorer:
+        return scorer if judge_of(scorer) or self._is_own(question.scorer, scorer) else _Named(scorer)
 
-    def _is_own(self, sample: Sample, scorer: Scorer) -> bool:
+    def _is_own(self, spec: ScorerSpec, scorer: Scorer) -> bool:
         """Is it the sample's scorer in the suite? The same one with other parameters is another one."""
-        spec = self._suite.scorers[sample.id]
         if spec.name != scorer.name:
             return False
-        if sample.id not in self._own:
-            self._own[sample.id] = build_scorer(spec).parameters
-        return self._own[sample.id] == scorer.parameters
+        key = spec.name, json.dumps(spec.parameters, sort_keys=True)
+        if key not in self._own:
+            self._own[key] = build_scorer(spec).parameters
+        return self._own[key] == scorer.parameters
 
 
 class _Named:

@@ -130,6 +130,71 @@ def test_an_unreachable_judge_is_exit_code_3(watched: Path) -> None:
     assert rows(watched, "report") == before
 
 
+OTHER = """\
+name: other
+version: 1
+options: {temperature: 0, max_tokens: 8}
+scorer: contains_word
+samples:
+  - {id: m, group: talk, messages: [{role: system, content: Be brief.}, {role: user, content: Say 5.}], target: five}
+  - {id: r, group: talk, raw: "5 +", target: "5"}
+"""
+
+
+def _without_samples(workspace: Path) -> None:
+    """Make the journal one of an assay that did not keep them."""
+    for segment in (workspace / "journal").glob("*.jsonl"):
+        kept = [line for line in segment.read_text().splitlines(True) if json.loads(line)["kind"] != "sample"]
+        segment.write_text("".join(kept))
+
+
+def test_no_suite_is_needed_for_what_the_journal_holds(watched: Path) -> None:
+    by_file = rows(watched, "rescore", "suite.yaml", "--scorer", "lek")
+    made = scores(watched)
+    (watched / "suite.yaml").unlink()
+    assert rows(watched, "rescore", "small", "--scorer", "lek") == by_file
+    assert rows(watched, "rescore", "--scorer", "lek") == by_file
+    assert scores(watched) == made, "the keys are the same, so nothing is new"
+    assert "there is no suite 'smal' in" in bad(watched, "rescore", "smal", "--scorer", "lek")
+
+
+def test_every_suite_of_the_journal_with_its_own_questions(watched: Path) -> None:
+    written(watched / "other.yaml", OTHER)
+    written(watched / "model.yaml", "default: It is 5.\n")
+    assert assay(watched, "probe", "scripted:model.yaml", "--suite", "other.yaml").returncode == 0
+    (watched / "other.yaml").unlink()
+    seen = Calls(watched / "j.yaml", ["Be brief.", "Say 5.", "5 +", "Question a"], SEMANTIC)
+    seen.allow(seen.marks)
+    done = assay(watched, "rescore", "--scorer", "final_answer", "--judge", "scripted:j.yaml", "--json")
+    assert done.returncode == 1, "questions b to d have no verdict from this judge"
+    found = {(row["run"], row["checkpoint"], row["metric"]): row for row in json.loads(done.stdout)}
+    assert found["model", "base", "correct"]["correct"] == 1
+    assert found["model", "base", "correct/final_answer"]["correct"] == 2
+    assert found["model", "base", "sovereignty"]["scored"] == 2
+    assert ("lab", "lab @20", "correct/final_answer") in found
+
+
+def test_a_suite_that_changed_is_asked_for_by_its_file_and_what_was_asked_by_its_name(watched: Path) -> None:
+    written(watched / "suite.yaml", SUITE.replace("target: right", "target: wrong"))
+    new = rows(watched, "rescore", "suite.yaml", "--scorer", "final_answer")["base", "old", "correct/final_answer"]
+    assert new["correct"] == 0
+    old = rows(watched, "rescore", "small", "--scorer", "final_answer")["base", "old", "correct/final_answer"]
+    assert old["correct"] == 2
+
+
+def test_an_older_journal_says_that_it_needs_the_suites_file(watched: Path) -> None:
+    _without_samples(watched / WORKSPACE)
+    for words in ((), ("small",)):
+        said = bad(watched, "rescore", *words, "--scorer", "lek")
+        assert "12 answers to small are passed over: an older assay journaled them without their questions" in said
+        assert "assay rescore FILE" in said
+    assert rows(watched, "rescore", "suite.yaml", "--scorer", "lek")
+    written(watched / "few.yaml", SUITE.replace("  - {id: d, group: old, prompt: Question d, target: right}\n", ""))
+    done = assay(watched, "rescore", "few.yaml", "--scorer", "contains_word")
+    assert done.returncode == 0
+    assert "3 answers are passed over: few.yaml has no such questions any more" in done.stderr
+
+
 def test_bad_input(watched: Path, tmp_path: Path) -> None:
     assert "name a --scorer or a --judge" in bad(watched, "rescore", "suite.yaml")
     assert "did you mean 'contains_word'" in bad(watched, "rescore", "suite.yaml", "--scorer", "contains_wrd")

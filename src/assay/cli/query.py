@@ -28,9 +28,9 @@ def query(
 ) -> int:
     """Ask the journal in SQL (DuckDB's).
 
-    The tables: cells, scores, failures, completions, checkpoints, checkpoint_scores, probe_results, proofs, run_suites, and
-    records with every line of the journal. `assay query "show tables"` lists them, `assay query "describe cells"` tells the
-    columns.
+    The tables: cells, scores, failures, completions, samples, checkpoints, checkpoint_scores, probe_results, proofs,
+    run_suites, and records with every line of the journal. `assay query "show tables"` lists them, `assay query
+    "describe cells"` tells the columns.
 
     Parameters
     ----------

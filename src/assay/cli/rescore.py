@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +16,23 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, s
 from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.cli.suites import load
+from assay.cli.suites import is_data, load
 from assay.errors import BadInput
-from assay.rescoring import Answer, journaled, rescore
+from assay.plugins import nearest
+from assay.rescoring import Answer, Asking, asked_by, asked_in, journaled, rescore
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.sets import one_a_name
-from assay.suites.suite import ScorerSpec, Suite
+from assay.suites.asked import journaled_samples
+from assay.suites.suite import ScorerSpec, Suite, builtin_suites
 from assay.types import Sample
 
 Names = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def rescore_command(
-    suite: str,
+    suite: str | None = None,
     /,
     *,
     scorer: Names = None,
@@ -45,7 +50,7 @@ def rescore_command(
     Parameters
     ----------
     suite
-        The suite whose answers are scored: its file, a built-in one's name, or your own data (.jsonl).
+        The suite whose answers are scored: its name, or its file (or data, .jsonl) as it is now [all in the journal].
     scorer
         A scorer by name; its metrics appear beside the first ones as METRIC/SCORER.
     rubric
@@ -55,35 +60,66 @@ def rescore_command(
     """
     found = with_flags(settings(config, workspace), http, judge)
     check_run(run)
-    loaded = load(suite, None)
+    scorers, rubrics = scorer or [], rubric or []
+    if rubrics and judge is None:
+        raise BadInput(f"the rubric {rubrics[0]!r} needs a judge; name one with --judge")
+    if not scorers and judge is None:
+        raise BadInput("nothing to score by: name a --scorer or a --judge")
+    answers, asked, names = _chosen(found.workspace, suite, run)
     with resumable(found.workspace):
-        failed = run_work(_rescore(found, loaded, scorer or [], rubric or [], judge, votes, run))
-    show(found.workspace, run=run, suite=loaded.name, as_json=json)
+        failed = run_work(_rescore(found, answers, asked, scorers, rubrics, judge, votes))
+    show(found.workspace, run=run, suite=names[0] if len(names) == 1 else None, as_json=json)
     return 1 if failed else 0
 
 
-def _answers(workspace: Path, suite: str, run: str | None) -> list[Answer]:
+def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[Answer], Asking, list[str]]:
+    """The answers to score, what was asked, and the suites' names."""
     with Lens(workspace) as lens:
-        answers = journaled(lens, suite, run)
-    if not answers:
-        raise BadInput(f"{workspace} holds no answers to the suite {suite!r}" + (f" of the run {run!r}" if run else ""))
-    return answers
+        known = list(dict.fromkeys(each.suite for each in lens.run_suites(run)))
+        loaded = _loaded(lens, suite, known)
+        names = known if suite is None else [suite if loaded is None else loaded.name]
+        answers = [answer for name in names for answer in journaled(lens, name, run)]
+        if not answers:
+            what = f"answers to the suite {names[0]!r}" if suite is not None else "answers that a model gave"
+            raise BadInput(f"{workspace} holds no {what}" + (f" of the run {run!r}" if run else ""))
+        asked = asked_in(lens, names) if loaded is None else asked_by(loaded)
+    lost = Counter(place.suite for place, _, _ in answers if asked(place) is None)
+    for name, count in lost.items():
+        if loaded is not None:
+            said = f"{count} answers are passed over: {suite} has no such questions any more"
+        else:
+            said = (
+                f"{count} answers to {name} are passed over: an older assay journaled them without their questions; "
+                "name the suite's file to score them, too: assay rescore FILE"
+            )
+        if lost.total() == len(answers):
+            raise BadInput(said)
+        print(f"assay: {said}", file=sys.stderr)
+    return answers, asked, names
+
+
+def _loaded(lens: Lens, suite: str | None, known: Sequence[str]) -> Suite | None:
+    """The suite from its file, or the built-in one; None where the journal knows what was asked."""
+    if suite is None:
+        return None
+    if Path(suite).is_file() or is_data(suite):
+        return load(suite, None)
+    if suite in known and (suite not in builtin_suites() or journaled_samples(lens, suite)):
+        return None
+    if suite in builtin_suites() or Path(suite).name != suite or Path(suite).suffix:
+        return load(suite, None)
+    raise BadInput(f"there is no suite {suite!r} in {lens.workspace}; {nearest(suite, {*known, *builtin_suites()})}")
 
 
 async def _rescore(
     found: Config,
-    suite: Suite,
-    names: list[str],
-    rubrics: list[str],
+    answers: Sequence[Answer],
+    asked: Asking,
+    names: Sequence[str],
+    rubrics: Sequence[str],
     judge: str | None,
     votes: int,
-    run: str | None,
 ) -> int:
-    answers = _answers(found.workspace, suite.name, run)
-    if rubrics and judge is None:
-        raise BadInput(f"the rubric {rubrics[0]!r} needs a judge; name one with --judge")
-    if not names and judge is None:
-        raise BadInput("nothing to score by: name a --scorer or a --judge")
     model = await open_judge(judge, found)
     try:
         make = judge_maker(model, votes)
@@ -97,7 +133,7 @@ async def _rescore(
         ledger = Ledger(found.workspace)
         try:
             concurrency = model.info.concurrency if model is not None else 1
-            _, failed = await rescore(answers, suite, of, ledger, concurrency=concurrency)
+            _, failed = await rescore(answers, asked, of, ledger, concurrency=concurrency)
         finally:
             ledger.close()
         return failed

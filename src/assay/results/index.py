@@ -21,6 +21,7 @@ from assay.results.records import (
     IndexedRecord,
     Proof,
     Run,
+    SampleAsked,
     ScaleSeen,
     ScoreMade,
     VoteCast,
@@ -40,6 +41,7 @@ class Ledger:
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
         self._runs: dict[str, Run] = {}
+        self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
@@ -87,6 +89,8 @@ class Ledger:
                 name = _scale(record)
                 low, high = self._scales.get(name, (None, None))
                 self._scales[name] = _least(low, record.low), _most(high, record.high)
+            case SampleAsked():
+                self._samples.setdefault(record.suite_digest, set()).add(record.sample)
             case Run():
                 known_run = self._runs.get(record.run)
                 # What this process appends has no number yet, and is the latest.
@@ -151,6 +155,10 @@ class Ledger:
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
         return {digest: p.fingerprint for (base, digest), p in self._fingerprints.items() if base == identity}
+
+    def has_sample(self, suite_digest: str, sample: str) -> bool:
+        """Whether the journal has this question of the suite."""
+        return sample in self._samples.get(suite_digest, ())
 
     def run(self, name: str) -> Run | None:
         """The run's last beginning; None if nothing of that name was begun."""

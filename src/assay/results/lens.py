@@ -39,7 +39,7 @@ _COLUMNS = {
     "value": "VARCHAR", "low": "DOUBLE", "high": "DOUBLE", "detail": "JSON", "stage": "VARCHAR",
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
-    "failures": "JSON",
+    "failures": "JSON", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
 }  # fmt: skip
 
 

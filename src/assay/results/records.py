@@ -70,6 +70,26 @@ class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     reason: str = ""
 
 
+class SampleAsked(Record, tag="sample", kw_only=True, frozen=True):
+    """A suite's question and what its answers are compared with, so that they can be scored anew without the suite's file.
+
+    form: "text" where `prompt` is one user message, "raw" where it is sent untouched, "messages" where it is a JSON list of
+    them. scorer, parameters: the suite's own scorer of it.
+    """
+
+    suite: str
+    suite_version: int
+    suite_digest: str
+    sample: str
+    group: str
+    index: int
+    prompt: str
+    form: str = "text"
+    reference: dict[str, Any] = {}
+    scorer: str = ""
+    parameters: dict[str, Any] = {}
+
+
 class Proof(Record, tag="proof", kw_only=True, frozen=True):
     """Whether an adapter was shown to be live. `batch` names the answers given between its two fingerprints.
 
@@ -248,7 +268,7 @@ class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):
 
 # What everybody reads alike.
 _Others: TypeAlias = (
-    Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen | VoteCast
+    SampleAsked | Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen | VoteCast
 )
 AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others

@@ -18,6 +18,15 @@ create view completions as
         where kind = 'completion' and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
+-- One row a question of a suite as it was asked, whatever run asked it.
+create view samples as
+    select * exclude (place) from (
+        select seq, time, suite, suite_version, suite_digest, sample, "group", "index", prompt, coalesce(form, 'text') as form,
+               coalesce(reference, '{}') as reference, coalesce(scorer, '') as scorer, coalesce(parameters, '{}') as parameters,
+               row_number() over (partition by suite_digest, sample order by seq desc) as place
+        from records where kind = 'sample'
+    ) where place = 1;
+
 -- The suites as each run last used them, with the base's identity of that time.
 create view run_suites as
     select run, seq, base, engine, engine_version, identity, used.name as suite, used.version as suite_version,
