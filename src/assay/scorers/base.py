@@ -106,21 +106,28 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
     try:
         whole = completion if answer is completion.text else replace(completion, text=answer)
         results = await scorer.score(sample, whole)
-        return tuple(_sound(metric, results) for metric in scorer.metrics)
+        if [result.metric for result in results] != list(scorer.metrics):
+            results = [_only(metric, results) for metric in scorer.metrics]
+        return tuple(_sound(result) for result in results)
     except (BadInput, Unreachable):  # the job's fault and not this answer's: every other one would fail alike
         raise
     except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
         return _failures(scorer, "permanent", f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}")
 
 
-def _sound(metric: str, results: Sequence[Score | ScoreFailure]) -> Score | ScoreFailure:
+def _only(metric: str, results: Sequence[Score | ScoreFailure]) -> Score | ScoreFailure:
+    """The metric's one result."""
     matching = [result for result in results if result.metric == metric]
-    if len(matching) != 1:
-        return ScoreFailure(metric, "permanent", f"the scorer gave {len(matching)} values for the metric {metric!r}")
-    result = matching[0]
+    if len(matching) == 1:
+        return matching[0]
+    return ScoreFailure(metric, "permanent", f"the scorer gave {len(matching)} values for the metric {metric!r}")
+
+
+def _sound(result: Score | ScoreFailure) -> Score | ScoreFailure:
+    """The result, unless it is a score outside of its own bounds."""
     if isinstance(result, Score) and not (math.isfinite(result.value) and result.low <= result.value <= result.high):
         reason = f"the scorer gave {result.value}, which is not from {result.low} to {result.high}"
-        return ScoreFailure(metric, "permanent", reason)
+        return ScoreFailure(result.metric, "permanent", reason)
     return result
 
 

@@ -129,16 +129,20 @@ def _plain(reply: str, fields: Mapping[str, Field]) -> dict[str, Json] | None:
 
 
 def _flat(reply: str) -> dict[str, Json] | None:
-    """The object that the reply is, if nothing in it is nested, escaped or stands twice, in a quarter of `json`'s time."""
+    """The object that the reply is, if nothing in it is nested, escaped or stands twice, in a third of `json`'s time."""
     if "\\" in reply:
         return None
     try:
         value = msgspec.json.decode(reply)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
-    if not isinstance(value, dict) or any(isinstance(inner, dict | list) for inner in value.values()):
+    if not isinstance(value, dict):
         return None
-    return value if all(reply.count(f'"{key}"') == 1 for key in value) else None
+    kinds = [type(inner) for inner in value.values()]
+    if dict in kinds or list in kinds:
+        return None
+    # Without escapes each text has two quotation marks; more of them are those of a key that stands twice.
+    return value if reply.count('"') == 2 * (len(value) + kinds.count(str)) else None
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
