@@ -127,7 +127,7 @@ def test_a_code_that_occurs_in_the_contents_is_passed_over() -> None:
 
 
 CONTROL = re.compile(
-    r"<[|｜\[](?=[^\n<]{0,80}>)|</?s>|<bos>|<eos>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|\[gMASK\]|<sop>|\[\||\]~b|\]~!|\[e~\["
+    r"<[|｜\[][^\n<\\]{0,80}>|</?s>|<bos>|<eos>|</?(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|\[gMASK\]|<sop>|\[\||\]~b|\]~!|\[e~\["
     r"|>>[A-Z]+<<|</?think>|<unused\d+>|\[[A-Z_]+\]|<pad>|◁|<extra id 3>"
 )
 
