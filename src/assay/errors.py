@@ -9,6 +9,7 @@ AssayError                   1  done, but something failed
 │   ├── ModelError              a model that is missing, broken, or needs what is not installed
 │   └── UnsupportedOption       an option that this engine cannot honour
 ├── Unreachable              3  something needed could not be reached; what was earned is kept
+├── HostFault                1  a path on a host that is missing, forbidden, or changed under the copy
 ├── CheckpointError          1  a fault of one checkpoint; the others go on
 │   ├── NotReady                still being written, or waiting for its configuration
 │   ├── AdapterBroken           truncated for good, or not what it says it is
@@ -21,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:  # `assay --help` needs the errors alone
     from assay.types import FailureClass
+
+HostFaultKind: TypeAlias = Literal["missing", "forbidden", "changed", "full", "other"]
 
 
 class AssayError(Exception):
@@ -67,6 +70,18 @@ class Unreachable(AssayError):
     """Something that the work needs could not be reached."""
 
     exit_code: ClassVar[int] = 3
+
+
+class HostFault(AssayError):
+    """Something about one path on a host. `kind` says what, for those who must decide what it means for them.
+
+    "missing": nothing is there. "forbidden": no permission. "changed": it changed while it was copied. "full": no room where
+    it was to be written. "other": the message says.
+    """
+
+    def __init__(self, message: str, kind: HostFaultKind = "other") -> None:
+        super().__init__(message)
+        self.kind: HostFaultKind = kind
 
 
 class CheckpointError(AssayError):
