@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from pathlib import Path
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.numpy import save_file
+
+from assay.adapters.files import stage
+from assay.checkpoints.discover import Discovery
+from assay.hosts.local import LocalHost
+from assay.types import Adapter, Checkpoint
+
+T = TypeVar("T")
 
 CONFIG = {
     "fine_tune_type": "lora",
@@ -66,3 +77,19 @@ def written(path: Path, text: str) -> Path:
     """The path, after writing the text there."""
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def discovered(folder: Path, run: str | None = "r") -> list[Checkpoint]:
+    """The checkpoints that one look at a folder of this machine finds."""
+    return _outside(Discovery(LocalHost(), PurePosixPath(folder), run).look()).checkpoints
+
+
+def copied(checkpoint: Checkpoint, folder: Path) -> Adapter:
+    """A checkpoint of this machine, copied to `folder` and read."""
+    return _outside(stage(LocalHost(), checkpoint, folder))
+
+
+def _outside(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, also where an event loop runs already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from assay.adapters.files import check_against, stage
+from assay.adapters.files import check_against
 from assay.adapters.fit import base_shapes
-from assay.checkpoints.discover import discover, run_name
+from assay.checkpoints.naming import run_name
 from assay.evaluation import Subject, evaluate
 from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.suites.suite import load_suite
 from tests.conftest import LAB
+from tests.making import copied, discovered
 
 ENGINES = {"mlx": f"mlx:{LAB / 'base'}", "llama": f"llama:{LAB / 'base' / 'lab-f32.gguf'}"}
 
@@ -45,7 +46,7 @@ async def _evaluated(spec: str, scratch: Path) -> tuple[Answers, Right]:
             right[name][result.sample.group] += sum(bool(score.value) for score in result.scores)
 
     await ask("base", model)
-    adapters = [(c, stage(c, scratch)) for c in discover(LAB / "checkpoints", "lab")]
+    adapters = [(c, copied(c, scratch)) for c in discovered(LAB / "checkpoints", "lab")]
     for checkpoint, adapter in adapters:
         check_against(adapter, base_shapes(LAB / "base"))
         attached = await model.attach(adapter)
@@ -90,6 +91,6 @@ def test_the_answers_are_the_ones_kept_with_the_lab(engine: str, scratch: Path) 
 
 
 def test_the_last_checkpoint_lies_there_twice_and_counts_once() -> None:
-    found = discover(LAB / "checkpoints", run_name(LAB / "checkpoints"))
+    found = discovered(LAB / "checkpoints", run_name(LAB / "checkpoints"))
     assert (LAB / "checkpoints" / "adapters.safetensors").exists()
     assert [c.label for c in found] == [f"lab @{n}" for n in range(10, 121, 10)]

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from assay.adapters.files import check_against, read_adapter, stage
+from assay.adapters.files import check_against, read_adapter
 from assay.adapters.fit import base_shapes
-from assay.checkpoints.discover import discover
 from assay.errors import AdapterMismatch
 from assay.models.open import open_model
 from assay.proof import Baseline, Fingerprint, baseline, distance, fingerprint, judge
 from assay.types import Adapter
 from tests.conftest import LAB
+from tests.making import copied, discovered
 
 ENGINES = [f"mlx:{LAB / 'base'}", f"llama:{LAB / 'base' / 'lab-f32.gguf'}"]
 
@@ -40,7 +40,7 @@ def tensors(iteration: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("spec", ENGINES)
 async def test_real_adapters_are_live_and_an_adapter_of_zeros_is_not(spec: str, tmp_path: Path) -> None:
     zeros = changed(tmp_path / "z", "zeros", {k: v * (not k.endswith("lora_b")) for k, v in tensors(60).items()})
-    real = [stage(c, tmp_path / "s") for c in discover(LAB / "checkpoints", "lab")]
+    real = [copied(c, tmp_path / "s") for c in discovered(LAB / "checkpoints", "lab")]
     base = await open_model(spec)
     known = await baseline(base)
     prints: dict[str, Fingerprint] = {}

@@ -12,7 +12,6 @@ from msgspec import structs
 from safetensors.numpy import load_file, save_file
 
 from assay.adapters.files import check_against, read_adapter
-from assay.checkpoints.discover import discover
 from assay.cli import show
 from assay.errors import AdapterBroken, AdapterMismatch, BadInput
 from assay.results.index import Ledger
@@ -21,7 +20,7 @@ from assay.results.lens import Lens
 from assay.results.records import ScoreMade
 from assay.suites.suite import load_suite
 from assay.watch import Job
-from tests.making import SUITE, adapter_file, checkpoints, written
+from tests.making import SUITE, adapter_file, checkpoints, discovered, written
 from tests.test_watch import asked, correct, faulty, job, polling, proofs, run, until
 
 __all__ = ["job"]
@@ -84,11 +83,11 @@ def test_the_unnumbered_file_of_a_save_under_way_is_no_checkpoint(tmp_path: Path
     checkpoints(tmp_path, (10,))
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "iters": 120, "save_every": 10}))
-    fresh = adapter_file(tmp_path / "new" / "adapters.safetensors", 20).read_bytes()
+    fresh = adapter_file(tmp_path / ".new" / "adapters.safetensors", 20).read_bytes()
     (tmp_path / "adapters.safetensors").write_bytes(fresh)
     if partner:
         (tmp_path / "0000020_adapters.safetensors").write_bytes(fresh[:500])
-    assert [c.iteration for c in discover(tmp_path, "r")] == ([10, 20] if partner else [10])
+    assert [c.iteration for c in discovered(tmp_path, "r")] == ([10, 20] if partner else [10])
 
 
 def test_the_unnumbered_file_of_a_training_that_ended_between_two_saves_is_one(tmp_path: Path) -> None:
@@ -97,12 +96,12 @@ def test_the_unnumbered_file_of_a_training_that_ended_between_two_saves_is_one(t
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     for iterations, found in ((25, [10, 20, 25]), (35, [10, 20]), (20, [10, 20])):
         (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "iters": iterations, "save_every": 10}))
-        assert [c.iteration for c in discover(tmp_path, "r")] == found
+        assert [c.iteration for c in discovered(tmp_path, "r")] == found
 
 
 def test_an_adapter_that_was_copied_alone_is_one(tmp_path: Path) -> None:
     adapter_file(tmp_path / "adapters.safetensors", 1)
-    assert [c.iteration for c in discover(tmp_path, "r")] == [30]
+    assert [c.iteration for c in discovered(tmp_path, "r")] == [30]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

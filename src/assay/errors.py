@@ -13,7 +13,8 @@ AssayError                   1  done, but something failed
 ├── CheckpointError          1  a fault of one checkpoint; the others go on
 │   ├── NotReady                still being written, or waiting for its configuration
 │   ├── AdapterBroken           truncated for good, or not what it says it is
-│   └── AdapterMismatch         keys or shapes that do not fit the base (all differences listed)
+│   ├── AdapterMismatch         keys or shapes that do not fit the base (all differences listed)
+│   └── EngineKilled            the engine died under it, again and again
 └── GenerationError          1  a model failed in mid-answer; carries what it had generated
     └── EngineDied              the engine's process ended under it
 """
@@ -102,6 +103,10 @@ class AdapterMismatch(CheckpointError):
     def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.differences = tuple(differences)
+
+
+class EngineKilled(CheckpointError):
+    """The engine's process ended under this checkpoint more often than chance has it."""
 
 
 class GenerationError(AssayError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from assay.errors import EngineDied, GenerationError
+from assay.errors import EngineDied, EngineKilled, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
 from assay.results.index import Ledger
 from assay.results.records import (
@@ -104,20 +104,23 @@ async def evaluate(
     batch: Callable[[], str] = str,
     limit: int | None = None,
     also: Callable[[Sample], Sequence[Scorer]] | None = None,
+    fresh: bool = False,
+    deadly: int | None = None,
     on_result: Callable[[SampleResult], None] | None = None,
 ) -> Evaluation:
     """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
 
     At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused, and new
     ones and the questions are written to it. also: scorers besides the suite's own, such as judges. batch: called per answer,
-    names the attachment it was given under. A sample whose engine died is asked once more; every other error is that
-    sample's failure. Raises `UnsupportedOption` and `SuiteError` before anything is asked.
+    names the attachment it was given under. fresh: ask anew what the ledger has. A sample whose engine died is asked once
+    more; every other error is that sample's failure. deadly: so many samples may kill the engine twice. Raises
+    `UnsupportedOption` and `SuiteError` before anything is asked, and `EngineKilled` at one deadly sample more.
     """
     own = check_suite(suite)
     scorers = {s.id: (own[s.id], *(also(s) if also is not None else ())) for s in suite.samples}
     check_options(model.info, suite.options)
     chosen = suite if limit is None else suite.limited(limit)
-    task = _Task(model, suite, scorers, ledger, subject or Subject(), batch)
+    task = _Task(model, suite, scorers, ledger, subject or Subject(), batch, fresh, deadly)
     results: dict[int, SampleResult] = {}
     order = {sample.id: index for index, sample in enumerate(suite.samples)}
     waiting = iter(chosen.samples)
@@ -158,6 +161,8 @@ class _Task:
         ledger: Ledger | None,
         subject: Subject,
         batch: Callable[[], str],
+        fresh: bool,
+        deadly: int | None,
     ) -> None:
         self._model = model
         self._suite = suite
@@ -165,6 +170,8 @@ class _Task:
         self._ledger = ledger
         self._subject = subject
         self._batch = batch
+        self._fresh = fresh
+        self._deadly = deadly
         self._asking: dict[str, asyncio.Lock] = {}
         self._known: dict[str, CompletionMade] = {}
 
@@ -175,7 +182,9 @@ class _Task:
         if options.temperature > 0 and options.seed is None and "seed" in self._model.info.options:
             options = msgspec.structs.replace(options, seed=seed_from(key))
         async with self._asking.setdefault(key, asyncio.Lock()):  # two samples may ask the very same
-            answer = self._known.get(key) if self._ledger is None else self._ledger.completion(key)
+            answer = self._known.get(key)
+            if answer is None and self._ledger is not None and not self._fresh:
+                answer = self._ledger.completion(key)
             reused = answer is not None
             if answer is None:
                 try:
@@ -189,7 +198,17 @@ class _Task:
         try:
             return await complete(self._model, sample.prompt, options)
         except EngineDied:  # one death is the engine's, and the next child answers; a second one is this sample's doing
+            pass
+        try:
             return await complete(self._model, sample.prompt, options)
+        except EngineDied as error:
+            if self._deadly is not None:
+                self._deadly -= 1
+                if self._deadly < 0:
+                    raise EngineKilled(
+                        f"it killed the engine at one sample after another, at last {sample.id}: {error}"
+                    ) from error
+            raise
 
     def _journal_answer(
         self, sample: Sample, index: int, key: str, prompt: str, options: GenerateOptions, completion: Completion
@@ -208,7 +227,7 @@ class _Task:
         )
         if self._ledger is not None:
             self._ledger.append(record)
-        else:
+        if self._ledger is None or self._fresh:
             self._known[key] = record
         return record
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -134,22 +134,46 @@ class ScoreFailure(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
-    """What training wrote, as found: one adapter file and the configuration beside it.
+Layout: TypeAlias = Literal["mlx", "peft"]
 
-    `modified_ns` and `size` (bytes) are the file's as last seen; the weights' digest is known only once it is read.
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What training wrote, as found on a host: one adapter file and the configuration beside it.
+
+    `modified_ns` and `size` (bytes) are the file's as last seen, the `config_` ones its configuration's (0 where there is none
+    yet); the weights' digest is known only once it is read. host: "" is this machine. layout: who wrote it, mlx-lm or PEFT.
+    name: the label where its folder's name decides it. tag, run_id: what stands for the model and the run in go-ml's tables.
+    numbered: its iteration is in its name; else it is the last one written, which may hold the weights of a numbered one.
     """
 
     run: str
     iteration: int
-    weights: Path
-    config: Path
+    weights: PurePosixPath
+    config: PurePosixPath
     size: int
     modified_ns: int
+    config_size: int = 0
+    config_modified_ns: int = 0
+    host: str = ""
+    layout: Layout = "mlx"
+    name: str = ""
+    tag: str = ""
+    run_id: str = ""
+    numbered: bool = True
+
+    @property
+    def state(self) -> tuple[int, int, int, int]:
+        """What changes when the checkpoint does; the configuration is part of it, for it holds the scale."""
+        return self.size, self.modified_ns, self.config_size, self.config_modified_ns
+
+    @property
+    def path(self) -> str:
+        """Where its weights are, as records say it: on this machine absolute, since commands run from anywhere."""
+        return str(self.weights if self.host else Path(self.weights).absolute())
 
     @property
     def label(self) -> str:
-        return f"{self.run} @{self.iteration}"
+        return self.name or f"{self.run} @{self.iteration}"
 
 
 class TensorSpec(msgspec.Struct, frozen=True):

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from assay.adapters.files import read_adapter, read_header, stage
+from assay.adapters.files import read_adapter, read_header
 from assay.errors import AdapterBroken, NotReady
 from assay.types import Checkpoint, TensorSpec
+from tests.making import copied
 
 CONFIG: dict[str, Any] = {
     "fine_tune_type": "lora",
@@ -220,7 +221,7 @@ def test_tensors_that_are_no_lora_pairs(tmp_path: Path) -> None:
 
 def test_stage_copies_and_the_copy_outlives_the_source(tmp_path: Path) -> None:
     weights, config = write(tmp_path / "run")
-    adapter = stage(checkpoint(weights, config), tmp_path / "staged")
+    adapter = copied(checkpoint(weights, config), tmp_path / "staged")
     assert adapter == read_adapter(adapter.weights, adapter.weights.parent / "adapter_config.json")
     assert adapter.weights == tmp_path / "staged" / adapter.digest / "adapters.safetensors"
     save_file(tensors(seed=5), weights)
@@ -231,12 +232,12 @@ def test_stage_copies_and_the_copy_outlives_the_source(tmp_path: Path) -> None:
 
 def test_stage_again_keeps_the_copy_and_mends_a_damaged_one(tmp_path: Path) -> None:
     found = checkpoint(*write(tmp_path / "run"))
-    first = stage(found, tmp_path / "staged")
+    first = copied(found, tmp_path / "staged")
     written = first.weights.stat().st_mtime_ns
-    assert stage(found, tmp_path / "staged") == first
+    assert copied(found, tmp_path / "staged") == first
     assert first.weights.stat().st_mtime_ns == written
     os.truncate(first.weights, 50)
-    assert stage(found, tmp_path / "staged") == first
+    assert copied(found, tmp_path / "staged") == first
     assert read_adapter(first.weights, first.weights.parent / "adapter_config.json").digest == first.digest
 
 
@@ -244,14 +245,14 @@ def test_stage_names_the_source_and_leaves_nothing_behind(tmp_path: Path) -> Non
     weights, config = write(tmp_path / "run")
     os.truncate(weights, weights.stat().st_size - 1)
     with pytest.raises(NotReady, match=re.escape(str(weights))):
-        stage(checkpoint(weights, config), tmp_path / "staged")
+        copied(checkpoint(weights, config), tmp_path / "staged")
     weights, config = write(tmp_path / "run2", config={**CONFIG, "fine_tune_type": "dora"})
     with pytest.raises(AdapterBroken, match=re.escape(str(config))):
-        stage(checkpoint(weights, config), tmp_path / "staged")
+        copied(checkpoint(weights, config), tmp_path / "staged")
     found = checkpoint(weights, config)
     weights.unlink()
     with pytest.raises(NotReady, match=re.escape(str(weights))):
-        stage(found, tmp_path / "staged")
+        copied(found, tmp_path / "staged")
     assert list((tmp_path / "staged").iterdir()) == []
 
 
@@ -279,25 +280,11 @@ def test_stage_while_a_trainer_overwrites_in_place(tmp_path: Path) -> None:
         refused = 0
         for _ in range(60):
             try:
-                assert stage(checkpoint(weights, config), tmp_path / "staged").digest in digests
+                assert copied(checkpoint(weights, config), tmp_path / "staged").digest in digests
             except NotReady:
                 refused += 1
     finally:
         done.set()
         trainer.join()
     assert refused > 0
-    assert stage(checkpoint(weights, config), tmp_path / "staged").digest in digests
-
-
-def test_stage_from_many_threads_at_once(tmp_path: Path) -> None:
-    found = checkpoint(*write(tmp_path / "run"))
-    results: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(stage(found, tmp_path / "staged").digest)) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 8
-    assert [p.name for p in (tmp_path / "staged").iterdir()] == [results[0]]
+    assert copied(checkpoint(weights, config), tmp_path / "staged").digest in digests

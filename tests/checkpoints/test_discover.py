@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from assay.checkpoints.discover import discover, run_name
-from assay.checkpoints.readiness import Readiness
+from assay.checkpoints.naming import names_of, run_name
+from assay.checkpoints.readiness import Look, Readiness
 from assay.errors import BadInput
-from tests.making import adapter_file, checkpoints
+from assay.hosts.local import LocalHost
+from assay.types import Checkpoint
+from tests.making import adapter_file, checkpoints, discovered
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ def test_run_names(tmp_path: Path, folder: str, name: str) -> None:
 def test_a_relative_folder_is_named_as_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lab" / "checkpoints").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "lab" / "checkpoints")
-    assert run_name(Path()) == "lab"
+    assert names_of(PurePosixPath(Path().absolute())).run == "lab"
 
 
 def test_only_checkpoint_files_count_and_they_are_in_order(tmp_path: Path) -> None:
@@ -40,15 +43,19 @@ def test_only_checkpoint_files_count_and_they_are_in_order(tmp_path: Path) -> No
     for name in ("x_adapters.safetensors", "0000010_adapters.safetensors.tmp", "optimizer.safetensors", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "0000999_adapters.safetensors").mkdir()
-    found = discover(tmp_path, "r")
-    assert [c.iteration for c in found] == [3, 20, 100]
-    assert [c.label for c in found] == ["r @3", "r @20", "r @100"]
-    assert found[0].size == found[0].weights.stat().st_size
+    found = discovered(tmp_path, "r")
+    assert [(c.iteration, c.numbered) for c in found] == [(3, True), (20, True), (100, True), (100, False)]
+    assert [c.label for c in found] == ["r @3", "r @20", "r @100", "r @100"]
+    assert found[0].size == Path(found[0].weights).stat().st_size
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no folder"):
-        discover(tmp_path / "gone", "r")
+        discovered(tmp_path / "gone", "r")
+
+
+def looked(readiness: Readiness, found: list[Checkpoint]) -> Look:
+    return asyncio.run(readiness.look(found))
 
 
 def labels(pairs: list[tuple[object, str]]) -> list[str]:
@@ -57,30 +64,30 @@ def labels(pairs: list[tuple[object, str]]) -> list[str]:
 
 def test_polling_offers_a_file_once_it_is_unchanged_for_a_round(tmp_path: Path) -> None:
     path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
-    readiness = Readiness(once=False)
-    assert not readiness.look(discover(tmp_path, "r")).ready
-    [ready] = readiness.look(discover(tmp_path, "r")).ready
+    readiness = Readiness(LocalHost(), once=False)
+    assert not looked(readiness, discovered(tmp_path, "r")).ready
+    [ready] = looked(readiness, discovered(tmp_path, "r")).ready
     readiness.settle(ready)
-    assert not readiness.look(discover(tmp_path, "r")).ready, "it is dealt with"
+    assert not looked(readiness, discovered(tmp_path, "r")).ready, "it is dealt with"
     adapter_file(path, 2)
     os.utime(path, ns=(1, 1))
-    assert labels(readiness.look(discover(tmp_path, "r")).waiting) == ["r @10"], "overwritten in place: a new one"
-    assert readiness.look(discover(tmp_path, "r")).ready
+    assert labels(looked(readiness, discovered(tmp_path, "r")).waiting) == ["r @10"], "overwritten in place: a new one"
+    assert looked(readiness, discovered(tmp_path, "r")).ready
 
 
 def test_a_short_file_waits_until_a_later_one_is_whole(tmp_path: Path) -> None:
     path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    readiness = Readiness(once=False)
+    readiness = Readiness(LocalHost(), once=False)
     for _ in range(3):
-        look = readiness.look(discover(tmp_path, "r"))
+        look = looked(readiness, discovered(tmp_path, "r"))
         assert labels(look.waiting) == ["r @10"]
         assert not look.ready
         assert not look.broken
     adapter_file(tmp_path / "0000020_adapters.safetensors", 2)
-    readiness.look(discover(tmp_path, "r"))
-    look = readiness.look(discover(tmp_path, "r"))
+    looked(readiness, discovered(tmp_path, "r"))
+    look = looked(readiness, discovered(tmp_path, "r"))
     assert labels(look.broken) == ["r @10"]
     assert [c.label for c in look.ready] == ["r @20"]
 
@@ -89,10 +96,10 @@ def test_a_single_look_waits_for_nothing(tmp_path: Path) -> None:
     path = adapter_file(tmp_path / "0000010_adapters.safetensors", 1)
     adapter_file(tmp_path / "0000020_adapters.safetensors", 2)
     os.truncate(path, 100)
-    look = Readiness(once=True).look(discover(tmp_path, "r"))
+    look = looked(Readiness(LocalHost(), once=True), discovered(tmp_path, "r"))
     assert labels(look.broken) == ["r @10"]
     assert [c.label for c in look.ready] == ["r @20"]
     (tmp_path / "adapter_config.json").unlink()
-    look = Readiness(once=True).look(discover(tmp_path, "r"))
+    look = looked(Readiness(LocalHost(), once=True), discovered(tmp_path, "r"))
     assert labels(look.broken) == ["r @10", "r @20"]
     assert "adapter_config.json is missing" in look.broken[1][1]

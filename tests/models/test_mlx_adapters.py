@@ -13,12 +13,13 @@ import pytest
 
 pytest.importorskip("mlx.core", reason="needs the mlx extra")
 
-from assay.adapters.files import base_shapes, check_against, read_adapter, stage
+from assay.adapters.files import base_shapes, check_against, read_adapter
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
 from assay.models.base import complete
 from assay.models.local import LocalModel
 from assay.models.mlx import MlxEngine, open_engine
 from assay.types import Adapter, Checkpoint, EngineSettings, GenerateOptions, Token
+from tests.making import copied
 from tests.models import mlx_tiny as tiny
 
 LAB = Path(__file__).parents[2] / "examples" / "lab"
@@ -221,7 +222,7 @@ def lab_checkpoints() -> list[Checkpoint]:
 
 
 def test_trained_checkpoints_swap_like_fresh_loads(tmp_path: Path) -> None:
-    staged = [stage(checkpoint, tmp_path) for checkpoint in lab_checkpoints()]
+    staged = [copied(checkpoint, tmp_path) for checkpoint in lab_checkpoints()]
     for adapter in staged:
         check_against(adapter, base_shapes(LAB / "base"))
         assert read_adapter(adapter.weights, adapter.weights.parent / "adapter_config.json") == adapter

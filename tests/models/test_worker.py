@@ -13,15 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from assay.adapters.files import stage
-from assay.checkpoints.discover import discover
 from assay.errors import EngineDied, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import AdapterModel, RenderingModel, TextModel, complete
 from assay.models.open import open_model
 from assay.models.worker import WorkerModel
 from assay.types import Chunk, GenerateOptions, Message, Raw
 from tests.conftest import LAB
-from tests.making import checkpoints, written
+from tests.making import checkpoints, copied, discovered, written
 
 SCRIPT = """\
 answers:
@@ -90,7 +88,7 @@ async def test_a_crash_is_an_error_of_the_samples_in_flight_and_then_a_new_child
 
 
 async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: Path) -> None:
-    adapters = [stage(c, tmp_path / "staged") for c in discover(checkpoints(tmp_path / "ck"), "ck")]
+    adapters = [copied(c, tmp_path / "staged") for c in discovered(checkpoints(tmp_path / "ck"), "ck")]
     bound = [await worker.attach(a) for a in adapters]
     with pytest.raises(EngineDied):
         await complete(bound[0], "die")
@@ -103,8 +101,8 @@ async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: 
 
 
 async def test_an_adapter_is_kept_until_its_last_use_is_given_back(worker: WorkerModel, tmp_path: Path) -> None:
-    [checkpoint] = discover(checkpoints(tmp_path / "ck", (10,)), "ck")
-    adapter = stage(checkpoint, tmp_path / "staged")
+    [checkpoint] = discovered(checkpoints(tmp_path / "ck", (10,)), "ck")
+    adapter = copied(checkpoint, tmp_path / "staged")
     one, two = await worker.attach(adapter), await worker.attach(adapter)
     await one.aclose()
     assert (await complete(two, "who")).text == f"I am {adapter.digest[:8]}"
@@ -173,8 +171,8 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", [f"mlx:{LAB / 'base'}", f"llama:{LAB / 'base' / 'lab-f32.gguf'}"])
 async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(spec: str, tmp_path: Path) -> None:
-    checkpoint = discover(LAB / "checkpoints", "lab")[6]
-    adapter = stage(checkpoint, tmp_path)
+    checkpoint = discovered(LAB / "checkpoints", "lab")[6]
+    adapter = copied(checkpoint, tmp_path)
     here = await open_model(spec)
     expected = (await complete(await here.attach(adapter), "What is the capital of Genovia?")).text
     await here.aclose()

@@ -5,22 +5,32 @@ An adapter is `adapters.safetensors` (or `0000100_adapters.safetensors`, …) wi
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import hashlib
 import json
 import math
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 from assay.adapters.fit import base_shapes, check_against
 from assay.adapters.header import Layout, read_header, read_layout
-from assay.errors import AdapterBroken, NotReady
+from assay.errors import AdapterBroken, CheckpointError, HostFault, NotReady, WorkspaceError
+from assay.hosts.base import Host
 from assay.types import Adapter, Checkpoint, TensorSpec
 
-__all__ = ["CONFIG_NAME", "WEIGHTS_NAME", "base_shapes", "check_against", "read_adapter", "read_header", "stage"]
+__all__ = [
+    "CONFIG_NAME",
+    "WEIGHTS_NAME",
+    "base_shapes",
+    "check_against",
+    "read_adapter",
+    "read_header",
+    "stage",
+    "staged",
+]
 
 WEIGHTS_NAME = "adapters.safetensors"
 CONFIG_NAME = "adapter_config.json"
@@ -37,29 +47,79 @@ def read_adapter(weights: Path, config: Path) -> Adapter:
     return _read(weights, config, weights, config)
 
 
-def stage(checkpoint: Checkpoint, folder: Path) -> Adapter:
-    """Copy the checkpoint to `folder/<digest>/`, and read the copy: a trainer that overwrites its file can't change it.
+async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
+    """Copy the checkpoint from its host to `folder/<digest>/`, and read the copy: a trainer can't change it under us.
 
-    The copy appears whole or not at all. Raises as `read_adapter`, and `NotReady` if a file changed during the copy.
+    The copy appears whole or not at all; one that was cut off is gone on with by a later call. Raises as `read_adapter`, `NotReady`
+    if a file changed during the copy or is gone, `Unreachable` as the host does, and `WorkspaceError` where there is no room.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".stage-", dir=folder))
+    temporary = folder / f".fetch-{_name_of(checkpoint)}"
+    shown = checkpoint.weights, checkpoint.config
     try:
-        _copy(checkpoint.config, temporary / CONFIG_NAME)
-        _copy(checkpoint.weights, temporary / WEIGHTS_NAME)
-        adapter = _read(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, checkpoint.weights, checkpoint.config)
-        final = folder / adapter.digest
-        if not _holds(final, adapter):
-            try:
-                temporary.rename(final)
-            except OSError:  # another process was faster
-                if not _holds(final, adapter):
-                    raise
-        return Adapter(
-            adapter.digest, final / WEIGHTS_NAME, adapter.rank, adapter.scale, adapter.layers, adapter.tensors
-        )
-    finally:
+        temporary.mkdir(parents=True, exist_ok=True)
+        await _copy(host, checkpoint.config, temporary / CONFIG_NAME)
+        await _copy(host, checkpoint.weights, temporary / WEIGHTS_NAME)
+        adapter = await asyncio.to_thread(_settle, checkpoint, temporary, folder, shown)
+    except CheckpointError:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    except OSError as error:
+        raise WorkspaceError(_no_room(checkpoint.weights, folder, error.strerror or str(error))) from error
+    shutil.rmtree(temporary, ignore_errors=True)
+    return adapter
+
+
+def _settle(checkpoint: Checkpoint, temporary: Path, folder: Path, shown: tuple[PurePath, PurePath]) -> Adapter:
+    """Read the copied files, and give their folder its name."""
+    if checkpoint.layout == "peft":
+        raise AdapterBroken(
+            f"{checkpoint.config}: a PEFT adapter, which is not supported; give one that mlx-lm has written"
+        )
+    adapter = _read(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, *shown)
+    final = folder / adapter.digest
+    if not _holds(final, adapter):
+        try:
+            temporary.rename(final)
+        except OSError:  # another process was faster
+            if not _holds(final, adapter):
+                raise
+    return dataclasses.replace(adapter, weights=final / WEIGHTS_NAME)
+
+
+def staged(folder: Path, digest: str) -> Adapter | None:
+    """The copy that an earlier `stage` left under this digest; None if there is none, or it is damaged."""
+    place = folder / digest
+    try:
+        adapter = read_adapter(place / WEIGHTS_NAME, place / CONFIG_NAME)
+    except CheckpointError:
+        return None
+    return adapter if adapter.digest == digest else None
+
+
+def _name_of(checkpoint: Checkpoint) -> str:
+    """What tells a state of a checkpoint's files from all others, so that half a copy of another one is never gone on with."""
+    text = json.dumps([checkpoint.host, str(checkpoint.weights), *checkpoint.state])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+async def _copy(host: Host, source: PurePosixPath, target: Path) -> None:
+    try:
+        if not target.exists():
+            await host.copy_from(source, target)
+    except HostFault as fault:
+        if fault.kind == "full":
+            raise WorkspaceError(_no_room(source, target.parent.parent, str(fault))) from fault
+        if fault.kind == "missing":
+            raise _missing(source) from None
+        if fault.kind == "changed":
+            raise NotReady(
+                f"{source}: the file changed while it was copied; training may still be writing it"
+            ) from None
+        raise AdapterBroken(f"{source}: the file can't be read ({fault}); check its permissions") from None
+
+
+def _no_room(source: PurePath, folder: Path, why: str) -> str:
+    return f"{source} could not be copied to {folder} ({why}); what was earned is safe: make room and run the same command again"
 
 
 def _holds(final: Path, adapter: Adapter) -> bool:
@@ -76,30 +136,7 @@ def _holds(final: Path, adapter: Adapter) -> bool:
     return False
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy, and read the source again: time stamps are too coarse, and come too late, to show every change alone."""
-
-    def state(stat: os.stat_result) -> tuple[int, int, int]:
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-    try:
-        with source.open("rb") as reading:
-            before = os.fstat(reading.fileno())
-            with target.open("wb") as writing:
-                shutil.copyfileobj(reading, writing, _BLOCK)
-            reading.seek(0)
-            with target.open("rb") as copy:
-                same = hashlib.file_digest(reading, "sha256").digest() == hashlib.file_digest(copy, "sha256").digest()
-        after = source.stat()  # by path again: a trainer may also have put a new file there
-    except FileNotFoundError:
-        raise _missing(source) from None
-    except PermissionError:
-        raise AdapterBroken(f"{source}: the file can't be read; check its permissions") from None
-    if not same or state(before) != state(after):
-        raise NotReady(f"{source}: the file changed while it was copied; training may still be writing it")
-
-
-def _read(weights: Path, config: Path, shown_weights: Path, shown_config: Path) -> Adapter:
+def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Adapter:
     """`read_adapter`, with errors that name the files as the user knows them."""
     rank, scale, layers = _read_config(config, shown_config)
     try:
@@ -114,11 +151,11 @@ def _read(weights: Path, config: Path, shown_weights: Path, shown_config: Path) 
     return Adapter(digest, weights, rank, scale, layers, dict(layout.tensors))
 
 
-def _missing(path: Path) -> NotReady:
+def _missing(path: PurePath) -> NotReady:
     return NotReady(f"{path}: the file is not there (yet); training may still be writing it")
 
 
-def _read_config(path: Path, shown: Path) -> tuple[int, float, int]:
+def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int]:
     """(rank, scale, layers) of an mlx-lm `adapter_config.json`; other keys are the trainer's business."""
     config = _load_config(path, shown)
     if "peft_type" in config:
@@ -139,7 +176,7 @@ def _read_config(path: Path, shown: Path) -> tuple[int, float, int]:
     return rank, float(scale), layers if layers > 0 else -1
 
 
-def _load_config(path: Path, shown: Path) -> dict[str, Any]:
+def _load_config(path: Path, shown: PurePath) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -157,7 +194,7 @@ def _load_config(path: Path, shown: Path) -> dict[str, Any]:
     return config
 
 
-def _check_pairs(tensors: Mapping[str, TensorSpec], rank: int, path: Path) -> None:
+def _check_pairs(tensors: Mapping[str, TensorSpec], rank: int, path: PurePath) -> None:
     """Raise `AdapterBroken` unless these are lora_a and lora_b pairs of this rank."""
     problems: list[str] = []
     pairs: dict[str, dict[str, TensorSpec]] = {}
@@ -203,7 +240,7 @@ def _finite(block: bytes, dtype: str) -> bool:
     return kind is None or bool(np.isfinite(np.frombuffer(block, kind)).all())
 
 
-def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: Path) -> str:
+def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: PurePath) -> str:
     """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
     digest = hashlib.sha256()
     for name in sorted(layout.tensors):

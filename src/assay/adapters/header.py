@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from assay.errors import AdapterBroken, NotReady
@@ -26,6 +26,7 @@ _BITS = {
     "F6_E2M3": 6,
     "F6_E3M2": 6,
 }
+PREFIX = 8  # bytes, that tell the header's length
 _HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
@@ -55,25 +56,35 @@ def read_header(path: Path) -> dict[str, TensorSpec]:
         ) from None
 
 
-def read_layout(file: BinaryIO, path: Path) -> Layout:
+def read_layout(file: BinaryIO, path: PurePath) -> Layout:
     """The layout of an open safetensors file; `path` is only what error messages call it. Raises as `read_header`."""
     size = file.seek(0, 2)
     file.seek(0)
-    prefix = file.read(8)
+    length = header_length(file.read(PREFIX), size, path)
+    return layout_of(file.read(length), size, path)
+
+
+def header_length(prefix: bytes, size: int, path: PurePath) -> int:
+    """How many bytes the header has, from the file's first `PREFIX` bytes and its size. Raises as `read_header`."""
     if prefix.startswith(_ZIP) or (prefix.startswith(_PICKLE) and prefix[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         raise AdapterBroken(f"{path}: a pickled PyTorch file, not safetensors; save the adapter as safetensors")
-    if len(prefix) < 8:
+    if len(prefix) < PREFIX:
         raise NotReady(f"{path}: only {size} bytes so far; training may still be writing it")
     length = int.from_bytes(prefix, "little")
     if not 2 <= length <= _HEADER_LIMIT:
         raise _broken(path, f"its header claims a length of {length} bytes")
-    if size < 8 + length:
+    if size < PREFIX + length:
         raise NotReady(
-            f"{path}: cut off inside its header ({size} of at least {8 + length} bytes); training may still be writing it"
+            f"{path}: cut off inside its header ({size} of at least {PREFIX + length} bytes); training may still be writing it"
         )
-    entries = _parse(file.read(length), path)
-    layout, data_size = _lay_out(entries, 8 + length, path)
-    expected = 8 + length + data_size
+    return length
+
+
+def layout_of(header: bytes, size: int, path: PurePath) -> Layout:
+    """The layout that the header after the prefix tells, checked against the file's size. Raises as `read_header`."""
+    entries = _parse(header, path)
+    layout, data_size = _lay_out(entries, PREFIX + len(header), path)
+    expected = PREFIX + len(header) + data_size
     if size < expected:
         raise NotReady(f"{path}: {size} of {expected} bytes so far; training may still be writing the rest")
     if size > expected:
@@ -81,7 +92,7 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
     return layout
 
 
-def _parse(raw: bytes, path: Path) -> dict[str, Any]:
+def _parse(raw: bytes, path: PurePath) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
@@ -98,7 +109,7 @@ def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     return entries
 
 
-def _lay_out(entries: dict[str, Any], start: int, path: Path) -> tuple[Layout, int]:
+def _lay_out(entries: dict[str, Any], start: int, path: PurePath) -> tuple[Layout, int]:
     """Check every entry, and that the data has neither holes nor overlaps. Returns also the data's size in bytes."""
     tensors: dict[str, TensorSpec] = {}
     offsets: dict[str, tuple[int, int]] = {}
@@ -112,7 +123,7 @@ def _lay_out(entries: dict[str, Any], start: int, path: Path) -> tuple[Layout, i
     return Layout(tensors, {name: (start + a, start + b) for name, (a, b) in offsets.items()}), end
 
 
-def _entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, tuple[int, int]]:
+def _entry(name: str, entry: Any, path: PurePath) -> tuple[TensorSpec, tuple[int, int]]:
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(first), int(last)]}:
             pass
@@ -128,5 +139,5 @@ def _entry(name: str, entry: Any, path: Path) -> tuple[TensorSpec, tuple[int, in
     return TensorSpec(tuple(shape), dtype), (first, last)
 
 
-def _broken(path: Path, why: str) -> AdapterBroken:
+def _broken(path: PurePath, why: str) -> AdapterBroken:
     return AdapterBroken(f"{path}: not a whole safetensors file: {why}; fetch or save it again")

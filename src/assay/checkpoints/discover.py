@@ -1,97 +1,239 @@
-"""Which checkpoints a folder holds, from the names that `mlx_lm.lora` writes: `0000100_adapters.safetensors` beside one
-`adapter_config.json`, and `adapters.safetensors`, which is the last one written, often again.
+"""Which checkpoints lie in a folder and below it, on any host, from names and times alone.
+
+A round lists folders and reads no file, but for a trainer's configuration that is new or has changed.
 """
 
 from __future__ import annotations
 
-import filecmp
+import asyncio
 import json
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
 
-from msgspec.structs import replace
-
-from assay.errors import BadInput
+from assay.checkpoints.layouts import Written, written_in
+from assay.checkpoints.naming import FAMILIES, Family, Names, names_of, run_name
+from assay.errors import BadInput, HostFault
+from assay.hosts.base import Entry, Host
 from assay.types import Checkpoint
 
-_NUMBERED = re.compile(r"(\d+)_adapters\.safetensors")
-_LATEST = "adapters.safetensors"
-_CONFIG = "adapter_config.json"
+# Folders below the watched one that are looked into, and how many are listed at the same time.
+_DEPTH = 4
+_AT_ONCE = 32
 
-# Folder names that say what lies in them and not which run it is; the folder above names the run then.
-_GENERIC = frozenset({"adapter", "adapters", "checkpoint", "checkpoints", "ckpt", "ckpts", "lora", "output", "outputs"})
-
-
-def run_name(folder: Path) -> str:
-    """A run's name from its folder: `lab/checkpoints` → `lab`, `adapters-vi-12b` → `vi-12b`."""
-    resolved = folder.resolve()
-    for candidate in (resolved, *resolved.parents):
-        if candidate.name and candidate.name.lower() not in _GENERIC:
-            return candidate.name.removeprefix("adapters-") or candidate.name
-    return "run"
+State: TypeAlias = tuple[int, int]
 
 
-def discover(folder: Path, run: str) -> list[Checkpoint]:
-    """The checkpoint files in `folder` as they are now, by iteration; the unnumbered one last.
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What lies there and is not touched: a link that leads out of the watched folder, or a pickled file."""
 
-    An unnumbered file that equals a numbered one is that checkpoint, and left out; else its iteration is the one
-    that its configuration says the training goes to. Raises `BadInput` if there is no such folder or it can't be read.
+    checkpoint: Checkpoint
+    reason: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What one round saw: checkpoints by run and iteration, what is refused, and folders that couldn't be listed."""
+
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+
+
+class Discovery:
+    """Looks at one folder of one host, again and again; remembers configurations that it has read.
+
+    run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before them.
     """
-    try:
-        names = [entry for entry in folder.iterdir() if entry.is_file()]
-    except NotADirectoryError as error:
-        raise BadInput(f"{folder} is a file; name the folder that the trainer writes its checkpoints into") from error
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"there is no folder {folder}; name the one that the trainer writes its checkpoints into"
-        ) from error
-    except OSError as error:
-        raise BadInput(f"the folder {folder} cannot be read: {error.strerror}") from error
-    found: list[Checkpoint] = []
-    for path in names:
-        match = _NUMBERED.fullmatch(path.name)
-        if match is None and path.name != _LATEST:
-            continue
+
+    def __init__(
+        self, host: Host, folder: PurePosixPath, run: str | None = None, families: Sequence[Family] = FAMILIES
+    ) -> None:
+        self._host = host
+        self._folder = folder
+        self._run = run
+        self._families = families
+        self._configs: dict[PurePosixPath, tuple[State, dict[str, Any]]] = {}
+        self._root: PurePosixPath | None = None
+
+    async def look(self) -> Found:
+        """What lies there now. Raises `BadInput` if the folder is missing, is none, or can't be listed."""
+        found = Found()
+        self._root = await self._real_root()
+        listings = await self._listings(found)
+        written = [w for folder, entries in listings for w in written_in(folder, entries)]
+        runs: dict[PurePosixPath, list[Written]] = {}
+        for each in written:
+            runs.setdefault(each.run_folder, []).append(each)
+        names = self._names(sorted(runs))
+        for folder in sorted(runs):
+            await self._run_of(folder, runs[folder], names[folder], found)
+        return found
+
+    async def config_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The trainer's configuration beside a checkpoint, read again only if it has changed; {} if it can't be read."""
+        return await self._config(checkpoint.config, (checkpoint.config_size, checkpoint.config_modified_ns))
+
+    async def _real_root(self) -> PurePosixPath:
+        where = f"{self._host.name}{self._folder}" if self._host.name else str(self._folder)
         try:
-            stat = path.stat()
-        except FileNotFoundError:  # the trainer deleted it between the listing and now
-            continue
-        iteration = int(match[1]) if match is not None else -1
-        found.append(Checkpoint(run, iteration, path, folder / _CONFIG, stat.st_size, stat.st_mtime_ns))
-    numbered = sorted((c for c in found if c.iteration >= 0), key=lambda c: c.iteration)
-    last = max((c.iteration for c in numbered), default=0)
-    own = [c for c in found if c.iteration < 0 and _is_own(folder, last) and not _repeats(c, numbered)]
-    return numbered + [replace(c, iteration=max(last, _setting(folder, "iters"))) for c in own]
+            entry = await self._host.stat(self._folder)
+            if entry is None:
+                raise BadInput(f"there is no folder {where}; name the one that the trainer writes its checkpoints into")
+            if entry.kind != "folder":
+                raise BadInput(f"{where} is a file; name the folder that the trainer writes its checkpoints into")
+            return self._root or await self._host.real(self._folder)
+        except HostFault as error:
+            raise BadInput(f"the folder {where} cannot be read: {error}") from error
+
+    async def _listings(self, found: Found) -> list[tuple[PurePosixPath, list[Entry]]]:
+        """The watched folder and those below it, each with its entries."""
+        limit = asyncio.Semaphore(_AT_ONCE)
+        listings: list[tuple[PurePosixPath, list[Entry]]] = []
+
+        async def one(folder: PurePosixPath, depth: int) -> list[PurePosixPath]:
+            try:
+                async with limit:
+                    entries = await self._host.list(folder)
+            except HostFault as error:
+                if depth == 0:
+                    raise BadInput(f"the folder {folder} cannot be read: {error}") from error
+                if error.kind != "missing":  # the trainer deleted it between the listings
+                    found.unlisted.append(f"{folder}: {error}")
+                return []
+            inside = [e for e in entries if not e.link or await self._is_inside(e.path)]
+            listings.append((folder, inside))
+            await self._refuse([e for e in entries if e not in inside], folder, entries, found)
+            return [e.path for e in inside if e.kind == "folder" and not e.link and not e.path.name.startswith(".")]
+
+        level = [self._folder]
+        for depth in range(_DEPTH + 1):
+            below = await asyncio.gather(*(one(folder, depth) for folder in level))
+            level = sorted(path for paths in below for path in paths)
+            if not level:
+                break
+        return sorted(listings)
+
+    async def _is_inside(self, path: PurePosixPath) -> bool:
+        assert self._root is not None
+        try:
+            return (await self._host.real(path)).is_relative_to(self._root)
+        except HostFault:  # it leads nowhere
+            return False
+
+    async def _refuse(
+        self, links: Sequence[Entry], folder: PurePosixPath, entries: Iterable[Entry], found: Found
+    ) -> None:
+        """Of links that lead out of the watched folder, those that stand where an adapter's files do are told of."""
+        if not links:
+            return
+        for each in written_in(folder, list(entries)):
+            strange = next((e for e in links if e in (each.weights, each.config)), None)
+            if strange is not None:
+                checkpoint = _checkpoint(each, names_of(each.run_folder, self._families), self._host.name, 0)
+                why = f"{strange.path}: a link that leads out of {self._folder}; put the file itself there"
+                found.refused.append(Refused(checkpoint, why))
+
+    def _names(self, folders: Sequence[PurePosixPath]) -> dict[PurePosixPath, Names]:
+        """Each run folder's names; two runs never share one."""
+        absolute = {folder: self._absolute(folder) for folder in folders}
+        names = {folder: names_of(path, self._families) for folder, path in absolute.items()}
+        top = self._absolute(self._folder)
+        if self._run is not None:
+            return {
+                folder: Names("/".join((self._run, *absolute[folder].relative_to(top).parts)), n.prefix, n.tag, n.run_id)
+                if len(folders) > 1
+                else Names(self._run, n.prefix, n.tag, n.run_id)
+                for folder, n in names.items()
+            }
+        called = [n.run for n in names.values()]
+        for folder, own in names.items():
+            if called.count(own.run) > 1:
+                relative = absolute[folder].relative_to(top)
+                run = "/".join((run_name(top), *relative.parts))
+                names[folder] = Names(run, own.prefix and f"{own.prefix} {relative}", own.tag, run.replace("/", "-"))
+        return names
+
+    def _absolute(self, folder: PurePosixPath) -> PurePosixPath:
+        """With the watched folder as it really is: a run's name doesn't depend on where one stands."""
+        assert self._root is not None
+        if not self._folder.is_absolute() or ".." in self._folder.parts:
+            return self._root / folder.relative_to(self._folder)
+        return folder
+
+    async def _run_of(self, folder: PurePosixPath, written: Sequence[Written], names: Names, found: Found) -> None:
+        numbered = sorted((w for w in written if w.number), key=lambda w: (int(w.number), str(w.weights.path)))
+        last = int(numbered[-1].number) if numbered else 0
+        for each in numbered:
+            self._put(_checkpoint(each, names, self._host.name, int(each.number)), each, found)
+        for each in written:
+            if not each.number:
+                iteration = await self._iteration(each, last, folder)
+                if iteration is not None:
+                    self._put(_checkpoint(each, names, self._host.name, iteration), each, found)
+
+    def _put(self, checkpoint: Checkpoint, written: Written, found: Found) -> None:
+        if written.pickled:
+            why = f"{checkpoint.weights}: pickled weights are never read; save the adapter as safetensors"
+            found.refused.append(Refused(checkpoint, why))
+        else:
+            found.checkpoints.append(checkpoint)
+
+    async def _iteration(self, written: Written, last: int, folder: PurePosixPath) -> int | None:
+        """The iteration of a file without a number; None while it is but a copy of a numbered one that is to come.
+
+        mlx-lm writes it first and the numbered one after it, at each multiple of `save_every`; only what it writes at the very
+        end, between two multiples, stays unnumbered. A folder that holds nothing else was copied from somewhere, or has just
+        begun: then the numbered one is still to come. PEFT's trainers write it when they are done.
+        """
+        if written.layout == "peft" or written.config is None:
+            return last
+        config = await self._config(written.config_path, (written.config.size, written.config.modified_ns))
+        iterations, every = _whole(config, "iters"), _whole(config, "save_every")
+        if iterations and every:
+            final = iterations - iterations % every
+            if not (last == 0 if iterations == final else last >= final):
+                return None
+        return max(last, iterations)
+
+    async def _config(self, path: PurePosixPath, state: State) -> dict[str, Any]:
+        known = self._configs.get(path)
+        if known is not None and known[0] == state:
+            return known[1]
+        try:
+            value = json.loads(await self._host.read(path))
+        except (HostFault, ValueError, RecursionError):  # being written, or to be told of when the checkpoint is read
+            return {}
+        config = value if isinstance(value, dict) else {}
+        self._configs[path] = state, config
+        return config
 
 
-def _is_own(folder: Path, last: int) -> bool:
-    """Whether the unnumbered file can be a checkpoint that no numbered file is or will be.
+def _checkpoint(written: Written, names: Names, host: str, iteration: int) -> Checkpoint:
+    number = written.number or (str(iteration) if written.layout == "mlx" else "final")
+    label = names.label(number) or (f"{names.run} @final" if number == "final" else "")
+    config = written.config
+    return Checkpoint(
+        run=names.run,
+        iteration=iteration,
+        weights=written.weights.path,
+        config=written.config_path,
+        size=written.weights.size,
+        modified_ns=written.weights.modified_ns,
+        config_size=config.size if config is not None else 0,
+        config_modified_ns=config.modified_ns if config is not None else 0,
+        host=host,
+        layout=written.layout,
+        name=label,
+        tag=names.tag,
+        run_id=names.run_id,
+        numbered=bool(written.number),
+    )
 
-    The trainer writes it first and the numbered one after it, at each multiple of `save_every`; only what it writes at the very
-    end, between two multiples, stays unnumbered. A folder that holds nothing else was copied from somewhere, or has just
-    begun: then the numbered one is still to come.
-    """
-    iterations, every = _setting(folder, "iters"), _setting(folder, "save_every")
-    if not iterations or not every:
-        return True
-    final = iterations - iterations % every
-    return last == 0 if iterations == final else last >= final
 
-
-def _repeats(latest: Checkpoint, numbered: Sequence[Checkpoint]) -> bool:
-    """Whether the unnumbered file holds the very bytes of a numbered one. `filecmp` remembers files that did not change."""
-    twins = [c for c in reversed(numbered) if c.size == latest.size]
-    try:
-        return any(filecmp.cmp(latest.weights, c.weights, shallow=False) for c in twins)
-    except OSError:  # one of them has just been deleted or is being replaced; the next round sees clearly
-        return False
-
-
-def _setting(folder: Path, name: str) -> int:
+def _whole(config: dict[str, Any], name: str) -> int:
     """A whole number from the trainer's configuration; 0 if it isn't there."""
-    try:
-        value = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get(name)
-    except (OSError, ValueError, AttributeError):
-        return 0
+    value = config.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
-from assay.adapters.header import read_header
-from assay.errors import AdapterBroken, NotReady
+from assay.adapters.header import PREFIX, header_length, layout_of
+from assay.errors import AdapterBroken, HostFault, NotReady
+from assay.hosts.base import Host
 from assay.types import Checkpoint
 
 _State: TypeAlias = tuple[int, int, int, int]
+_File: TypeAlias = tuple[str, str]
+_Fault: TypeAlias = NotReady | AdapterBroken | None
 
 UNSETTLED = "it is new or has just changed"
 
@@ -31,32 +33,42 @@ class Look:
 
 
 class Readiness:
-    """Remembers what each file looked like. `once`: there is no later round, so nothing waits."""
+    """Remembers what each file looked like. `once`: there is no later round, so nothing waits.
 
-    def __init__(self, *, once: bool) -> None:
+    A file's header is read once for each state of the file, so a round over many that did not change reads none.
+    """
+
+    def __init__(self, host: Host, *, once: bool) -> None:
+        self._host = host
         self._once = once
-        self._seen: dict[Path, _State] = {}
-        self._settled: dict[Path, _State] = {}
+        self._seen: dict[_File, _State] = {}
+        self._settled: dict[_File, _State] = {}
+        self._faults: dict[_File, tuple[_State, _Fault]] = {}
 
     def settle(self, checkpoint: Checkpoint) -> None:
         """This state of the file is dealt with; it is offered again only if the file changes."""
-        self._settled[checkpoint.weights] = _state(checkpoint)
+        self._settled[_file(checkpoint)] = checkpoint.state
 
-    def look(self, found: Sequence[Checkpoint]) -> Look:
+    def is_settled(self, checkpoint: Checkpoint) -> bool:
+        return self._settled.get(_file(checkpoint)) == checkpoint.state
+
+    async def look(self, found: Sequence[Checkpoint]) -> Look:
         """Sort what was found into ready, broken and waiting; what is settled is in none of them."""
         look = Look()
-        complete = [c.iteration for c in found if _fault(c) is None]
+        open_ones = [c for c in found if not self.is_settled(c)]
+        faults = {_file(c): await self._fault(c) for c in open_ones}
+        complete: dict[str, int] = {}
         for checkpoint in found:
-            state = _state(checkpoint)
-            if self._settled.get(checkpoint.weights) == state:
-                continue
-            unchanged = self._seen.get(checkpoint.weights) == state
-            self._seen[checkpoint.weights] = state
+            if faults.get(_file(checkpoint)) is None:
+                complete[checkpoint.run] = max(complete.get(checkpoint.run, 0), checkpoint.iteration)
+        for checkpoint in open_ones:
+            unchanged = self._seen.get(_file(checkpoint)) == checkpoint.state
+            self._seen[_file(checkpoint)] = checkpoint.state
             if not self._once and not unchanged:
                 look.waiting.append((checkpoint, UNSETTLED))
                 continue
-            fault = _fault(checkpoint)
-            overtaken = any(iteration > checkpoint.iteration for iteration in complete)
+            fault = faults[_file(checkpoint)]
+            overtaken = complete.get(checkpoint.run, 0) > checkpoint.iteration
             if fault is None:
                 look.ready.append(checkpoint)
             elif isinstance(fault, AdapterBroken) or self._once or overtaken:
@@ -65,23 +77,27 @@ class Readiness:
                 look.waiting.append((checkpoint, str(fault)))
         return look
 
-
-def _state(checkpoint: Checkpoint) -> _State:
-    """What changes when the checkpoint does: its weights' size and time, and the configuration's, which holds the scale."""
-    try:
-        config = checkpoint.config.stat()
-    except OSError:
-        return checkpoint.size, checkpoint.modified_ns, 0, 0
-    return checkpoint.size, checkpoint.modified_ns, config.st_size, config.st_mtime_ns
-
-
-def _fault(checkpoint: Checkpoint) -> NotReady | AdapterBroken | None:
-    try:
-        read_header(checkpoint.weights)
-        if not checkpoint.config.is_file():
-            raise NotReady(f"{checkpoint.config} is missing; the trainer writes it beside its checkpoints")
-    except (NotReady, AdapterBroken) as fault:
+    async def _fault(self, checkpoint: Checkpoint) -> _Fault:
+        known = self._faults.get(_file(checkpoint))
+        if known is not None and known[0] == checkpoint.state:
+            return known[1]
+        fault = await self._examine(checkpoint)
+        self._faults[_file(checkpoint)] = checkpoint.state, fault
         return fault
-    except OSError as error:
-        return NotReady(f"{checkpoint.weights} cannot be read: {error.strerror}")
-    return None
+
+    async def _examine(self, checkpoint: Checkpoint) -> _Fault:
+        path = checkpoint.weights
+        try:
+            length = header_length(await self._host.read(path, 0, PREFIX), checkpoint.size, path)
+            layout_of(await self._host.read(path, PREFIX, length), checkpoint.size, path)
+            if not checkpoint.config_modified_ns:
+                raise NotReady(f"{checkpoint.config} is missing; the trainer writes it beside its checkpoints")
+        except (NotReady, AdapterBroken) as fault:
+            return fault
+        except HostFault as fault:
+            return NotReady(f"{path} cannot be read: {fault}")
+        return None
+
+
+def _file(checkpoint: Checkpoint) -> _File:
+    return checkpoint.host, str(checkpoint.weights)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.checkpoints.discover import run_name
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.suites import DataFlags, load
+from assay.config import ModelConfig
 from assay.errors import ConfigError
+from assay.hosts.open import open_host
+from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
-from assay.results.journal import read
+from assay.results.journal import Journal, read
 from assay.results.records import Run
 from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
@@ -28,7 +29,7 @@ INTERRUPTED = 130
 
 
 def watch(
-    folder: Path,
+    folder: str,
     /,
     *,
     base: str | None = None,
@@ -38,6 +39,10 @@ def watch(
     limit: int | None = None,
     every: int | None = None,
     poll: float | None = None,
+    order: Order | None = None,
+    filter: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,  # noqa: A002
+    force: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
     data: DataFlags = None,
     json: Json = False,
     workspace: Workspace = None,
@@ -50,9 +55,9 @@ def watch(
     Parameters
     ----------
     folder
-        Where the trainer writes its checkpoints.
+        Where the trainer writes its checkpoints, here or at ssh://[USER@]HOST[:PORT]/PATH.
     base
-        The base model: a folder, a .gguf file, or ENGINE:PATH.
+        The base model: a folder, a .gguf file, or ENGINE:PATH [as the checkpoints' adapter_config.json says].
     suite
         A suite file, or your own data as a trainer takes it (.jsonl); give it again for more.
     once
@@ -65,31 +70,52 @@ def watch(
         Only checkpoints at multiples of so many iterations.
     poll
         Seconds between two looks at the folder [10].
+    order
+        Which checkpoints come first [oldest].
+    filter
+        Only checkpoints whose label, run or path fits a shell pattern, such as '*@100'; give it again for more.
+    force
+        Evaluate again what is done or was set aside.
+    dry_run
+        Show what would be done, and do nothing.
     """
     from assay.cli.show import next_steps, show
     from assay.results.journal import hold
 
     found = settings(config, workspace)
-    job = _job(found, folder, base, suite or [], data, once, run, limit, every, poll)
-    check_job(job)  # before anything is created
+    job = _job(found, folder, base, suite or [], data, once, run, limit, every, poll, order, filter or [], force)
+    if dry_run:
+        from assay.cli.planned import show_plan
+
+        return show_plan(job, found.workspace, as_json=json)
+    asyncio.run(_check(job))  # before anything is created
     with hold(found.workspace):
-        code = asyncio.run(_watch(job))
-        if code == INTERRUPTED and not _begun(found.workspace, job.run):
+        code, runs = asyncio.run(_watch(job))
+        if code == INTERRUPTED and not runs:
             return code
-        show(found.workspace, run=job.run, as_json=json)
-    if not json:
-        next_steps(found.workspace, job.run)
+        for name in runs:
+            show(found.workspace, run=name, as_json=json)
+    if not json and runs:
+        next_steps(found.workspace, runs[-1])
     return code
 
 
-def _begun(workspace: Path, run: str) -> bool:
-    """Whether the journal knows the run: an interrupt may come while the engine still loads."""
-    return any(isinstance(record, Run) and record.run == run for _, record in read(workspace))
+async def _check(job: Job) -> None:
+    try:
+        await check_job(job)
+    finally:
+        await job.host.aclose()
+
+
+def _begun(journal: Journal) -> list[str]:
+    """The runs that this process has begun: an interrupt may come while the engine still loads."""
+    records = read(journal.workspace) if journal.segment is not None else ()
+    return list(dict.fromkeys(r.run for at, r in records if at.segment == journal.segment and isinstance(r, Run)))
 
 
 def _job(
     found: Config,
-    folder: Path,
+    folder: str,
     base: str | None,
     suites: list[str],
     data: DataFlags,
@@ -98,10 +124,11 @@ def _job(
     limit: int | None,
     every: int | None,
     poll: float | None,
+    order: Order | None,
+    filters: list[str],
+    force: bool,
 ) -> Job:
     chosen = found.watch.base if base is None else base
-    if not chosen:
-        raise ConfigError("no base model: name one with --base, or in assay.toml under [watch]")
     sources = suites or list(found.watch.suites)
     if not sources:
         raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
@@ -113,30 +140,33 @@ def _job(
             raise ConfigError(f"{flag} {value}: give a whole number of at least 1")
     if not 0 < seconds < 1e6:
         raise ConfigError(f"--poll {seconds:g}: give a number of seconds from above 0 to a million")
-    called = run_name(folder) if run is None else run
-    check_run(called)
-    model = found.model(chosen)
+    if run is not None:
+        check_run(run)
+    host, place = open_host(folder)
+    model = found.model(chosen) if chosen else ModelConfig("", found.engine, found.http)
     loaded = tuple(load(source, data) for source in sources)
     names = [suite.name for suite in loaded]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two of the suites are called {name!r}; give each its own name")
     return Job(
-        folder=folder,
-        base=model.spec,
+        folder=place,
+        base=model.spec or None,
         suites=loaded,
-        run=called,
+        run=run,
         workspace=found.workspace,
         once=once,
         every=every,
         limit=limit,
         poll_seconds=seconds,
         settings=model.settings,
+        host=host,
+        plan=PlanConfig(order=order or "oldest", filters=tuple(filters), force=force),
     )
 
 
-async def _watch(job: Job) -> int:
-    """The exit code. Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already."""
+async def _watch(job: Job) -> tuple[int, list[str]]:
+    """The exit code, and the runs that were begun. Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -150,7 +180,7 @@ async def _watch(job: Job) -> int:
             outcome = await run_watch(job, ledger, reporter)
     except asyncio.CancelledError:
         print("assay: stopped; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED, _begun(ledger.journal)
     finally:
         ledger.close()
-    return outcome.exit_code
+    return outcome.exit_code, outcome.runs

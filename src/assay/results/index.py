@@ -14,11 +14,13 @@ from assay.results.records import (
     AnswerNoted,
     AnswerScored,
     AnyRecord,
+    Attempt,
     CheckpointSeen,
     CompletionMade,
     Failure,
     Finished,
     IndexedRecord,
+    LossSeen,
     Proof,
     Run,
     SampleAsked,
@@ -26,6 +28,7 @@ from assay.results.records import (
     ScoreMade,
     VoteCast,
 )
+from assay.types import Checkpoint
 
 
 class Ledger:
@@ -46,7 +49,9 @@ class Ledger:
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
-        self._seen: dict[tuple[str, str], CheckpointSeen] = {}
+        self._seen: dict[tuple[str, str, str], CheckpointSeen] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
+        self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
         seq = 1
         for location, record in indexed(workspace, self.damage):
             self._take(location, record)
@@ -84,7 +89,11 @@ class Ledger:
                 if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
                     self._finished[key] = record
             case CheckpointSeen():
-                self._seen[(record.run, record.path)] = record
+                self._seen[record.run, record.host, record.path] = record
+                if record.digest:
+                    self._digests[_file_state(record)] = record.digest
+            case Attempt():
+                self._attempts.setdefault(_file_state(record), []).append(record)
             case ScaleSeen():
                 name = _scale(record)
                 low, high = self._scales.get(name, (None, None))
@@ -96,6 +105,8 @@ class Ledger:
                 # What this process appends has no number yet, and is the latest.
                 if known_run is None or not record.seq or record.seq >= known_run.seq:
                     self._runs[record.run] = record
+            case LossSeen():
+                pass
 
     def _take_proof(self, record: Proof) -> None:
         if record.verdict in ("void", "unproven"):
@@ -144,8 +155,14 @@ class Ledger:
         """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""
         return bool(batch) and batch not in self._closed
 
-    def finished(self, run: str, digest: str, suite_digest: str, identity: str, limit: int) -> Finished | None:
-        """The record that says this suite is done here, failures aside; None if there is work left."""
+    def finished(self, run: str, digest: str, suite_digest: str, identity: str | None, limit: int) -> Finished | None:
+        """The record that says this suite is done here, failures aside; None if there is work left.
+
+        identity: the base's; None for whichever the run was last asked on.
+        """
+        if identity is None:
+            known = self._runs.get(run)
+            identity = known.identity if known is not None else ""
         record = self._finished.get((run, digest, suite_digest, identity))
         if record is None or record.failed:
             return None
@@ -164,13 +181,21 @@ class Ledger:
         """The run's last beginning; None if nothing of that name was begun."""
         return self._runs.get(name)
 
-    def folders(self, run: str) -> set[str]:
-        """The folders in which this run's checkpoints were seen."""
-        return {str(Path(path).parent) for name, path in self._seen if name == run}
+    def seen(self) -> list[CheckpointSeen]:
+        """The journal's last word on each run's checkpoint files."""
+        return list(self._seen.values())
+
+    def digest_of(self, checkpoint: Checkpoint) -> str:
+        """The digest that was taken of the checkpoint's files in their present state; "" if none was."""
+        return self._digests.get(_present(checkpoint), "")
+
+    def attempts(self, checkpoint: Checkpoint) -> list[Attempt]:
+        """The tries at the checkpoint's files in their present state that came to nothing."""
+        return self._attempts.get(_present(checkpoint), [])
 
     def has_seen(self, record: CheckpointSeen) -> bool:
         """Whether the journal's last word on this checkpoint's file says the same."""
-        known = self._seen.get((record.run, record.path))
+        known = self._seen.get((record.run, record.host, record.path))
         return known is not None and _state(known) == _state(record)
 
     def close(self) -> None:
@@ -179,7 +204,16 @@ class Ledger:
 
 
 def _state(record: CheckpointSeen) -> tuple[object, ...]:
-    return record.checkpoint, record.size, record.modified_ns, record.digest, record.reason
+    return record.checkpoint, *_file_state(record), record.digest, record.reason
+
+
+def _file_state(record: CheckpointSeen | Attempt) -> tuple[object, ...]:
+    state = record.size, record.modified_ns, record.config_size, record.config_modified_ns
+    return record.host, record.path, *state
+
+
+def _present(checkpoint: Checkpoint) -> tuple[object, ...]:
+    return checkpoint.host, checkpoint.path, *checkpoint.state
 
 
 def _place(record: ScoreMade | Failure) -> tuple[str, ...]:

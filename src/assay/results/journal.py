@@ -143,6 +143,7 @@ class Journal:
     """A writer's own segment. Use it as a context manager, from one process; `append` is safe from any thread."""
 
     def __init__(self, workspace: Path, first_seq: int) -> None:
+        self.workspace = workspace
         self._folder = workspace / "journal"
         self._lock = threading.Lock()
         self._seq = first_seq

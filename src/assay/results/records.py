@@ -58,7 +58,11 @@ class Run(Record, tag="run", kw_only=True, frozen=True):
 
 
 class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
-    """A checkpoint as found. With a `reason` it could not be used; without one, `digest` is its adapter's."""
+    """A checkpoint as found. With a `reason` it could not be used; without one, `digest` is its adapter's.
+
+    host: where `path` is, "" for the machine that wrote this. `size` to `config_modified_ns` tell the state of its files
+    that the digest was taken of. tag, run_id: what stands for the model and the run in go-ml's tables.
+    """
 
     run: str
     checkpoint: str
@@ -68,6 +72,47 @@ class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     modified_ns: int
     digest: str = ""
     reason: str = ""
+    host: str = ""
+    config_size: int = 0
+    config_modified_ns: int = 0
+    tag: str = ""
+    run_id: str = ""
+
+
+class Attempt(Record, tag="attempt", kw_only=True, frozen=True):
+    """A try at one state of a checkpoint's files that came to nothing, and may be repeated: see `assay.plan`.
+
+    digest, identity: of the adapter and its base; "" if it failed before they were known. error: the class of what happened.
+    final: another try can't help.
+    """
+
+    run: str
+    checkpoint: str
+    iteration: int
+    host: str
+    path: str
+    size: int
+    modified_ns: int
+    config_size: int
+    config_modified_ns: int
+    error: str
+    reason: str
+    digest: str = ""
+    identity: str = ""
+    final: bool = False
+
+
+class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
+    """A loss that the trainer's own log tells. part: "train" or "val"; run_id, tag: as in `CheckpointSeen`."""
+
+    run: str
+    iteration: int
+    part: str
+    value: float
+    host: str = ""
+    path: str = ""
+    tag: str = ""
+    run_id: str = ""
 
 
 class SampleAsked(Record, tag="sample", kw_only=True, frozen=True):
@@ -212,8 +257,33 @@ class Failure(Place, tag="failure", kw_only=True, frozen=True):
     measure: str = ""
 
 
+class Summary(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One metric over one group of a suite at one checkpoint, for those to whom results are forwarded.
+
+    mean: over `scored` answers, None where there are none. correct: None for a metric that is a number. scorer, judge, measure:
+    as in `ScoreMade`.
+    """
+
+    group: str
+    metric: str
+    mean: float | None
+    correct: int | None = None
+    asked: int
+    scored: int
+    failed: int = 0
+    truncated: int = 0
+    low: float = 0.0
+    high: float = 1.0
+    scorer: str = ""
+    judge: str = ""
+    measure: str = ""
+
+
 class Finished(Record, tag="finished", kw_only=True, frozen=True):
-    """A checkpoint's suite was gone through to its end. `limit` is 0 where all samples were asked."""
+    """A checkpoint's suite was gone through to its end. `limit` is 0 where all samples were asked.
+
+    summaries: what it came to, group by group and metric by metric. proof: "live", "unproven", or "" for the base.
+    """
 
     run: str
     checkpoint: str
@@ -229,6 +299,8 @@ class Finished(Record, tag="finished", kw_only=True, frozen=True):
     failed: int
     truncated: int
     seconds: float
+    summaries: tuple[Summary, ...] = ()
+    proof: str = ""
 
 
 class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
@@ -268,7 +340,18 @@ class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):
 
 # What everybody reads alike.
 _Others: TypeAlias = (
-    SampleAsked | Run | CheckpointSeen | Proof | CompletionMade | ScoreMade | Failure | Finished | ScaleSeen | VoteCast
+    SampleAsked
+    | Run
+    | CheckpointSeen
+    | Attempt
+    | LossSeen
+    | Proof
+    | CompletionMade
+    | ScoreMade
+    | Failure
+    | Finished
+    | ScaleSeen
+    | VoteCast
 )
 AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others

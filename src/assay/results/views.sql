@@ -13,7 +13,7 @@ create view completions as
         select seq, time, key, run, checkpoint, iteration, digest, identity, suite, suite_version, suite_digest, sample,
                "group", "index", batch, prompt, options, text, finish_reason, prompt_tokens, completion_tokens, seconds, logprob,
                coalesce(repeat, 0) as repeat,
-               row_number() over (partition by key order by seq) as place
+               row_number() over (partition by key order by seq desc) as place
         from records
         where kind = 'completion' and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;

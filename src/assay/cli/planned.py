@@ -1,0 +1,56 @@
+"""What `assay watch --dry-run` prints: the plan, made of the listing and the journal alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+from assay.plan import Candidate, Failed, Plan, plan
+from assay.results.index import Ledger
+from assay.results.journal import segments
+from assay.watch import Job, check_job, settings_of
+
+
+def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:
+    """Print what a watch would do now. Nothing is loaded, copied or written; raises as `check_job`."""
+    made = asyncio.run(_planned(job, workspace))
+    rows = [{"action": "evaluate", "checkpoint": c.checkpoint.label, "detail": c.checkpoint.path} for c in made.work]
+    rows += [_row("retry", c, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
+    rows += [_row("set aside", c, reason) for c, reason in made.aside]
+    rows += [_row("done", c, "") for c in made.done]
+    rows += [_row("same", twin, f"has the weights of {known.checkpoint.label}") for twin, known in made.twins]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return 0
+    wide = max((len(row["checkpoint"]) for row in rows), default=0)
+    for row in rows:
+        print(f"{row['action']:<9}  {row['checkpoint']:<{wide}}  {row['detail']}".rstrip())
+    return 0
+
+
+def _row(action: str, candidate: Candidate, detail: str) -> dict[str, str]:
+    return {"action": action, "checkpoint": candidate.checkpoint.label, "detail": detail}
+
+
+async def _planned(job: Job, workspace: Path) -> Plan:
+    try:
+        found = await check_job(job)
+    finally:
+        await job.host.aclose()
+    if not segments(workspace):
+        return plan([Candidate(c) for c in found], settings_of(job), time.time())
+    ledger = Ledger(workspace)
+    try:
+        candidates = []
+        for checkpoint in found:
+            digest = ledger.digest_of(checkpoint)
+            done = digest and all(
+                ledger.finished(checkpoint.run, digest, s.digest, None, job.limit or 0) for s in job.suites
+            )
+            failed = tuple(Failed(a.time, a.reason, a.final) for a in ledger.attempts(checkpoint))
+            candidates.append(Candidate(checkpoint, digest, unfinished=not done, failed=failed))
+        return plan(candidates, settings_of(job), time.time())
+    finally:
+        ledger.close()

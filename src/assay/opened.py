@@ -1,0 +1,47 @@
+"""A base that is open in a child process, and what is known of it: its shapes, its baseline, the fingerprints of its adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assay.adapters.fit import base_shapes
+from assay.models.open import Resolved
+from assay.models.worker import WorkerModel
+from assay.proof import Baseline, Fingerprint, baseline
+from assay.results.index import Ledger
+from assay.trial import again_if_dead
+from assay.types import EngineSettings
+
+
+@dataclass(slots=True)
+class OpenBase:
+    """The base that checkpoints are tried on now. shapes: of its weights; {} where the engine itself checks its adapters.
+
+    prints: the fingerprint of each adapter's digest that was shown to be live on it. runs: those that it has answered for.
+    """
+
+    name: str
+    model: WorkerModel
+    shapes: dict[str, tuple[int, ...]]
+    prints: dict[str, Fingerprint]
+    runs: set[str] = field(default_factory=set)
+    _baseline: Baseline | None = None
+
+    @classmethod
+    async def open(cls, name: str, resolved: Resolved, settings: EngineSettings, ledger: Ledger) -> OpenBase:
+        """Load the base. Raises `ModelError`."""
+        # An engine from elsewhere checks its adapters itself: what its path names is its own business.
+        shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "mlx") else {}
+        model = await WorkerModel.open(resolved.spec, settings)
+        return cls(name, model, shapes, ledger.fingerprints(model.info.identity))
+
+    @property
+    def identity(self) -> str:
+        return self.model.info.identity
+
+    async def baseline(self) -> Baseline:
+        """The bare base's fingerprints, taken once."""
+        if self._baseline is None:
+            self._baseline = await again_if_dead(lambda: baseline(self.model))
+        return self._baseline

@@ -1,0 +1,192 @@
+"""Looks at a host's folder in rounds, tells what is new there, and fetches early what the plan wants: a trainer that deletes old
+checkpoints, or overwrites one, must not win against an evaluation that is still busy with another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from assay.checkpoints.discover import Discovery
+from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
+from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
+from assay.hosts.base import Host
+from assay.plan import PlanConfig, is_chosen
+from assay.results.index import Ledger
+from assay.staging import Staging
+from assay.types import Adapter, Checkpoint
+
+
+@dataclass(slots=True)
+class Sighting:
+    """A checkpoint file as last seen. digest: "" until its weights were read. base: the model that its configuration names.
+
+    ready: it can be read, or has been. fault: why it can't be used as it is.
+    """
+
+    checkpoint: Checkpoint
+    digest: str = ""
+    base: str = ""
+    ready: bool = False
+    fault: str = ""
+
+
+class Scout:
+    """What lies on the host, as far as seen. `changed` is set whenever there is something new to plan with."""
+
+    def __init__(
+        self,
+        host: Host,
+        discovery: Discovery,
+        staging: Staging,
+        ledger: Ledger,
+        config: PlanConfig,
+        note: Callable[[str], None],
+        on_fault: Callable[[Checkpoint, CheckpointError | str], None],
+        on_fetched: Callable[[Checkpoint, Adapter], None],
+    ) -> None:
+        self._host = host
+        self._discovery = discovery
+        self._readiness = Readiness(host, once=not config.patient)
+        self._staging = staging
+        self._ledger = ledger
+        self._config = config
+        self._note = note
+        self._on_fault = on_fault
+        self._on_fetched = on_fetched
+        self._sightings: dict[tuple[str, str], Sighting] = {}
+        self._wanted: list[Sighting] = []
+        self._waiting = ""
+        self._told: set[str] = set()
+        self.changed = asyncio.Event()
+        self.wanted = asyncio.Event()
+        self.fetching = False
+        self.runs: list[str] = []
+
+    @property
+    def sightings(self) -> list[Sighting]:
+        return list(self._sightings.values())
+
+    @property
+    def waiting(self) -> str:
+        """What is waited for, in words."""
+        return self._waiting
+
+    def remember(self, checkpoint: Checkpoint, digest: str, base: str) -> None:
+        """Know a checkpoint whose copy is here, though its file may be gone."""
+        self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
+
+    async def look(self) -> None:
+        """One round. Raises `BadInput` if there is no folder, `Unreachable` as the host does."""
+        found = await self._discovery.look()
+        for refused in found.refused:
+            if is_chosen(refused.checkpoint, self._config) and refused.reason not in self._told:
+                self._told.add(refused.reason)
+                self._on_fault(refused.checkpoint, refused.reason)
+        for text in found.unlisted:
+            if text not in self._told:
+                self._told.add(text)
+                self._note(f"not looked into: {text}")
+        chosen = [c for c in found.checkpoints if is_chosen(c, self._config)]
+        self.runs = list(dict.fromkeys(c.run for c in chosen))
+        look = await self._readiness.look([c for c in chosen if not self._is_known(c)])
+        for checkpoint, reason in look.broken:
+            self._readiness.settle(checkpoint)
+            self._sightings[_file(checkpoint)] = Sighting(checkpoint, fault=reason)
+            self._on_fault(checkpoint, reason)
+        for checkpoint in look.ready:
+            self._readiness.settle(checkpoint)
+            self._sightings[_file(checkpoint)] = Sighting(checkpoint, base=await self._base(checkpoint), ready=True)
+        for checkpoint in chosen:
+            known = self._sightings.get(_file(checkpoint))
+            if known is None or known.checkpoint.state != checkpoint.state:
+                digest = self._ledger.digest_of(checkpoint)
+                if digest:  # no content is read of what was read before
+                    self._readiness.settle(checkpoint)
+                    base = await self._base(checkpoint)
+                    self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
+        self._forget({_file(c) for c in chosen})
+        self._waiting = _waiting(look)
+        self.changed.set()
+
+    def _is_known(self, checkpoint: Checkpoint) -> bool:
+        return bool(self._ledger.digest_of(checkpoint))
+
+    async def _base(self, checkpoint: Checkpoint) -> str:
+        config = await self._discovery.config_of(checkpoint)
+        named = config.get("base_model_name_or_path" if checkpoint.layout == "peft" else "model")
+        return named if isinstance(named, str) else ""
+
+    def _forget(self, present: set[tuple[str, str]]) -> None:
+        """Drop what is gone from the host, but for what was fetched of it."""
+        for file, sighting in list(self._sightings.items()):
+            if file not in present and not (sighting.digest and self._staging.get(sighting.digest)):
+                del self._sightings[file]
+
+    def want(self, sightings: Sequence[Sighting]) -> None:
+        """Fetch these, in this order, as far as there is room."""
+        self._wanted = [s for s in sightings if not (s.digest and self._staging.get(s.digest))]
+        if self._wanted:
+            self.wanted.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being fetched, and nothing that is wanted has room."""
+        return not self.fetching and not any(self._staging.has_room(s.checkpoint.size) for s in self._wanted[:1])
+
+    async def fetch_on(self) -> None:
+        """Fetch what is wanted, for ever. Raises `Unreachable` and `WorkspaceError`."""
+        while True:
+            await self.wanted.wait()
+            self.wanted.clear()
+            while self._wanted and self._staging.has_room(self._wanted[0].checkpoint.size):
+                sighting = self._wanted.pop(0)
+                self.fetching = True
+                try:
+                    await self._fetch(sighting)
+                finally:
+                    self.fetching = False
+                    self.changed.set()
+                await asyncio.sleep(0)
+
+    async def _fetch(self, sighting: Sighting) -> None:
+        checkpoint = sighting.checkpoint
+        try:
+            adapter = await self._staging.fetch(self._host, checkpoint)
+        except CheckpointError as error:
+            if isinstance(error, NotReady) and self._config.patient:  # it has just changed or gone: the next round sees
+                self._sightings.pop(_file(checkpoint), None)
+                self._note(f"{checkpoint.label}: {error}")
+                return
+            sighting.fault = str(error)
+            self._on_fault(checkpoint, error)
+            return
+        sighting.digest = adapter.digest
+        self._on_fetched(checkpoint, adapter)
+
+
+def _waiting(look: Look) -> str:
+    """What is waited for: nothing is said of files that merely have to be seen unchanged once more."""
+    written = [f"{checkpoint.label} ({reason})" for checkpoint, reason in look.waiting if reason != UNSETTLED]
+    return "; ".join(written) or "the next checkpoint"
+
+
+def _file(checkpoint: Checkpoint) -> tuple[str, str]:
+    return checkpoint.host, checkpoint.path
+
+
+async def poll(scout: Scout, seconds: float, note: Callable[[str], None]) -> None:
+    """Look again and again, for ever. A folder or host that goes away was there at the start: it may come back."""
+    lost = ""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await scout.look()
+            if lost:
+                note("the folder is there again")
+            lost = ""
+        except (BadInput, Unreachable) as error:
+            if str(error) != lost:
+                note(f"{error}; looking again")
+            lost = str(error)

@@ -1,0 +1,65 @@
+"""Copies of checkpoints in the workspace, within a bound of bytes: what is fetched can't be deleted or overwritten by a trainer.
+
+Copies outlive the process that made them; a later one goes on with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from assay.adapters.files import stage, staged
+from assay.hosts.base import Host
+from assay.types import Adapter, Checkpoint
+
+
+class Staging:
+    """The folder of copies. bound: bytes; one copy may be larger than it, and then is alone."""
+
+    def __init__(self, folder: Path, bound: int) -> None:
+        self._folder = folder
+        self._bound = bound
+        self._held: dict[str, tuple[Adapter, int]] = {}
+
+    async def recover(self, wanted: set[str]) -> None:
+        """Take over the copies that an earlier process left of these digests, and remove all others but half ones."""
+        for place in sorted(self._folder.glob("[0-9a-f]*")):
+            adapter = await asyncio.to_thread(staged, self._folder, place.name) if place.name in wanted else None
+            if adapter is None:
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                self._hold(adapter)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a copy of so many bytes may be made now."""
+        return not self._held or sum(held for _, held in self._held.values()) + size <= self._bound
+
+    def get(self, digest: str) -> Adapter | None:
+        """The copy with this digest, if it is here."""
+        held = self._held.get(digest)
+        return held[0] if held is not None else None
+
+    async def fetch(self, host: Host, checkpoint: Checkpoint) -> Adapter:
+        """Copy and read a checkpoint. Raises as `assay.adapters.files.stage`."""
+        adapter = await stage(host, checkpoint, self._folder)
+        self._hold(adapter)
+        return adapter
+
+    def drop(self, digest: str) -> None:
+        """Remove a copy that is not needed any more."""
+        self._held.pop(digest, None)
+        shutil.rmtree(self._folder / digest, ignore_errors=True)
+
+    def clear_halves(self) -> None:
+        """Remove what is left of copies that were cut off: nobody will go on with them."""
+        for half in self._folder.glob(".fetch-*"):
+            shutil.rmtree(half, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove the folder if it is empty."""
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def _hold(self, adapter: Adapter) -> None:
+        self._held[adapter.digest] = adapter, adapter.weights.stat().st_size
