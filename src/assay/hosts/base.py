@@ -1,6 +1,8 @@
 """A host: where checkpoints lie. The machine that assay runs on, or one that is reached over SSH.
 
-All paths are the host's own. Nothing is ever done by a shell command built from names.
+All paths are the host's own; a relative one counts from where the host begins (this process's folder, or the user's home
+over SSH). A name that is no UTF-8 has its bytes as surrogates, as Python does it everywhere. Nothing is ever done by a shell
+command built from names.
 """
 
 from __future__ import annotations
@@ -38,11 +40,15 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command came to on a host: its exit status and what it printed."""
+    """What a command came to on a host: its exit status and what it printed, the first mebibyte of each.
+
+    status: 127 where there is no such program; negative for the signal that ended it. cut: more was printed than is here.
+    """
 
     status: int
     output: str
     errors: str
+    cut: bool = False
 
 
 class Host(Protocol):
@@ -59,7 +65,10 @@ class Host(Protocol):
     def name(self) -> str: ...
 
     async def list(self, folder: PurePosixPath) -> list[Entry]:
-        """What lies in a folder, not below it, in the order of names. No file's content is read."""
+        """What lies in a folder, not below it, in the order of names. No file's content is read.
+
+        What vanishes meanwhile is left out.
+        """
         ...
 
     async def stat(self, path: PurePosixPath) -> Entry | None:
@@ -74,8 +83,15 @@ class Host(Protocol):
         """Bytes of a file from `start`, at most `length` of them (None: to its end)."""
         ...
 
+    async def digest(self, path: PurePosixPath) -> str:
+        """The sha256 of a file's bytes in hex, taken where the file lies if the host can."""
+        ...
+
     async def run(self, command: Sequence[str], timeout_seconds: float = 60.0) -> Ran:
-        """Run a program with its arguments, each handed over as it is."""
+        """Run a program with its arguments, each handed over as it is, and with nothing to read.
+
+        Raises `HostFault` if it has not ended in time; it is then killed.
+        """
         ...
 
     async def copy_from(self, source: PurePosixPath, target: Path) -> Copied:
@@ -92,3 +108,13 @@ class Host(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+def shown(host: str, path: PurePosixPath | Path) -> str:
+    """A path on the host of that name as a message shows it: on one line, and printable whatever bytes it holds."""
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if not host:
+        return text
+    address = host.partition("?")[0]  # what comes after it tells machines apart, and is no part of an address
+    return address + text if text.startswith("/") else f"{address}/~/{text}"
