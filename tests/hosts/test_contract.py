@@ -12,7 +12,6 @@ import pytest
 
 from assay.errors import HostFault
 from assay.hosts.base import Entry, Host
-from assay.hosts.local import LocalHost
 
 # Names that a shell, a terminal or a careless program could take for something else.
 NASTY = [
@@ -37,11 +36,6 @@ NASTY = [
     "\udcff\udcfe no UTF-8",
     "\x1b[31mred",
 ]
-
-
-@pytest.fixture
-async def host() -> Host:
-    return LocalHost()
 
 
 def posix(path: Path) -> PurePosixPath:

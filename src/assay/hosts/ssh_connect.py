@@ -1,0 +1,211 @@
+"""One connection to a host: through its jump hosts, with its key checked, logged in, with SFTP ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncssh
+
+from assay.errors import BadInput
+from assay.hosts import known_hosts, ssh_keys
+from assay.hosts.address import Address
+from assay.hosts.known_hosts import Known
+from assay.hosts.ssh_config import Route, resolve
+from assay.hosts.ssh_keys import Keys
+
+# Where the user's configuration says nothing else. A connection whose other end falls silent is given up after three times
+# `_ALIVE_SECONDS`.
+_CONNECT_SECONDS = 15.0
+_LOGIN_SECONDS = 30.0
+_ALIVE_SECONDS = 15.0
+_ALIVE_COUNT = 3
+_MOST_JUMPS = 8
+
+
+class Lost(Exception):
+    """The host could not be reached this time, or was lost. `str(error)` says why, without a full stop."""
+
+
+class Refusal(BadInput):
+    """What the user must put right if it was never otherwise, but which may pass if it has worked before.
+
+    An account whose home is not mounted for a minute, a name server that is down: no reason to end an agent that has
+    been running for days.
+    """
+
+
+@dataclass(slots=True)
+class Session:
+    """An open connection and what runs over it. through: the connections to jump hosts that carry it."""
+
+    connection: asyncssh.SSHClientConnection
+    sftp: asyncssh.SFTPClient
+    through: list[asyncssh.SSHClientConnection] = field(default_factory=list)
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        for connection in (self.connection, *self.through):
+            connection.abort()
+
+    async def aclose(self) -> None:
+        """Take leave, as far as the other end still listens."""
+        self.sftp.exit()
+        try:
+            async with asyncio.timeout(2):
+                for connection in (self.connection, *self.through):
+                    connection.close()
+                    await connection.wait_closed()
+        except TimeoutError:
+            self.abort()
+
+
+class _Login(asyncssh.SSHClient):
+    """The client's part while a connection is made: what the host showed, and what is offered to it."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._agent: asyncssh.SSHAgentClient | None = None
+        self.shown: asyncssh.SSHKey | None = None
+        self.keys: Keys | None = None
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.shown = key  # asked for keys only that no file knows
+        return False
+
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.shown = key
+        return False
+
+    async def public_key_auth_requested(self) -> list[asyncssh.SSHKeyPair] | None:
+        if self.keys is not None:
+            return None
+        self._agent = await ssh_keys.agent_of(self._route)
+        held = await ssh_keys.agent_keys(self._agent) if self._agent else []
+        self.keys = await asyncio.to_thread(ssh_keys.gather_keys, self._route, held)
+        return self.keys.pairs or None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._agent is not None:
+            self._agent.close()
+
+
+async def open_session(route: Route) -> Session:
+    """Connect and log in, once. Raises `Lost` for what may pass, `BadInput` for what the user must put right."""
+    through: list[asyncssh.SSHClientConnection] = []
+    try:
+        connection = await _connect(route, route.jumps, through)
+        through.insert(0, connection)
+        sftp = await _start_sftp(route, connection)
+    except BaseException:
+        for opened in through:
+            opened.abort()
+        raise
+    return Session(connection, sftp, through[1:])
+
+
+async def _connect(
+    route: Route, jumps: Sequence[Address], through: list[asyncssh.SSHClientConnection]
+) -> asyncssh.SSHClientConnection:
+    """A connection, by way of `jumps`. Those to jump hosts are put into `through` as they are opened, the last one first.
+
+    The first jump host may itself be behind others, by its own configuration, as with OpenSSH.
+    """
+    tunnel: asyncssh.SSHClientConnection | None = None
+    if jumps:
+        last = resolve(jumps[-1])
+        before = jumps[:-1] or last.jumps
+        if len(through) >= _MOST_JUMPS:
+            raise BadInput(
+                f"the way to {route.place} leads through {_MOST_JUMPS} jump hosts and more; is ProxyJump a circle?"
+            )
+        tunnel = await _connect(last, before, through)
+        through.insert(0, tunnel)
+    return await _dial(route, tunnel)
+
+
+async def _dial(route: Route, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+    known = await asyncio.to_thread(known_hosts.look_up, route)
+    login = _Login(route)
+    try:
+        return await asyncssh.connect(
+            route.address.host,
+            () if route.address.port is None else route.address.port,
+            username=() if route.address.user is None else route.address.user,
+            config=list(route.config),
+            client_factory=lambda: login,
+            tunnel=tunnel,
+            known_hosts=lambda host, addr, port: known.trusted(),
+            server_host_key_algs=() if route.host_key_algorithms else known.algorithms(),
+            client_keys=None,  # `_Login` offers them
+            password_auth=False,
+            kbdint_auth=False,
+            connect_timeout=route.connect_seconds or _CONNECT_SECONDS,
+            login_timeout=_LOGIN_SECONDS,
+            keepalive_interval=route.alive_seconds or _ALIVE_SECONDS,
+            keepalive_count_max=_ALIVE_COUNT,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            request_pty=False,
+            command=None,
+        )
+    except (asyncssh.Error, OSError, ValueError) as error:
+        raise _meaning(error, route, known, login) from error
+
+
+def _meaning(error: Exception, route: Route, known: Known, login: _Login) -> Exception:
+    """What an error while connecting means."""
+    match error:
+        case asyncssh.HostKeyNotVerifiable():
+            return known_hosts.refusal(route, known, login.shown)
+        case asyncssh.PermissionDenied():
+            return Refusal(ssh_keys.refusal(route, login.keys or Keys()))
+        case asyncssh.DisconnectError() if "authentication failures" in str(error):
+            return Refusal(
+                f"{route.place} was offered more keys than it allows tries; name the right one as IdentityFile for this "
+                "host in ~/.ssh/config, with IdentitiesOnly yes"
+            )
+        case asyncssh.KeyExchangeFailed():
+            return BadInput(f"{route.place} and this machine have no way to speak in common: {error}")
+        case asyncssh.ChannelOpenError(code=asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED):
+            return Refusal(f"the jump host on the way to {route.place} does not let connections through: {error}")
+        case asyncssh.ChannelOpenError():
+            return Lost(f"the jump host can't reach {route.place}: {error}")
+        case socket.gaierror() if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
+            return Refusal(f"there is no host {route.host}; check its name, or add it to ~/.ssh/config")
+        case socket.gaierror():
+            return Lost(f"the name {route.host} can't be looked up: {error.strerror}")
+        case UnicodeError():
+            return BadInput(f"there is no host {route.host}, for no host can have such a name")
+        case ConnectionRefusedError():
+            return Lost(f"{route.place} refuses connections; is that the port, and does an SSH server run there?")
+        case TimeoutError():
+            return Lost(f"{route.place} does not answer")
+        case asyncssh.Error() | OSError():
+            return Lost(f"the connection to {route.place} failed: {getattr(error, 'strerror', None) or error}")
+        case _:
+            return BadInput(f"{route.place} can't be connected to as the SSH configuration says: {error}")
+
+
+async def _start_sftp(route: Route, connection: asyncssh.SSHClientConnection) -> asyncssh.SFTPClient:
+    try:
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            return await connection.start_sftp_client(path_encoding=None)
+    except TimeoutError:
+        raise Lost(f"SFTP on {route.place} does not answer") from None
+    except asyncssh.SFTPBadMessage:
+        raise Refusal(
+            f"on {route.place} something else is printed where SFTP should answer; let the login scripts of {route.user} print "
+            "nothing, or set `Subsystem sftp internal-sftp` in its sshd_config"
+        ) from None
+    except (asyncssh.Error, OSError) as error:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        if connection.is_closed():
+            raise Lost(f"the connection to {route.place} dropped: {error}") from None
+        raise Refusal(
+            f"{route.place} offers no SFTP to {route.user} ({error}); set `Subsystem sftp internal-sftp` in its sshd_config"
+        ) from None
