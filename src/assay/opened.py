@@ -1,4 +1,4 @@
-"""A base that is open in a child process, and what is known of it: its shapes, its baseline, the fingerprints of its adapters."""
+"""A base that is open in a child process, and what is known of it: shapes, baseline, the fingerprints of its adapters."""
 
 from __future__ import annotations
 

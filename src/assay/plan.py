@@ -41,10 +41,10 @@ class Candidate:
 class PlanConfig:
     """What decides a plan.
 
-    every: only iterations that it divides. filters: shell patterns for a checkpoint's label, run or path; all if empty. force: what
-    is done or set aside is work again, once. attempts: tries at one state of a checkpoint's files, at most. The wait before
-    try n is `backoff_seconds` · 2ⁿ⁻², at most `backoff_cap_seconds`. patient: False where there is no later round: nothing
-    waits, and nothing has two turns.
+    every: only iterations that it divides. filters: shell patterns for a checkpoint's label, run or path; all if empty. force:
+    what is done or set aside is work again, once. attempts: tries at one state of a checkpoint's files, at most. The wait
+    before try n is `backoff_seconds` · 2ⁿ⁻², at most `backoff_cap_seconds`. patient: False where there is no later round:
+    nothing waits, and nothing has two turns.
     """
 
     order: Order = "oldest"

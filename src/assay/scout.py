@@ -1,5 +1,6 @@
-"""Looks at a host's folder in rounds, tells what is new there, and fetches early what the plan wants: a trainer that deletes old
-checkpoints, or overwrites one, must not win against an evaluation that is still busy with another.
+"""Looks at a host's folder in rounds, tells what is new there, and fetches early what the plan wants.
+
+A trainer that deletes old checkpoints, or overwrites one, must not win against an evaluation that is busy with another.
 """
 
 from __future__ import annotations

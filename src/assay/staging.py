@@ -1,4 +1,4 @@
-"""Copies of checkpoints in the workspace, within a bound of bytes: what is fetched can't be deleted or overwritten by a trainer.
+"""Copies of checkpoints in the workspace, within a bound of bytes: no trainer deletes or overwrites what is fetched.
 
 Copies outlive the process that made them; a later one goes on with them.
 """

@@ -52,8 +52,8 @@ class Job:
     """What to watch and what to ask.
 
     folder: on `host`, which is this machine unless given. base: a model's spec; None takes what each checkpoint's configuration
-    names, looked up in `bases` first. run: the run's name, for a folder that holds one; None takes the folders'. every, plan: see
-    `assay.plan`. limit: samples asked of each suite. fetch_bytes: copies of checkpoints held at once.
+    names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit: samples
+    asked of each suite. fetch_bytes: copies of checkpoints held at once.
     """
 
     folder: PurePosixPath
@@ -152,8 +152,8 @@ async def check_job(job: Job) -> list[Checkpoint]:
 def _nothing(job: Job, found: int) -> None:
     if not found:
         raise BadInput(
-            f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors, checkpoint-100/adapter_model.safetensors "
-            "and the like); name another folder, or leave out --once to wait for one"
+            f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors, "
+            "checkpoint-100/adapter_model.safetensors and the like); name another folder, or leave out --once to wait for one"
         )
     if job.plan.filters:
         raise BadInput(f"none of the {found} checkpoints in {job.folder} fits --filter {' '.join(job.plan.filters)}")

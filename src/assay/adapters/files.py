@@ -50,8 +50,9 @@ def read_adapter(weights: Path, config: Path) -> Adapter:
 async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
     """Copy the checkpoint from its host to `folder/<digest>/`, and read the copy: a trainer can't change it under us.
 
-    The copy appears whole or not at all; one that was cut off is gone on with by a later call. Raises as `read_adapter`, `NotReady`
-    if a file changed during the copy or is gone, `Unreachable` as the host does, and `WorkspaceError` where there is no room.
+    The copy appears whole or not at all; one that was cut off is gone on with by a later call. Raises as `read_adapter`,
+    `NotReady` if a file changed during the copy or is gone, `Unreachable` as the host does, and `WorkspaceError` where there
+    is no room. Not for two callers at once: one watch at a time holds a workspace.
     """
     temporary = folder / f".fetch-{_name_of(checkpoint)}"
     shown = checkpoint.weights, checkpoint.config
@@ -104,7 +105,7 @@ def _name_of(checkpoint: Checkpoint) -> str:
 
 async def _copy(host: Host, source: PurePosixPath, target: Path) -> None:
     try:
-        if not target.exists():
+        if not await asyncio.to_thread(target.exists):
             await host.copy_from(source, target)
     except HostFault as fault:
         if fault.kind == "full":
@@ -119,7 +120,10 @@ async def _copy(host: Host, source: PurePosixPath, target: Path) -> None:
 
 
 def _no_room(source: PurePath, folder: Path, why: str) -> str:
-    return f"{source} could not be copied to {folder} ({why}); what was earned is safe: make room and run the same command again"
+    return (
+        f"{source} could not be copied to {folder} ({why}); what was earned is safe: make room and run the same command "
+        "again"
+    )
 
 
 def _holds(final: Path, adapter: Adapter) -> bool:

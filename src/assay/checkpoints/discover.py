@@ -45,7 +45,8 @@ class Found:
 class Discovery:
     """Looks at one folder of one host, again and again; remembers configurations that it has read.
 
-    run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before them.
+    run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before
+    them.
     """
 
     def __init__(
@@ -143,7 +144,9 @@ class Discovery:
         top = self._absolute(self._folder)
         if self._run is not None:
             return {
-                folder: Names("/".join((self._run, *absolute[folder].relative_to(top).parts)), n.prefix, n.tag, n.run_id)
+                folder: Names(
+                    "/".join((self._run, *absolute[folder].relative_to(top).parts)), n.prefix, n.tag, n.run_id
+                )
                 if len(folders) > 1
                 else Names(self._run, n.prefix, n.tag, n.run_id)
                 for folder, n in names.items()

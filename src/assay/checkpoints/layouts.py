@@ -1,6 +1,7 @@
 """The files that trainers leave, from a folder's listing alone: no content is read.
 
-- `mlx_lm.lora`: `0000100_adapters.safetensors` beside one `adapter_config.json`, and `adapters.safetensors`, the last one written;
+- `mlx_lm.lora`: `0000100_adapters.safetensors` beside one `adapter_config.json`, and `adapters.safetensors`, the last one
+  written;
 - PEFT (transformers, TRL, Axolotl, Unsloth, LLaMA-Factory): `checkpoint-100/adapter_model.safetensors` with an
   `adapter_config.json` of its own, and the finished adapter in the folder above.
 """

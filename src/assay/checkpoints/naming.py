@@ -1,7 +1,7 @@
 """What a checkpoint folder's name says: its run, its label, and go-ml's names for the model and the run.
 
-go-ml knows a table of families: of a folder `adapters-NAME`, the first family whose prefix begins NAME gives the model's tag and
-a short name for labels. Tables of go-ml's are written under these names, so that they go on where it left off.
+go-ml knows a table of families: of a folder `adapters-NAME`, the first family whose prefix begins NAME gives the model's tag
+and a short name for labels. Tables of go-ml's are written under these names, so that they go on where it left off.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Names:
 def names_of(folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
     """What the name of a folder (absolute) that holds checkpoints says.
 
-    `lab/checkpoints` is the run `lab`. `adapters-vi-12b` is `vi-12b`, with labels of the family `Vi12`; a folder `gemma-3-1b` within
-    `adapters-15k` is `15k-gemma-3-1b`.
+    `lab/checkpoints` is the run `lab`. `adapters-vi-12b` is `vi-12b`, with labels of the family `Vi12`; a folder `gemma-3-1b`
+    within `adapters-15k` is `15k-gemma-3-1b`.
     """
     folder = PurePosixPath(*(_printable(part) for part in folder.parts))
     parts = [part for part in folder.parts if part not in ("/", "")]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 
 from assay import __version__
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
-from assay.checkpoints.discover import run_name
+from assay.checkpoints.naming import run_name
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Votes, close_judge, judges_of, open_judge
 from assay.cli.probe_run import model_name, run_of
@@ -79,7 +79,7 @@ def probe(
     suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
     spec = found.model(model).spec
     check_run(model_name(spec) if run is None else run)
-    tuned = None if adapter is None else (run_name(adapter), _adapter(adapter))
+    tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), _adapter(adapter))
     with resumable(found.workspace):
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
     show(found.workspace, run=called, as_json=json)

@@ -166,7 +166,10 @@ def _job(
 
 
 async def _watch(job: Job) -> tuple[int, list[str]]:
-    """The exit code, and the runs that were begun. Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already."""
+    """The exit code, and the runs that were begun.
+
+    Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already.
+    """
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
