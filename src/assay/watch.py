@@ -52,8 +52,8 @@ class Job:
     """What to watch and what to ask.
 
     folder: on `host`, which is this machine unless given. base: a model's spec; None takes what each checkpoint's configuration
-    names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit: samples
-    asked of each suite. fetch_bytes: copies of checkpoints held at once.
+    names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit:
+    samples asked of each suite. fetch_bytes: copies of checkpoints held at once.
     """
 
     folder: PurePosixPath

@@ -1,0 +1,130 @@
+"""A sink: a place that results are forwarded to, for those who look at them there. The journal stays the truth.
+
+A sink is handed facts, made of the journal's records by `assay.sinks.feed`, each at least once and in batches. It must take the
+same fact twice without a second row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from assay.errors import AssayError
+
+
+class About(msgspec.Struct, kw_only=True, frozen=True):
+    """Whose result it is. digest: of the adapter, "" for the base. proof: "live", "unproven", or "" for the base.
+
+    tag, run_id: what stands for the model and the run in go-ml's tables; label: the checkpoint's. base, engine: the base
+    model's spec and what ran it.
+    """
+
+    run: str
+    run_id: str
+    label: str
+    tag: str
+    iteration: int
+    digest: str
+    identity: str
+    base: str
+    engine: str
+    suite: str
+    suite_version: int
+    suite_digest: str
+    proof: str = ""
+
+
+class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
+    """One sample's result under one metric. outcome: "scored", "failed" or "truncated"; `value` is None but for the first.
+
+    index: the sample's position in its suite, from 0. scorer, judge, measure: as in `ScoreMade`. time: seconds since the epoch.
+    """
+
+    about: About
+    sample: str
+    group: str
+    index: int
+    metric: str
+    outcome: str
+    seq: int
+    time: float
+    value: bool | float | None = None
+    low: float = 0.0
+    high: float = 1.0
+    detail: dict[str, Any] = {}
+    repeat: int = 0
+    scorer: str = ""
+    judge: str = ""
+    measure: str = ""
+    prompt: str = ""
+    response: str = ""
+    error_class: str = ""
+    reason: str = ""
+
+
+class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
+    """One metric over one group of a suite at one checkpoint. correct: None for a metric that is a number."""
+
+    about: About
+    group: str
+    metric: str
+    seq: int
+    time: float
+    mean: float | None
+    asked: int
+    scored: int
+    failed: int
+    truncated: int
+    correct: int | None = None
+    scorer: str = ""
+    judge: str = ""
+    measure: str = ""
+
+
+class LossFact(msgspec.Struct, kw_only=True, frozen=True):
+    """A loss that the trainer's log tells. part: "train" or "val"."""
+
+    run: str
+    run_id: str
+    tag: str
+    iteration: int
+    part: str
+    value: float
+    seq: int
+    time: float
+
+
+Fact: TypeAlias = SampleFact | GroupFact | LossFact
+
+
+class Poison(AssayError):
+    """Facts that a sink will never take, however often they are sent: by their place in the batch, with the reason."""
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__("; ".join(f"fact {index}: {reason}" for index, reason in sorted(reasons.items())))
+        self.reasons = reasons
+
+
+class Sink(Protocol):
+    """Where facts go.
+
+    Methods raise `Unreachable` for what may pass (down, locked, overloaded, no room), and `BadInput` for what the user must put
+    right (a wrong token, no such database, a file that is no database).
+
+    name: what the user called it, unique in a workspace; its cursor is kept under it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def check(self) -> None:
+        """Find out at the start whether it can be written to."""
+        ...
+
+    async def take(self, facts: Sequence[Fact]) -> None:
+        """Write all of the batch, or raise. Raises also `Poison`, after which the others of the batch are sent again."""
+        ...
+
+    async def aclose(self) -> None: ...
