@@ -196,7 +196,6 @@ class _Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._base is not None:
             await self._base.model.aclose()
-        await self._job.host.aclose()
         self._staging.tidy()
         self._ledger.journal.sync()
 

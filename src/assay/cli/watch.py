@@ -17,7 +17,7 @@ from assay.errors import ConfigError
 from assay.hosts.open import open_host
 from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
-from assay.results.journal import Journal, read
+from assay.results.journal import Journal, hold, read
 from assay.results.records import Run
 from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
@@ -80,7 +80,6 @@ def watch(
         Show what would be done, and do nothing.
     """
     from assay.cli.show import next_steps, show
-    from assay.results.journal import hold
 
     found = settings(config, workspace)
     job = _job(found, folder, base, suite or [], data, once, run, limit, every, poll, order, filter or [], force)
@@ -88,23 +87,14 @@ def watch(
         from assay.cli.planned import show_plan
 
         return show_plan(job, found.workspace, as_json=json)
-    asyncio.run(_check(job))  # before anything is created
-    with hold(found.workspace):
-        code, runs = asyncio.run(_watch(job))
-        if code == INTERRUPTED and not runs:
-            return code
-        for name in runs:
-            show(found.workspace, run=name, as_json=json)
+    code, runs = asyncio.run(_watch(job))
+    if code == INTERRUPTED and not runs:
+        return code
+    for name in runs:
+        show(found.workspace, run=name, as_json=json)
     if not json and runs:
         next_steps(found.workspace, runs[-1])
     return code
-
-
-async def _check(job: Job) -> None:
-    try:
-        await check_job(job)
-    finally:
-        await job.host.aclose()
 
 
 def _begun(journal: Journal) -> list[str]:
@@ -175,6 +165,18 @@ async def _watch(job: Job) -> tuple[int, list[str]]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
+    try:
+        await check_job(job)  # before anything is created
+        with hold(job.workspace):
+            return await _held(job)
+    except asyncio.CancelledError:
+        print("assay: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED, []
+    finally:
+        await job.host.aclose()
+
+
+async def _held(job: Job) -> tuple[int, list[str]]:
     ledger = Ledger(job.workspace)
     try:
         with Reporter() as reporter:
