@@ -307,6 +307,7 @@ def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
         memory_limit=default.memory_limit if memory is None else memory,
         cache_limit=default.cache_limit if cache is None else cache,
         context_length=default.context_length if context is None else context,
+        silence_seconds=table.seconds("silence_seconds", default.silence_seconds),
     )
 
 

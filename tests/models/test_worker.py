@@ -17,7 +17,7 @@ from assay.errors import EngineDied, GenerationError, ModelError, UnsupportedOpt
 from assay.models.base import AdapterModel, RenderingModel, TextModel, complete
 from assay.models.open import open_model
 from assay.models.worker import WorkerModel
-from assay.types import Chunk, GenerateOptions, Message, Raw
+from assay.types import Chunk, EngineSettings, GenerateOptions, Message, Raw
 from tests.conftest import LAB
 from tests.making import checkpoints, copied, discovered, written
 
@@ -85,6 +85,22 @@ async def test_a_crash_is_an_error_of_the_samples_in_flight_and_then_a_new_child
     assert worker.restarts == 1
     assert first is not None
     assert not psutil.pid_exists(first)
+
+
+async def test_a_child_that_says_nothing_is_ended_and_one_that_is_slow_is_not(tmp_path: Path) -> None:
+    model = await WorkerModel.open(
+        f"scripted:{written(tmp_path / 's.yaml', SCRIPT)}", EngineSettings(silence_seconds=0.4)
+    )
+    try:
+        assert (await complete(model, "slow")).text == "a b c d e f g h i j", (
+            "a second in all, a token each tenth of one"
+        )
+        with pytest.raises(EngineDied, match=r"said nothing for 0\.4 s and was ended"):
+            await complete(model, "hang")
+        assert (await complete(model, "who")).text == "I am base"
+        assert model.restarts == 1
+    finally:
+        await model.aclose()
 
 
 async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ The child is started fresh (never forked: engines keep threads), speaks `assay.m
 when its parent does, however the parent ends. A child that died is replaced at the next request; the adapters that were
 attached are attached again there, so a bound model goes on working across a crash.
 
+A child from which nothing is heard for `EngineSettings.silence_seconds` while a call waits is taken for hung, and killed.
+
 Not protected: a child whose engine holds Python's global lock for ever can't notice that its parent has gone.
 """
 
@@ -33,10 +35,20 @@ _STDERR_KEPT = 2000  # characters of the child's last words that an error quotes
 class _Child:
     """One child process and the calls in flight to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silence: float,
+    ):
         self.process = process
+        self._silence = silence
+        self._heard = asyncio.get_running_loop().time()
+        self._hung = False
         self.attached: set[str] = set()
         self.gone = False
+        self._calls_waiting = 0
         self._writer = writer
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Queue[Reply | AssayError]] = {}
@@ -44,7 +56,7 @@ class _Child:
         self._tasks = [asyncio.create_task(self._receive(reader)), asyncio.create_task(self._listen())]
 
     @classmethod
-    async def start(cls) -> _Child:
+    async def start(cls, silence: float) -> _Child:
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -63,7 +75,7 @@ class _Child:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 24)
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, silence)
 
     async def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -73,6 +85,7 @@ class _Child:
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while (data := await read_frame(reader)) is not None:
             reply = reply_decoder.decode(data)
+            self._heard = asyncio.get_running_loop().time()
             if (waiting := self._calls.get(reply.id)) is not None:
                 waiting.put_nowait(reply)
         self.gone = True
@@ -95,9 +108,31 @@ class _Child:
             return await self.process.wait()
 
     def _epitaph(self, code: int) -> str:
+        if self._hung:
+            return f"the engine said nothing for {self._silence:g} s and was ended"
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         words = " ".join(self._stderr.split())[-300:]
         return f"the engine's process ended ({how})" + (f"; its last words: {words}" if words else "")
+
+    async def _next(self, waiting: asyncio.Queue[Reply | AssayError]) -> Reply | AssayError:
+        """The next reply. A child from which nobody hears anything for too long hangs, and is killed."""
+        loop = asyncio.get_running_loop()
+        self._heard = max(self._heard, loop.time() if not self._calls_waiting else self._heard)
+        self._calls_waiting += 1
+        try:
+            while True:
+                left = self._heard + self._silence - loop.time()
+                try:
+                    return await asyncio.wait_for(waiting.get(), max(left, 0.0))
+                except TimeoutError:
+                    if loop.time() < self._heard + self._silence:
+                        continue
+                    self._hung = True
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(self.process.pid, signal.SIGKILL)
+                    return await waiting.get()  # what `_receive` has to say of the end
+        finally:
+            self._calls_waiting -= 1
 
     def send(self, call: Call) -> None:
         if not self.gone:
@@ -114,7 +149,7 @@ class _Child:
                 raise EngineDied("the engine's process has ended")
             self.send(call)
             while not done:
-                reply = await waiting.get()
+                reply = await self._next(waiting)
                 done = isinstance(reply, AssayError) or reply.done or reply.failed is not None
                 if isinstance(reply, AssayError):
                     raise reply
@@ -193,7 +228,7 @@ class WorkerModel:
                 return self._child
             if self._child is not None:
                 await self._child.stop()
-            self._child = await _Child.start()
+            self._child = await _Child.start(self._settings.silence_seconds)
             self._children += 1
             reply = await self._child.ask(Call("open", spec=self._spec, settings=self._settings))
             if reply.info is None:

@@ -1,0 +1,80 @@
+"""What a week brings: engines that crash under one checkpoint, faults that pass, a trainer that cleans up behind itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from assay.adapters.files import read_adapter
+from assay.plan import PlanConfig
+from assay.results.journal import read
+from assay.results.lens import Lens
+from assay.results.records import Attempt
+from assay.watch import Job
+from tests.making import SCRIPT, written
+from tests.test_watch import correct, job, polling, run, until
+
+__all__ = ["job"]
+
+
+async def test_a_checkpoint_that_kills_the_engine_again_and_again_is_set_aside_and_the_others_go_on(job: Job) -> None:
+    deadly = adapter_digest(job, 20)
+    script = SCRIPT.replace("answers:\n", f"answers:\n  - {{contains: Question, fail: die, adapter: {deadly[:8]}}}\n")
+    dying = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), script)}")
+    outcome, _ = await run(dying)
+    assert [label for label, _ in outcome.unusable] == ["lab @20"]
+    assert "killed the engine" in outcome.unusable[0][1]
+    assert {"lab @10", "lab @30"} <= set(correct(dying))
+    before = len([r for _, r in read(job.workspace) if isinstance(r, Attempt)])
+    again, listener = await run(dying)
+    assert before == 1
+    assert listener.done == 0, "it is not tried again"
+    assert [label for label, _ in again.unusable] == ["lab @20"]
+    _, listener = await run(replace(dying, plan=PlanConfig(force=True), every=20))
+    assert listener.subjects == ["lab @20"], "unless it is asked for"
+
+
+def adapter_digest(job: Job, iteration: int) -> str:
+    path = Path(job.folder) / f"{iteration:07d}_adapters.safetensors"
+    return read_adapter(path, path.parent / "adapter_config.json").digest
+
+
+async def test_what_failed_for_a_while_is_tried_again_a_bounded_number_of_times(job: Job) -> None:
+    script = SCRIPT.replace("answers:\n", "answers:\n  - {prompt: Question c, fail: error, times: 9}\n")
+    failing = replace(
+        job,
+        base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), script)}",
+        every=30,
+        plan=PlanConfig(attempts=3, backoff_seconds=0.05),
+    )
+    async with polling(failing):
+        await until(lambda: tries(failing) == 3)
+        await asyncio.sleep(0.5)
+    assert tries(failing) == 3
+    with Lens(failing.workspace) as lens:
+        assert [label for label, _ in lens.unusable("lab")] == [], "its other samples have their scores"
+    script = SCRIPT.replace("answers:\n", "answers:\n  - {prompt: Question c, fail: error, times: 3}\n")
+    other = replace(failing, run="other", base=f"scripted:{written(job.workspace.parent / 'other.yaml', script)}")
+    async with polling(other) as listener:
+        await until(lambda: listener.done >= 4 + 4 + 4)
+    assert correct(other)["other @30"] == (1, 2), "the third try found it well again"
+
+
+def tries(job: Job) -> int:
+    return len([r for _, r in read(job.workspace) if isinstance(r, Attempt)])
+
+
+async def test_what_the_trainer_deletes_is_evaluated_all_the_same(job: Job) -> None:
+    slow = SCRIPT.replace("{prompt: Question d, answer: right}", "{prompt: Question d, answer: right on, seconds: 0.4}")
+    slow_job = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), slow)}")
+    async with polling(slow_job) as listener:
+        await until(lambda: "lab @10" in listener.subjects)
+        await until(lambda: len(list((job.workspace / "staged").glob("[0-9a-f]*"))) >= 2)
+        shutil.rmtree(job.folder)
+        Path(job.folder).mkdir()
+    again = replace(slow_job, once=False)
+    async with polling(again) as listener:
+        await until(lambda: "lab @30" in correct(job) and correct(job)["lab @30"] == (1, 2))
+    assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
