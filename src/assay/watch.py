@@ -404,6 +404,7 @@ class _Agent:
         if run not in self._outcome.runs:
             self._outcome.runs.append(run)
         info = base.model.info
+        tag, run_id = self._names(run)
         self._ledger.append(
             Run(
                 run=run,
@@ -414,12 +415,25 @@ class _Agent:
                 declared=info.declared,
                 suites=tuple(use_of(s) for s in self._job.suites),
                 assay_version=__version__,
+                tag=tag,
+                run_id=run_id,
             )
         )
         subject = Subject(run)
         suites = self._open_suites(run, "", base.identity)
         self._finish(base, subject, await self._suites(base.model, subject, str, suites), "")
         self._observer.settled(self._samples(suites))
+
+    def _names(self, run: str) -> tuple[str, str]:
+        """go-ml's names for the run's model and the run."""
+        for sighting in self._scout.sightings:
+            if sighting.checkpoint.run == run and sighting.checkpoint.run_id:
+                return sighting.checkpoint.tag, sighting.checkpoint.run_id
+        known = self._ledger.run(run)
+        if known is not None and known.run_id:
+            return known.tag, known.run_id
+        names = names_of(self._absolute(), self._job.families)
+        return names.tag, names.run_id
 
     def _samples(self, suites: Sequence[Suite] | None = None) -> int:
         """How many samples one pass through the suites asks."""
@@ -614,8 +628,6 @@ class _Agent:
             host=checkpoint.host,
             config_size=checkpoint.config_size,
             config_modified_ns=checkpoint.config_modified_ns,
-            tag=checkpoint.tag,
-            run_id=checkpoint.run_id,
         )
         if not self._ledger.has_seen(record):
             self._ledger.append(record)
@@ -651,6 +663,4 @@ def _checkpoint_of(record: CheckpointSeen) -> Checkpoint:
         config_modified_ns=record.config_modified_ns,
         host=record.host,
         name=record.checkpoint,
-        tag=record.tag,
-        run_id=record.run_id,
     )

@@ -97,6 +97,17 @@ def _read(segment: Path, damage: Damage | None, decoder: msgspec.json.Decoder[T]
             offset += len(line)
 
 
+def read_on(segment: Path, offset: int) -> Iterator[tuple[Location, AnyRecord | None]]:
+    """A segment's whole lines from the byte `offset` on, which begins one; None for what is no record. Raises as `read`."""
+    with _opened(segment) as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield Location(segment, offset, len(line)), _parse(segment, 0, line, _decoder)
+            offset += len(line)
+
+
 def read_at(location: Location) -> AnyRecord:
     """The one record at `location`."""
     with location.segment.open("rb") as file:
@@ -120,8 +131,8 @@ def _parse(segment: Path, number: int, line: bytes, decoder: msgspec.json.Decode
         return None
     if seen.v > SCHEMA_VERSION:
         raise WorkspaceError(
-            f"{segment}:{number}: this journal was written by a newer assay (schema {seen.v}, this one knows "
-            f"{SCHEMA_VERSION}); upgrade assay, or name another workspace with --workspace"
+            f"{segment}{f':{number}' if number else ''}: this journal was written by a newer assay (schema {seen.v}, this "
+            f"one knows {SCHEMA_VERSION}); upgrade assay, or name another workspace with --workspace"
         )
     return None
 

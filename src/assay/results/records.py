@@ -45,7 +45,7 @@ class SuiteUse(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Run(Record, tag="run", kw_only=True, frozen=True):
-    """One command's start: who answers, and which suites are asked."""
+    """One command's start: who answers, and which suites are asked. tag, run_id: go-ml's names for the model and the run."""
 
     run: str
     base: str
@@ -55,13 +55,15 @@ class Run(Record, tag="run", kw_only=True, frozen=True):
     declared: bool = False
     suites: tuple[SuiteUse, ...] = ()
     assay_version: str = ""
+    tag: str = ""
+    run_id: str = ""
 
 
 class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     """A checkpoint as found. With a `reason` it could not be used; without one, `digest` is its adapter's.
 
     host: where `path` is, "" for the machine that wrote this. `size` to `config_modified_ns` tell the state of its files
-    that the digest was taken of. tag, run_id: what stands for the model and the run in go-ml's tables.
+    that the digest was taken of.
     """
 
     run: str
@@ -75,8 +77,6 @@ class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     host: str = ""
     config_size: int = 0
     config_modified_ns: int = 0
-    tag: str = ""
-    run_id: str = ""
 
 
 class Attempt(Record, tag="attempt", kw_only=True, frozen=True):
@@ -103,7 +103,7 @@ class Attempt(Record, tag="attempt", kw_only=True, frozen=True):
 
 
 class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
-    """A loss that the trainer's own log tells. part: "train" or "val"; run_id, tag: as in `CheckpointSeen`."""
+    """A loss that the trainer's own log tells. part: "train" or "val"."""
 
     run: str
     iteration: int
@@ -111,8 +111,6 @@ class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
     value: float
     host: str = ""
     path: str = ""
-    tag: str = ""
-    run_id: str = ""
 
 
 class SampleAsked(Record, tag="sample", kw_only=True, frozen=True):

@@ -96,7 +96,22 @@ class LossFact(msgspec.Struct, kw_only=True, frozen=True):
     time: float
 
 
-Fact: TypeAlias = SampleFact | GroupFact | LossFact
+class AnswerFact(msgspec.Struct, kw_only=True, frozen=True):
+    """One metric of an answer from a file, which `assay score` scored. value: None where a judge gave none."""
+
+    run: str
+    model: str
+    sample: str
+    suite: str
+    metric: str
+    value: bool | float | None
+    seq: int
+    time: float
+    judge: str = ""
+    measure: str = ""
+
+
+Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact
 
 
 class Poison(AssayError):

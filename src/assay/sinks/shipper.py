@@ -1,0 +1,151 @@
+"""Forwards the journal to one sink, at least once: its cursor moves only when the sink has taken a batch.
+
+A sink that is down is asked again, with growing pauses, for as long as it takes; the journal waits. A fact that a sink will never
+take is set aside in a file, and the others go on. The cursor is written to a file of its own and put in place at once, so that a
+crash leaves the old one: then some facts are sent again, which sinks take without a second row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from assay.errors import BadInput, Unreachable
+from assay.sinks.base import Fact, Poison, Sink
+from assay.sinks.feed import Batch, Cursor, Feed
+
+BATCH = 2000  # facts
+_IDLE_SECONDS = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+class SinkState(msgspec.Struct, omit_defaults=True):
+    """How far a sink has got; kept in `sinks/NAME.json` in the workspace.
+
+    sent: facts that it took, those sent again counted again. set_aside: those that it never will take. left: bytes of the journal
+    that were still to read. since: when it was last found to be down, in seconds since the epoch, with the reason; 0 if it isn't.
+    """
+
+    v: int = 1
+    cursor: Cursor = {}
+    sent: int = 0
+    set_aside: int = 0
+    left: int = 0
+    since: float = 0.0
+    reason: str = ""
+
+
+def state_file(workspace: Path, name: str) -> Path:
+    """Where a sink's state lies."""
+    return workspace / "sinks" / f"{name}.json"
+
+
+def read_state(workspace: Path, name: str) -> SinkState:
+    """A sink's state; a fresh one if it has none, or none that can be read: then all is sent again."""
+    try:
+        return msgspec.json.decode(state_file(workspace, name).read_bytes(), type=SinkState)
+    except (OSError, msgspec.MsgspecError):
+        return SinkState()
+
+
+class Shipper:
+    """One sink's delivery. note: told when the sink goes down and comes back, and of what is set aside."""
+
+    def __init__(self, workspace: Path, sink: Sink, note: Callable[[str], None]) -> None:
+        self._workspace = workspace
+        self._sink = sink
+        self._note = note
+        self._state = read_state(workspace, sink.name)
+        self._feed: Feed | None = None
+
+    @property
+    def state(self) -> SinkState:
+        return self._state
+
+    async def run(self) -> None:
+        """Forward what is there and what comes, for ever."""
+        while True:
+            if not await self._deliver_next(patient=True):
+                await asyncio.sleep(_IDLE_SECONDS)
+
+    async def drain(self) -> None:
+        """Forward all that is there now. Raises `Unreachable` or `BadInput` if the sink doesn't take it."""
+        while await self._deliver_next(patient=False):
+            pass
+
+    async def _deliver_next(self, *, patient: bool) -> bool:
+        """Deliver a batch; False if there was none."""
+        if self._feed is None:
+            self._feed = await asyncio.to_thread(Feed, self._workspace, self._state.cursor)
+        batch = await asyncio.to_thread(self._feed.next, BATCH)
+        if batch.cursor == self._state.cursor:
+            return False
+        try:
+            await self._deliver(batch, patient)
+        except BaseException:
+            self._feed = None  # what was read and not delivered is read again
+            raise
+        self._state.cursor, self._state.left = batch.cursor, batch.left
+        self._save()
+        return bool(batch.facts)
+
+    async def _deliver(self, batch: Batch, patient: bool) -> None:
+        facts: Sequence[Fact] = batch.facts
+        pause = _FIRST_PAUSE
+        while facts:
+            try:
+                await self._sink.take(facts)
+            except Poison as poison:
+                self._put_aside([(facts[i], reason) for i, reason in sorted(poison.reasons.items())])
+                facts = [fact for i, fact in enumerate(facts) if i not in poison.reasons]
+                continue
+            except (Unreachable, BadInput) as error:
+                self._down(str(error))
+                if not patient:
+                    raise
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            self._state.sent += len(facts)
+            break
+        if self._state.since:
+            self._note(f"the sink {self._sink.name} takes results again")
+            self._state.since, self._state.reason = 0.0, ""
+
+    def _down(self, reason: str) -> None:
+        if not self._state.since or self._state.reason != reason:
+            self._note(f"the sink {self._sink.name} takes nothing ({reason}); results are kept and sent when it does")
+            self._state.since, self._state.reason = self._state.since or time.time(), reason
+            self._save()
+
+    def _put_aside(self, facts: Sequence[tuple[Fact, str]]) -> None:
+        """Keep what the sink refuses for good in a file beside its cursor, and say so."""
+        if not facts:
+            raise AssertionError("a sink that names no fact can't be gone on with")
+        path = state_file(self._workspace, self._sink.name).with_suffix(".refused.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            for fact, reason in facts:
+                line = {"reason": reason, "fact": type(fact).__name__, **msgspec.structs.asdict(fact)}
+                file.write(msgspec.json.encode(line) + b"\n")
+        self._state.set_aside += len(facts)
+        self._note(f"the sink {self._sink.name} refuses {len(facts)} results ({facts[0][1]}); they are in {path}")
+
+    def _save(self) -> None:
+        """Put the state in its place. If that can't be done (a full disk), the old one stays: more is sent again later."""
+        path = state_file(self._workspace, self._sink.name)
+        temporary = path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(msgspec.json.encode(self._state))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
