@@ -87,7 +87,8 @@ class WatchConfig(msgspec.Struct, frozen=True):
     """Defaults of `assay watch`.
 
     base: a model's name or spec. suites: built-in names, or paths made absolute. every: one iteration in so many.
-    limit: samples of each suite at most. poll_seconds: between two looks for new checkpoints.
+    limit: samples of each suite at most. poll_seconds: between two looks for new checkpoints. sinks: names of sinks.
+    attempts, backoff_seconds: see `assay.plan.PlanConfig`. fetch_bytes: copies of checkpoints held at once.
     """
 
     base: str | None = None
@@ -95,10 +96,40 @@ class WatchConfig(msgspec.Struct, frozen=True):
     every: int | None = None
     limit: int | None = None
     poll_seconds: float = 10.0
+    sinks: tuple[str, ...] = ()
+    attempts: int = 3
+    backoff_seconds: float = 60.0
+    fetch_bytes: int = 20 << 30
+
+
+class SinkConfig(msgspec.Struct, frozen=True):
+    """A sink by the kind of its store, and where that is.
+
+    path: of a file or folder, made absolute. url, database, org: of a server; `database` is a bucket for InfluxDB 2. version: of
+    InfluxDB's write path, 1 to 3; None asks the server.
+    """
+
+    kind: str
+    path: Path | None = None
+    url: str | None = None
+    database: str | None = None
+    org: str | None = None
+    version: int | None = None
+
+
+class FamilyConfig(msgspec.Struct, frozen=True):
+    """Adapter folders that begin with `prefix`, after "adapters-", are of the model `tag`, and called `short` in labels."""
+
+    prefix: str
+    tag: str
+    short: str
 
 
 class Config(msgspec.Struct, frozen=True):
-    """All settings. workspace: absolute. file: the assay.toml in use, if any. engine, http: defaults of every model."""
+    """All settings. workspace: absolute. file: the assay.toml in use, if any. engine, http: defaults of every model.
+
+    bases: the model to load for the one that an adapter's configuration names. families: see `assay.checkpoints.naming`.
+    """
 
     workspace: Path
     file: Path | None = None
@@ -106,6 +137,9 @@ class Config(msgspec.Struct, frozen=True):
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     http: HttpSettings = msgspec.field(default_factory=HttpSettings)
     models: Mapping[str, ModelConfig] = {}
+    sinks: Mapping[str, SinkConfig] = {}
+    bases: Mapping[str, str] = {}
+    families: tuple[FamilyConfig, ...] = ()
 
     def model(self, name: str) -> ModelConfig:
         """The model of that name; any other text is a spec, and gets the defaults."""
@@ -180,7 +214,7 @@ class _File:
             raise ConfigError(self._syntax(str(error))) from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
-        self.root = _Table(self, root, ("workspace", "watch", "models", "engine", "http"))
+        self.root = _Table(self, root, ("workspace", "watch", "models", "engine", "http", "sinks", "bases", "families"))
 
     def _syntax(self, message: str) -> str:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
@@ -212,10 +246,61 @@ class _File:
                     table.refuse(key, f"{key!r} is for a model behind a URL, which {name!r} is not; remove it")
             models[name] = ModelConfig(self._spec(spec), _settings(table, engine), _http(table, http))
         watch = self._watch()
-        return Config(workspace=workspace, file=self.path, watch=watch, engine=engine, http=http, models=models)
+        return Config(
+            workspace=workspace,
+            file=self.path,
+            watch=watch,
+            engine=engine,
+            http=http,
+            models=models,
+            sinks=self._sinks(),
+            bases=self._bases(models),
+            families=self._families(),
+        )
+
+    def _bases(self, models: Mapping[str, ModelConfig]) -> dict[str, str]:
+        table = self.root.table("bases", None)
+        found = {name: table.text(name) or "" for name in table.values}
+        return {name: models[text].spec if text in models else self._spec(text) for name, text in found.items()}
+
+    def _sinks(self) -> dict[str, SinkConfig]:
+        named = self.root.table("sinks", None)
+        sinks = {}
+        for name in named.values:
+            if re.fullmatch(r"[\w.-]+", name) is None:
+                named.refuse(name, f"a sink's name is made of letters, digits, '_', '.' and '-', not {name!r}")
+            table = named.table(name, ("kind", "path", "url", "database", "org", "version"))
+            path, version = table.text("path"), table.whole("version")
+            if version is not None and version > 3:
+                table.wrong("version", "1, 2 or 3")
+            sinks[name] = SinkConfig(
+                kind=table.text("kind") or name,
+                path=Path(os.path.normpath(self.folder / _path(path))) if path is not None else None,
+                url=table.text("url"),
+                database=table.text("database"),
+                org=table.text("org"),
+                version=version,
+            )
+        return sinks
+
+    def _families(self) -> tuple[FamilyConfig, ...]:
+        rows = self.root.values.get("families", [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            self.root.wrong("families", "a list of tables, each [[families]] with prefix, tag and short")
+        families = []
+        for row in rows:
+            table = _Table(self, row, ("prefix", "tag", "short"), ("families",))
+            texts = [table.text(key) for key in ("prefix", "tag", "short")]
+            if None in texts:
+                self.root.refuse("families", "each of [[families]] needs prefix, tag and short")
+            families.append(FamilyConfig(*(text or "" for text in texts)))
+        return tuple(families)
 
     def _watch(self) -> WatchConfig:
-        table = self.root.table("watch", ("base", "suites", "every", "limit", "poll_seconds"))
+        table = self.root.table(
+            "watch",
+            ("base", "suites", "every", "limit", "poll_seconds", "sinks", "attempts", "backoff_seconds", "fetch_limit"),
+        )
         base = table.text("base")
         models = self.root.values.get("models", {})
         suites = table.texts("suites")
@@ -225,6 +310,10 @@ class _File:
             every=table.whole("every"),
             limit=table.whole("limit"),
             poll_seconds=table.seconds("poll_seconds", WatchConfig().poll_seconds),
+            sinks=tuple(table.texts("sinks")),
+            attempts=table.whole("attempts") or WatchConfig().attempts,
+            backoff_seconds=table.seconds("backoff_seconds", WatchConfig().backoff_seconds),
+            fetch_bytes=table.size("fetch_limit", 1) or WatchConfig().fetch_bytes,
         )
 
     def _suite(self, suite: str) -> str:

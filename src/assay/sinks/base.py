@@ -65,7 +65,10 @@ class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
-    """One metric over one group of a suite at one checkpoint. correct: None for a metric that is a number."""
+    """One metric over one group of a suite at one checkpoint. correct: None for a metric that is a number.
+
+    overall: over all of the suite's groups; `group` is "overall" then, and the mean that over all samples.
+    """
 
     about: About
     group: str
@@ -81,6 +84,7 @@ class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
     scorer: str = ""
     judge: str = ""
     measure: str = ""
+    overall: bool = False
 
 
 class LossFact(msgspec.Struct, kw_only=True, frozen=True):

@@ -8,7 +8,7 @@ of a void batch nothing is forwarded. Memory holds the journal's runs, the verdi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -29,6 +29,7 @@ from assay.results.records import (
     Proof,
     Run,
     ScoreMade,
+    Summary,
 )
 from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact
 
@@ -211,23 +212,12 @@ class Feed:
 
     def _groups(self, record: Finished) -> Iterator[GroupFact]:
         about = self._about(record, record.proof)
+        overall: dict[tuple[str, str, str], list[Summary]] = {}
         for each in record.summaries:
-            yield GroupFact(
-                about=about,
-                group=each.group,
-                metric=each.metric,
-                seq=record.seq,
-                time=record.time,
-                mean=each.mean,
-                asked=each.asked,
-                scored=each.scored,
-                failed=each.failed,
-                truncated=each.truncated,
-                correct=each.correct,
-                scorer=each.scorer,
-                judge=each.judge,
-                measure=each.measure,
-            )
+            yield _group(about, record, each)
+            overall.setdefault((each.metric, each.scorer, each.measure), []).append(each)
+        for parts in overall.values():
+            yield structs.replace(_group(about, record, _summed(parts)), overall=True)
 
     def _about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
         run = self._runs.get((record.run, record.identity))
@@ -264,6 +254,42 @@ class Feed:
         self._texts[record.key] = record
         if len(self._texts) > _TEXTS:
             self._texts.popitem(last=False)
+
+
+def _group(about: About, record: Finished, part: Summary) -> GroupFact:
+    return GroupFact(
+        about=about,
+        group=part.group,
+        metric=part.metric,
+        seq=record.seq,
+        time=record.time,
+        mean=part.mean,
+        asked=part.asked,
+        scored=part.scored,
+        failed=part.failed,
+        truncated=part.truncated,
+        correct=part.correct,
+        scorer=part.scorer,
+        judge=part.judge,
+        measure=part.measure,
+    )
+
+
+def _summed(parts: Sequence[Summary]) -> Summary:
+    """All groups of one metric as one. A group with nothing scored has no `correct`, and adds none."""
+    scored = sum(part.scored for part in parts)
+    known = [part.correct for part in parts if part.scored]
+    total = sum(part.mean * part.scored for part in parts if part.mean is not None)
+    return structs.replace(
+        parts[0],
+        group="overall",
+        mean=total / scored if scored else None,
+        correct=sum(c for c in known if c is not None) if known and None not in known else None,
+        asked=sum(part.asked for part in parts),
+        scored=scored,
+        failed=sum(part.failed for part in parts),
+        truncated=sum(part.truncated for part in parts),
+    )
 
 
 def _run_id(run: Run | None, name: str) -> str:

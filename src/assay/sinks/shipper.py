@@ -1,8 +1,8 @@
 """Forwards the journal to one sink, at least once: its cursor moves only when the sink has taken a batch.
 
-A sink that is down is asked again, with growing pauses, for as long as it takes; the journal waits. A fact that a sink will never
-take is set aside in a file, and the others go on. The cursor is written to a file of its own and put in place at once, so that a
-crash leaves the old one: then some facts are sent again, which sinks take without a second row.
+A sink that is down is asked again, with growing pauses, for as long as it takes; the journal waits. A fact that a sink will
+never take is set aside in a file, and the others go on. The cursor is written to a file of its own and put in place at once, so
+that a crash leaves the old one: then some facts are sent again, which sinks take without a second row.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 class SinkState(msgspec.Struct, omit_defaults=True):
     """How far a sink has got; kept in `sinks/NAME.json` in the workspace.
 
-    sent: facts that it took, those sent again counted again. set_aside: those that it never will take. left: bytes of the journal
-    that were still to read. since: when it was last found to be down, in seconds since the epoch, with the reason; 0 if it isn't.
+    sent: facts that it took, those sent again counted again. set_aside: those that it never will take. left: bytes of the
+    journal that were still to read. since: when it was found to be down, in seconds since the epoch, with the reason; 0 if it
+    isn't.
     """
 
     v: int = 1
