@@ -105,8 +105,8 @@ class WatchConfig(msgspec.Struct, frozen=True):
 class SinkConfig(msgspec.Struct, frozen=True):
     """A sink by the kind of its store, and where that is.
 
-    path: of a file or folder, made absolute. url, database, org: of a server; `database` is a bucket for InfluxDB 2. version: of
-    InfluxDB's write path, 1 to 3; None asks the server.
+    path: of a file or folder, made absolute. url, database, org: of a server; `database` is a bucket for InfluxDB 2.
+    version: of InfluxDB's write path, 1 to 3; None asks the server.
     """
 
     kind: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ _WINDOW_BYTES = 1 << 30
 _DEADLY = 1
 # An error's sentence names so many differences itself.
 _FEW = 3
+# What the watch means to do next, in the workspace, for `assay status`; nothing else reads it.
+PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ class _Agent:
         self._settled: set[tuple[str, str]] = set()
         self._said: set[str] = set()
         self._expecting = False
+        self._told = ""
         self._outcome = Outcome()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -270,7 +274,20 @@ class _Agent:
             self._staging.drop(candidate.digest)
         sightings = {_file(s.checkpoint): s for s in self._scout.sightings}
         self._scout.want([sightings[_file(c.checkpoint)] for c in made.work])
+        self._tell(made)
         return made
+
+    def _tell(self, made: Plan) -> None:
+        """Leave word of the plan where `assay status` looks. Whether that works matters to nothing else."""
+        later = [[c.checkpoint.label, round(time.time() + wait), c.failed[-1].reason] for c, wait in made.later]
+        work = [c.checkpoint.label for c in made.work]
+        text = json.dumps({"work": work, "later": later, "waiting": self._scout.waiting})
+        if text != self._told:
+            self._told = text
+            with contextlib.suppress(OSError):
+                temporary = self._job.workspace / f".{PLAN_FILE}"
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self._job.workspace / PLAN_FILE)
 
     def _candidate(self, sighting: Sighting) -> Candidate:
         checkpoint, digest = sighting.checkpoint, sighting.digest

@@ -24,6 +24,12 @@ app.command(
     help="Evaluate a folder's checkpoints as training writes them, and show what each gained and broke.",
 )
 app.command("assay.cli.report:report", name="report", help="Show the table again, from the journal.")
+app.command(
+    "assay.cli.status:status",
+    name="status",
+    help="Show what is done, what failed and why, and how far each sink has got.",
+)
+app.command("assay.cli.ship:ship", name="ship", help="Forward to sinks what they don't have yet.")
 app.command("assay.cli.query:query", name="query", help="Ask the journal in SQL.")
 app.command("assay.cli.score:score", name="score", help="Score answers that already exist.")
 app.command("assay.cli.probe:probe", name="probe", help="Ask a model the capability and content probes.")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.checkpoints.naming import FAMILIES, Family
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.suites import DataFlags, load
@@ -19,6 +21,9 @@ from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
 from assay.results.journal import Journal, hold, read
 from assay.results.records import Run
+from assay.sinks.base import Sink
+from assay.sinks.forwarding import Forwarding
+from assay.sinks.open import open_sink
 from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
 
@@ -43,6 +48,7 @@ def watch(
     filter: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,  # noqa: A002
     force: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
+    sink: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     data: DataFlags = None,
     json: Json = False,
     workspace: Workspace = None,
@@ -78,6 +84,9 @@ def watch(
         Evaluate again what is done or was set aside.
     dry_run
         Show what would be done, and do nothing.
+    sink
+        Where results are forwarded to: a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it
+        again for more.
     """
     from assay.cli.show import next_steps, show
 
@@ -87,7 +96,8 @@ def watch(
         from assay.cli.planned import show_plan
 
         return show_plan(job, found.workspace, as_json=json)
-    code, runs = asyncio.run(_watch(job))
+    sinks = [open_sink(name, found) for name in sink or found.watch.sinks]
+    code, runs = asyncio.run(_watch(job, sinks))
     if code == INTERRUPTED and not runs:
         return code
     for name in runs:
@@ -151,11 +161,20 @@ def _job(
         poll_seconds=seconds,
         settings=model.settings,
         host=host,
-        plan=PlanConfig(order=order or "oldest", filters=tuple(filters), force=force),
+        plan=PlanConfig(
+            order=order or "oldest",
+            filters=tuple(filters),
+            force=force,
+            attempts=found.watch.attempts,
+            backoff_seconds=found.watch.backoff_seconds,
+        ),
+        bases=found.bases,
+        families=(*(Family(f.prefix, f.tag, f.short) for f in found.families), *FAMILIES),
+        fetch_bytes=found.watch.fetch_bytes,
     )
 
 
-async def _watch(job: Job) -> tuple[int, list[str]]:
+async def _watch(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
     """The exit code, and the runs that were begun.
 
     Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already.
@@ -168,7 +187,7 @@ async def _watch(job: Job) -> tuple[int, list[str]]:
     try:
         await check_job(job)  # before anything is created
         with hold(job.workspace):
-            return await _held(job)
+            return await _held(job, sinks)
     except asyncio.CancelledError:
         print("assay: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED, []
@@ -176,16 +195,22 @@ async def _watch(job: Job) -> tuple[int, list[str]]:
         await job.host.aclose()
 
 
-async def _held(job: Job) -> tuple[int, list[str]]:
+async def _held(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
     ledger = Ledger(job.workspace)
     try:
         with Reporter() as reporter:
             if ledger.damage.lines:
                 reporter.note(f"{ledger.damage.lines} damaged lines in the journal were skipped (a crash leaves one)")
-            outcome = await run_watch(job, ledger, reporter)
+            async with Forwarding(job.workspace, sinks, reporter.note) as forwarding:
+                outcome = await run_watch(job, ledger, reporter)
+            behind = forwarding.behind
     except asyncio.CancelledError:
         print("assay: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED, _begun(ledger.journal)
     finally:
         ledger.close()
-    return outcome.exit_code, outcome.runs
+    for name, why in behind.items():
+        print(
+            f"assay: the sink {name} lacks results ({why}); send them with: assay ship --sink {name}", file=sys.stderr
+        )
+    return (3 if behind else outcome.exit_code), outcome.runs

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _SYNC_SECONDS = 1.0
+_LOCK_SECONDS = 1.0  # who merely looks whether the lock is held, holds it for a moment
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _indexed: msgspec.json.Decoder[IndexedRecord] = msgspec.json.Decoder(IndexedRecord)
@@ -278,7 +279,7 @@ def hold(workspace: Path) -> FileLock:
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         lock = FileLock(workspace / ".lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout as error:
         raise WorkspaceError(
             f"another assay watch is at work in {workspace}; wait for it, or name another folder with --workspace"
@@ -288,3 +289,16 @@ def hold(workspace: Path) -> FileLock:
             f"the workspace {workspace} cannot be written to ({error.strerror}); name another folder with --workspace"
         ) from error
     return lock
+
+
+def is_held(workspace: Path) -> bool:
+    """Whether a watch is at work in the workspace."""
+    from filelock import FileLock, Timeout
+
+    if not (workspace / ".lock").exists():
+        return False
+    try:
+        with FileLock(workspace / ".lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -17,7 +17,6 @@ SINKS: Registry[Any] = Registry(
     {
         "duckdb": "assay.sinks.duckdb:open_sink",
         "influx": "assay.sinks.influx:open_sink",
-        "parquet": "assay.sinks.parquet:open_sink",
     },
 )
 

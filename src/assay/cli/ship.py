@@ -1,0 +1,46 @@
+"""`assay ship`: forward to sinks what they lack."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.cli.settings import ConfigFile, Workspace, settings
+from assay.errors import ConfigError
+from assay.results.journal import hold, segments
+
+
+def ship(
+    *,
+    sink: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+) -> int:
+    """Forward to sinks what they don't have yet, and end.
+
+    `assay watch --sink` does the same while it runs. Each sink remembers how far it has got.
+
+    Parameters
+    ----------
+    sink
+        A sink: a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more
+        [those of the watch in assay.toml].
+    """
+    from assay.sinks.forwarding import forward
+    from assay.sinks.open import open_sink
+
+    found = settings(config, workspace)
+    names = sink or list(found.watch.sinks)
+    if not names:
+        raise ConfigError("no sink: name one with --sink, or in assay.toml under [watch]")
+    if not segments(found.workspace):
+        raise ConfigError(f"there are no results in {found.workspace}; name the folder with --workspace")
+    sinks = [open_sink(name, found) for name in names]
+    with hold(found.workspace):
+        sent = asyncio.run(forward(found.workspace, sinks, lambda text: print(text, file=sys.stderr)))
+    for name, count in sent.items():
+        print(f"{name}: {count} sent")
+    return 0

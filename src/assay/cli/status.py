@@ -1,0 +1,161 @@
+"""`assay status`: what is done, waiting, failed and why, and how far each sink has got; from the journal alone, at any time."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from assay.cli.settings import ConfigFile, Json, Workspace, settings
+from assay.errors import WorkspaceError
+from assay.results.journal import is_held, read, segments
+from assay.results.records import Attempt, CheckpointSeen, CompletionMade, Finished, Run
+from assay.sinks.shipper import read_state
+from assay.watch import PLAN_FILE
+
+
+_FEW = 5
+
+
+def status(*, as_json: Json = False, workspace: Workspace = None, config: ConfigFile = None) -> int:
+    """Show what is done, what failed and why, and how far each sink has got.
+
+    It reads the journal only: ask it from another terminal while a watch runs.
+    """
+    found = settings(config, workspace)
+    if not segments(found.workspace):
+        raise WorkspaceError(
+            f"there are no results in {found.workspace}; run assay watch first, or name the folder with --workspace"
+        )
+    told = _told(found.workspace)
+    _print_json(told) if as_json else _print(told)
+    return 0
+
+
+def _told(workspace: Path) -> dict[str, Any]:
+    runs: dict[str, dict[str, Any]] = {}
+    last = 0.0
+    answers = 0
+
+    def run(name: str) -> dict[str, Any]:
+        return runs.setdefault(name, {"suites": [], "checkpoints": {}})
+
+    for _, record in read(workspace):
+        last = max(last, record.time)
+        match record:
+            case Run():
+                run(record.run)["suites"] = [use.name for use in record.suites]
+            case CheckpointSeen():
+                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
+                place.update(digest=record.digest or place["digest"], reason=record.reason)
+            case Attempt():
+                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
+                place["attempts"] += 1
+                place["last"] = record.reason
+            case Finished():
+                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
+                place["finished"][record.suite] = {
+                    "asked": record.asked,
+                    "failed": record.failed,
+                    "truncated": record.truncated,
+                    "proof": record.proof or None,
+                }
+            case CompletionMade():
+                answers += 1
+            case _:
+                pass
+    names = sorted(path.stem for path in (workspace / "sinks").glob("*.json") if not path.stem.endswith(".refused"))
+    return {
+        "workspace": str(workspace),
+        "watching": is_held(workspace),
+        "last": last,
+        "answers": answers,
+        "runs": [
+            {
+                "run": name,
+                "suites": each["suites"],
+                "checkpoints": [
+                    {"checkpoint": label, "state": _state(place, each["suites"]), **place}
+                    for label, place in sorted(each["checkpoints"].items(), key=lambda item: item[1]["iteration"])
+                ],
+            }
+            for name, each in runs.items()
+        ],
+        "ahead": _ahead(workspace),
+        "sinks": [_sink(workspace, name) for name in names],
+    }
+
+
+def _ahead(workspace: Path) -> dict[str, Any]:
+    """What the watch last meant to do next; empty if none has said."""
+    try:
+        ahead = json.loads((workspace / PLAN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return ahead if isinstance(ahead, dict) else {}
+
+
+def _fresh(iteration: int) -> dict[str, Any]:
+    return {"iteration": iteration, "digest": "", "reason": "", "attempts": 0, "last": "", "finished": {}}
+
+
+def _state(place: dict[str, Any], suites: list[str]) -> str:
+    done = all(suite in place["finished"] for suite in suites)
+    if place["reason"]:
+        return "set aside"
+    if not done:
+        return "waiting"
+    return "failed samples" if any(each["failed"] for each in place["finished"].values()) else "done"
+
+
+def _sink(workspace: Path, name: str) -> dict[str, Any]:
+    state = read_state(workspace, name)
+    left = sum(path.stat().st_size for path in segments(workspace)) - sum(each.read for each in state.cursor.values())
+    return {
+        "sink": name,
+        "sent": state.sent,
+        "refused": state.set_aside,
+        "bytes_left": max(0, left),
+        "down_since": state.since or None,
+        "reason": state.reason,
+    }
+
+
+def _print_json(told: dict[str, Any]) -> None:
+    print(json.dumps(told, ensure_ascii=False, indent=2))
+
+
+def _ago(moment: float) -> str:
+    seconds = max(0.0, time.time() - moment)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _print(told: dict[str, Any]) -> None:
+    watching = "a watch is running" if told["watching"] else "no watch is running"
+    print(f"{told['workspace']}: {watching}; {told['answers']} answers, last record {_ago(told['last'])}")
+    for run in told["runs"]:
+        states = [each["state"] for each in run["checkpoints"] if each["checkpoint"] != "base"]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        print(f"\nrun {run['run']} ({', '.join(run['suites'])}): {counts or 'no checkpoints yet'}")
+        for each in run["checkpoints"]:
+            if each["state"] != "done":
+                why = each["reason"] or each["last"]
+                tries = f", tried {each['attempts']} times" if each["attempts"] > 1 else ""
+                print(f"  {each['checkpoint']}: {each['state']}{tries}{': ' + why if why else ''}")
+    ahead = told["ahead"] if told["watching"] else {}
+    if ahead.get("work"):
+        more = len(ahead["work"]) - _FEW
+        print(f"\nnext: {', '.join(ahead['work'][:_FEW])}{f' and {more} more' if more > 0 else ''}")
+    for label, due, reason in ahead.get("later", []):
+        print(f"\nagain in {max(0.0, due - time.time()):.0f} s: {label} ({reason})")
+    if ahead and not ahead.get("work"):
+        print(f"\nwaiting for {ahead.get('waiting', 'the next checkpoint')}")
+    for sink in told["sinks"]:
+        left = "up to date" if not sink["bytes_left"] else f"{sink['bytes_left']:,} bytes of the journal to go"
+        refused = f", {sink['refused']} refused" if sink["refused"] else ""
+        down = f"; down since {_ago(sink['down_since'])}: {sink['reason']}" if sink["down_since"] else ""
+        print(f"\nsink {sink['sink']}: {sink['sent']:,} sent{refused}, {left}{down}")

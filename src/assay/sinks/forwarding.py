@@ -1,0 +1,78 @@
+"""Several sinks, each with a shipper of its own, beside other work: none waits for another, and the work waits for none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from assay.errors import AssayError, BadInput, Unreachable
+from assay.sinks.base import Sink
+from assay.sinks.shipper import Shipper
+
+# When the work is done, a sink that is up gets the rest, and one that is down isn't waited for.
+_DRAIN_SECONDS = 120.0
+
+
+class Forwarding:
+    """Use it as an asynchronous context manager around the work. behind: after it, the sinks that lack something, with why."""
+
+    def __init__(self, workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None]) -> None:
+        self._sinks = sinks
+        self._note = note
+        self._shippers = {sink.name: Shipper(workspace, sink, note) for sink in sinks}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.behind: dict[str, str] = {}
+
+    async def __aenter__(self) -> Forwarding:
+        for sink in self._sinks:
+            try:
+                await sink.check()
+            except Unreachable as error:
+                self._note(f"the sink {sink.name} can't be reached ({error}); results are kept and sent when it can")
+        self._tasks = {name: asyncio.create_task(shipper.run()) for name, shipper in self._shippers.items()}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        ended = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for name, result in zip(self._tasks, ended, strict=True):
+            if isinstance(result, Exception):
+                self._note(f"forwarding to the sink {name} ended: {result}")
+        if kind is None:
+            await asyncio.gather(*(self._drain(sink) for sink in self._sinks))
+        for sink in self._sinks:
+            await sink.aclose()
+
+    async def _drain(self, sink: Sink) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._shippers[sink.name].drain()
+        except TimeoutError:
+            self.behind[sink.name] = f"it took more than {_DRAIN_SECONDS:.0f} s"
+        except (BadInput, Unreachable) as error:
+            self.behind[sink.name] = str(error)
+
+
+async def forward(workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None]) -> dict[str, int]:
+    """Send each sink all that it lacks; how many facts each took. Raises for the first that doesn't, after the others."""
+    sent: dict[str, int] = {}
+    failed: list[AssayError] = []
+    for sink in sinks:
+        shipper = Shipper(workspace, sink, note)
+        before = shipper.state.sent
+        try:
+            await sink.check()
+            await shipper.drain()
+        except (BadInput, Unreachable) as error:
+            failed.append(error)
+        finally:
+            await sink.aclose()
+        sent[sink.name] = shipper.state.sent - before
+    if failed:
+        raise failed[0]
+    return sent
