@@ -14,7 +14,6 @@ from assay.results.records import Attempt, CheckpointSeen, CompletionMade, Finis
 from assay.sinks.shipper import read_state
 from assay.watch import PLAN_FILE
 
-
 _FEW = 5
 
 

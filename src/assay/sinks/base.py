@@ -67,7 +67,8 @@ class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
 class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
     """One metric over one group of a suite at one checkpoint. correct: None for a metric that is a number.
 
-    overall: over all of the suite's groups; `group` is "overall" then, and the mean that over all samples.
+    position: the group's among the suite's, in the order of their names and from 1; 0 for the overall one, and -1 where the
+    suite isn't known. overall: over all of the suite's groups; `group` is "overall" then, and the mean that over all samples.
     """
 
     about: About
@@ -84,6 +85,7 @@ class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
     scorer: str = ""
     judge: str = ""
     measure: str = ""
+    position: int = -1
     overall: bool = False
 
 

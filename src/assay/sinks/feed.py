@@ -214,10 +214,18 @@ class Feed:
         about = self._about(record, record.proof)
         overall: dict[tuple[str, str, str], list[Summary]] = {}
         for each in record.summaries:
-            yield _group(about, record, each)
+            yield structs.replace(_group(about, record, each), position=self._position(record, each.group))
             overall.setdefault((each.metric, each.scorer, each.measure), []).append(each)
         for parts in overall.values():
-            yield structs.replace(_group(about, record, _summed(parts)), overall=True)
+            yield structs.replace(_group(about, record, _summed(parts)), overall=True, position=0)
+
+    def _position(self, record: Finished, group: str) -> int:
+        """Where the group stands among those of the suite, whichever of them were asked."""
+        run = self._runs.get((record.run, record.identity))
+        for use in run.suites if run is not None else ():
+            if use.digest == record.suite_digest and group in use.groups:
+                return sorted(use.groups).index(group) + 1
+        return -1
 
     def _about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
         run = self._runs.get((record.run, record.identity))

@@ -1,0 +1,195 @@
+"""InfluxDB's three write paths: a real InfluxDB 1, a real VictoriaMetrics, and a server that parses with a foreign parser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from line_protocol_parser import parse_line
+
+from assay.config import Secret, SinkConfig
+from assay.errors import BadInput, ConfigError, Unreachable
+from assay.sinks.base import Poison
+from assay.sinks.influx import InfluxSink, open_sink
+from assay.sinks.line_protocol import escaped_tag, lines_of
+from tests.sinks.facts import about, group, loss, sample
+from tests.sinks.servers import TOKEN, Influx1, Influx3, get, influx1, victoria
+
+NANOSECONDS = 1_000_000_000
+AT_100 = 1_739_577_600 + 100 * 1000
+JUDGED = [
+    sample(metric=m, value=v, scorer="capability", measure="m") for m, v in (("reasoning", 7.0), ("correctness", 8.5))
+]
+OVERALL = group(group="overall", overall=True, position=0, correct=3, scored=4, mean=0.75)
+
+
+@pytest.fixture(scope="module")
+def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx1]:
+    with influx1(tmp_path_factory.mktemp("influx")) as running:
+        yield running
+
+
+@pytest.fixture
+def influx3() -> Iterator[Influx3]:
+    server = Influx3()
+    yield server
+    server.stop()
+
+
+def sink(url: str, database: str = "training", token: str | None = None) -> InfluxSink:
+    return InfluxSink("influx", url, database, token=Secret(token) if token else None)
+
+
+async def test_go_mls_measurements_are_there_once_however_often_they_are_sent(influx: Influx1) -> None:
+    last = sample(metric="clarity", value=10.0, scorer="capability", measure="m")
+    content = sample(about=about(suite="content"), sample="taiwan", index=2, metric="engagement", value=4)
+    facts = [sample(), group(), OVERALL, *JUDGED, last, content, loss()]
+    for _ in range(3):
+        await sink(influx.url).take(facts)
+    whose = {"model": "gemma-3-12b", "run_id": "12b-capability-auto", "label": "G12 @0000100"}
+    scores = influx.ask("select * from capability_score", "training")
+    common = {**whose, "iteration": 100}
+    assert scores == [
+        {**common, "time": AT_100 * NANOSECONDS, "category": "overall", "accuracy": 75, "correct": 3, "total": 4},
+        {
+            **common,
+            "time": (AT_100 + 5) * NANOSECONDS,
+            "category": "geometry",
+            "accuracy": 50,
+            "correct": 1,
+            "total": 2,
+        },
+    ]
+    [probe] = influx.ask("select * from probe_score", "training")
+    assert (probe["probe_id"], probe["passed"]) == ("geometry-1", 1)
+    [judged] = influx.ask("select * from capability_judge", "training")
+    assert [judged[n] for n in ("reasoning", "correctness", "clarity", "avg")] == [7, 8.5, 10, 8.5]
+    [written] = influx.ask("select * from content_score", "training")
+    assert written == {
+        **common, "time": (AT_100 + 22) * NANOSECONDS, "dimension": "engagement", "has_kernel": "true", "score": 4,
+    }  # fmt: skip
+    [trained] = influx.ask("select * from training_loss", "training")
+    assert (trained["loss"], trained["loss_type"], trained["iteration"]) == (1.25, "val", 100)
+
+
+async def test_a_users_suite_stands_under_suite_score_and_two_digests_do_not_clobber_each_other(
+    influx: Influx1,
+) -> None:
+    for digest in ("a" * 64, "b" * 64):
+        mine = about(suite="mine", digest=digest)
+        await sink(influx.url).take([group(about=mine, group="old facts", mean=0.5 if digest[0] == "a" else 1.0)])
+    rows = influx.ask("select * from suite_score where suite = 'mine'", "training")
+    assert [(row["digest"], row["mean"], row["group"], row["proof"]) for row in rows] == [
+        ("a" * 12, 0.5, "old facts", "live"),
+        ("b" * 12, 1.0, "old facts", "live"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "a,b=c",
+        'say "x"',
+        "it's",
+        "ends\\",
+        "C:\\x y",
+        "back\\,slash",
+        "two\nlines",
+        "ümlaut 中文 😀",
+        " lead",
+        "=",
+        "\\",
+    ],
+)
+async def test_every_name_comes_back_from_a_real_server(influx: Influx1, name: str) -> None:
+    mine = about(suite="names", run_id="names", label=name)
+    await sink(influx.url).take([group(about=mine, group=name)])
+    plain = name.replace("\n", "\\n")
+    wanted = {plain, plain.replace("\\", "\N{REVERSE SOLIDUS OPERATOR}")}
+    rows = influx.ask("select * from suite_score where run_id = 'names'", "training")
+    assert [row for row in rows if row["label"] in wanted and row["group"] in wanted], rows
+
+
+@settings(max_examples=300)
+@given(st.text(min_size=1, alphabet=st.characters(codec="utf-8", exclude_characters="\x00")))
+def test_any_text_is_one_tag_to_a_foreign_parser(name: str) -> None:
+    [line] = lines_of(group(about=about(suite="any", label=name), group=name))
+    assert "\n" not in line
+    parsed = parse_line(line)
+    assert parsed["tags"]["suite"] == "any"
+    assert parsed["tags"]["run_id"] == "12b-capability-auto"
+    assert parsed["fields"]["scored"] == 2
+    assert parsed["time"] == (AT_100 + 5) * NANOSECONDS
+
+
+def test_escapes() -> None:
+    assert escaped_tag("a, b=c") == r"a\,\ b\=c"
+    assert escaped_tag("plain") == "plain"
+
+
+async def test_what_is_wrong_is_one_sentence(influx: Influx1, influx3: Influx3) -> None:
+    with pytest.raises(BadInput, match=r"has no database 'nowhere'.*make it, or name another"):
+        await sink(influx.url, "nowhere").check()
+    await sink(influx.url).check()
+    with pytest.raises(BadInput, match=r"refuses the token \(401.*INFLUX_TOKEN"):
+        await sink(influx3.url, token="wrong").check()
+    with pytest.raises(BadInput, match="has no database 'other'"):
+        await sink(influx3.url, "other", TOKEN).check()
+    await sink(influx3.url, token=TOKEN).check()
+    with pytest.raises(Unreachable, match="can't be reached"):
+        await sink("http://127.0.0.1:9").check()
+
+
+async def test_version_3_keeps_each_point_once_and_a_line_that_it_refuses_is_told_alone(
+    influx3: Influx3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [group(group=f"g{i}", about=about(suite="mine")) for i in range(20)]
+    await sink(influx3.url, token=TOKEN).take(facts)
+    await sink(influx3.url, token=TOKEN).take(facts)
+    assert len(influx3.points) == 20
+    influx3.down = True
+    with pytest.raises(Unreachable, match="503"):
+        await sink(influx3.url, token=TOKEN).take(facts)
+    influx3.down = False
+    monkeypatch.setattr("assay.sinks.influx.lines_of", lambda f: ["no line"] if f.group == "g7" else lines_of(f))
+    influx3.points.clear()
+    with pytest.raises(Poison) as caught:
+        await sink(influx3.url, token=TOKEN).take(facts)
+    assert list(caught.value.reasons) == [7]
+    assert len(influx3.points) == 19
+
+
+async def test_victoriametrics_takes_versions_1_and_2(tmp_path: Path) -> None:
+    with victoria(tmp_path) as url:
+        for version in (1, 2):
+            store = InfluxSink("vm", url, "training", "org", version)
+            await store.check()
+            await store.take([group(about=about(suite="mine", run_id=f"v{version}"))])
+        get(f"{url}/internal/force_flush")
+        lines = get(f"{url}/api/v1/export?match[]=suite_score_mean").splitlines()
+    found = {json.loads(line)["metric"]["run_id"]: json.loads(line) for line in lines}
+    assert set(found) == {"v1", "v2"}
+    assert found["v2"]["values"] == [0.5]
+    assert found["v2"]["timestamps"] == [(AT_100 + 5) * 1000]
+
+
+def test_settings_that_make_no_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for wrong, match in (
+        (SinkConfig("influx", url="localhost:8086"), "no URL"),
+        (SinkConfig("influx", url="http://me:secret@h"), "INFLUX_TOKEN"),
+        (SinkConfig("influx", path=tmp_path), "is a server"),
+    ):
+        with pytest.raises(ConfigError, match=match) as caught:
+            open_sink("influx", wrong, tmp_path)
+        assert "secret" not in str(caught.value)
+    (tmp_path / ".influx_token").write_text("from-the-file\n")
+    monkeypatch.delenv("INFLUX_TOKEN", raising=False)
+    assert open_sink("influx", SinkConfig("influx"), tmp_path)._token == Secret("from-the-file")
+    monkeypatch.setenv("INFLUX_TOKEN", "from-the-environment")
+    assert open_sink("influx", SinkConfig("influx"), tmp_path)._token == Secret("from-the-environment")
