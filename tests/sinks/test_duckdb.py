@@ -1,0 +1,125 @@
+"""A DuckDB file as a sink: rows once, the latest stands, a file that others hold is waited for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from assay.config import SinkConfig
+from assay.errors import BadInput, ConfigError, Unreachable
+from assay.sinks.base import AnswerFact
+from assay.sinks.duckdb import DuckDBSink, open_sink
+from tests.sinks.facts import about, group, loss, sample
+
+OVERALL = group(group="overall", overall=True, position=0, correct=3, scored=4, asked=5, mean=0.75)
+NASTY = 'x\'; drop table samples; -- "q" \\ \n 中文 \x01'
+
+
+def ask(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(path, read_only=True) as db:
+        return db.execute(query).fetchall()
+
+
+async def test_rows_are_there_once_however_often_they_are_sent(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.duckdb"
+    facts = [sample(), sample(sample="algebra-1", value=False), group(), OVERALL, loss()]
+    sink = DuckDBSink("duckdb", path)
+    await sink.check()
+    for _ in range(3):
+        await sink.take(facts)
+    counts = {t: ask(path, f"select count(*) from {t}")[0][0] for t in ("samples", "groups", "losses", "probe_results")}
+    assert counts == {"samples": 2, "groups": 1, "losses": 1, "probe_results": 2}
+    assert ask(path, "select * exclude (scored_at) from checkpoint_scores") == [
+        ("gemma-3-12b", "12b-capability-auto", "G12 @0000100", 100, 3, 4, 75.0)
+    ]
+    assert ask(path, "select probe_id, passed, response from probe_results order by 1") == [
+        ("algebra-1", False, "Five."),
+        ("geometry-1", True, "Five."),
+    ]
+    assert ask(path, "select epoch(scored_at) from samples limit 1") == [(1_790_000_000.0,)]
+
+
+async def test_what_was_journaled_later_stands_whichever_comes_last(tmp_path: Path) -> None:
+    sink = DuckDBSink("duckdb", tmp_path / "r.duckdb")
+    await sink.take([sample(seq=5, value=True)])
+    await sink.take([sample(seq=3, value=False)])
+    await sink.take([sample(seq=9, value=False), sample(seq=8, value=True)])
+    assert ask(tmp_path / "r.duckdb", "select value, seq from samples") == [(0.0, 9)]
+    failed = sample(seq=10, value=None, outcome="failed", error_class="transient", reason="timed out", response="")
+    await sink.take([failed])
+    assert ask(tmp_path / "r.duckdb", "select value, outcome, reason from samples") == [(None, "failed", "timed out")]
+
+
+async def test_suites_digests_and_engines_never_clobber_each_other(tmp_path: Path) -> None:
+    changes = ({}, {"digest": "e" * 64}, {"suite": "mine"}, {"suite_version": 2}, {"engine": "llama"}, {"run": "other"})
+    await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([sample(about=about(**c)) for c in changes])
+    assert ask(tmp_path / "r.duckdb", "select count(*) from samples") == [(6,)]
+
+
+async def test_every_text_comes_back(tmp_path: Path) -> None:
+    fact = sample(about=about(label=NASTY, run=NASTY), sample=NASTY, response=NASTY * 100, detail={"extracted": NASTY})
+    await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([fact])
+    [row] = ask(tmp_path / "r.duckdb", "select run, checkpoint, sample, response, detail->>'extracted' from samples")
+    assert row == (NASTY, NASTY, NASTY, NASTY * 100, NASTY)
+    assert ask(tmp_path / "r.duckdb", "select response from probe_results") == [((NASTY * 100)[:300],)]
+
+
+async def test_scored_answers_and_judged_dimensions_stand_in_go_mls_scoring_results(tmp_path: Path) -> None:
+    answer = AnswerFact(
+        run="r", model="m", sample="q", suite="heuristic", metric="lek_score", value=3.5, seq=1, time=1.0
+    )
+    judged = sample(about=about(suite="content"), sample="taiwan", metric="engagement", value=7.0, measure="x")
+    await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([answer, judged])
+    rows = ask(tmp_path / "r.duckdb", "select * exclude (scored_at) from scoring_results order by 1")
+    assert rows == [("gemma-3-12b", "taiwan", "content", "engagement", 7.0), ("m", "q", "heuristic", "lek_score", 3.5)]
+
+
+async def test_a_file_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    sink = DuckDBSink("duckdb", path)
+    await sink.take([sample()])
+    hold = f"import duckdb, sys; d = duckdb.connect({str(path)!r}); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Unreachable, match="held by another process"):
+            await sink.take([sample(sample="b")])
+    finally:
+        holder.communicate()
+    await sink.take([sample(sample="b")])
+    assert ask(path, "select count(*) from samples") == [(2,)]
+
+
+async def test_go_mls_own_file_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "go-ml.duckdb"
+    with duckdb.connect(path) as db:
+        db.execute(
+            "create table checkpoint_scores (model text, run_id text, label text, iteration integer, correct integer, "
+            "total integer, accuracy double, scored_at timestamp default current_timestamp, primary key (run_id, label))"
+        )
+        db.execute(
+            "insert into checkpoint_scores (run_id, label, correct) values ('12b-capability-auto', 'G12 @0000050', 9)"
+        )
+    sink = DuckDBSink("duckdb", path)
+    await sink.take([OVERALL])
+    await sink.take([OVERALL])
+    rows = ask(path, "select label, correct from checkpoint_scores order by 1")
+    assert rows == [("G12 @0000050", 9), ("G12 @0000100", 3)]
+
+
+async def test_what_is_wrong_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.duckdb").write_text("no database " * 1000)
+    with pytest.raises(BadInput, match="is no DuckDB file"):
+        await DuckDBSink("duckdb", tmp_path / "text.duckdb").check()
+    with duckdb.connect(tmp_path / "other.duckdb") as db:
+        db.execute("create table samples (a integer)")
+    with pytest.raises(BadInput, match="has a table that results do not fit"):
+        await DuckDBSink("duckdb", tmp_path / "other.duckdb").take([sample()])
+    with pytest.raises(ConfigError, match="is a DuckDB file; give it a path"):
+        open_sink("duckdb", SinkConfig("duckdb", url="http://h"), tmp_path)
