@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from assay.adapters.fit import base_shapes, check_against
 from assay.adapters.header import Layout, read_header, read_layout
+from assay.adapters.peft import normalise
 from assay.errors import AdapterBroken, CheckpointError, HostFault, NotReady, WorkspaceError
 from assay.hosts.base import Host
 from assay.types import Adapter, Checkpoint, TensorSpec
@@ -73,9 +74,7 @@ async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
 def _settle(checkpoint: Checkpoint, temporary: Path, folder: Path, shown: tuple[PurePath, PurePath]) -> Adapter:
     """Read the copied files, and give their folder its name."""
     if checkpoint.layout == "peft":
-        raise AdapterBroken(
-            f"{checkpoint.config}: a PEFT adapter, which is not supported; give one that mlx-lm has written"
-        )
+        normalise(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, *shown)
     adapter = _read(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, *shown)
     final = folder / adapter.digest
     if not _holds(final, adapter):
@@ -163,7 +162,9 @@ def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int]:
     """(rank, scale, layers) of an mlx-lm `adapter_config.json`; other keys are the trainer's business."""
     config = _load_config(path, shown)
     if "peft_type" in config:
-        raise AdapterBroken(f"{shown}: a PEFT adapter, which is not supported; give one that mlx-lm has written")
+        raise AdapterBroken(
+            f"{shown}: a PEFT adapter's configuration, but beside mlx-lm's weights; a PEFT adapter is adapter_model.safetensors"
+        )
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
         raise AdapterBroken(f"{shown}: fine_tune_type {kind!r} is not supported; only 'lora' adapters can be evaluated")

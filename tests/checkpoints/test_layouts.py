@@ -1,0 +1,97 @@
+"""Folders as trainers leave them: nested runs, PEFT's layout, names of families, and what is never followed or read."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from assay.checkpoints.discover import Discovery, Found
+from assay.checkpoints.naming import FAMILIES, Family, names_of
+from assay.hosts.local import LocalHost
+from tests.adapters.test_peft import write
+from tests.making import _outside, adapter_file, checkpoints
+
+
+def look(folder: Path, run: str | None = None) -> Found:
+    return _outside(Discovery(LocalHost(), PurePosixPath(folder), run).look())
+
+
+@pytest.mark.parametrize(
+    ("folder", "tag", "label", "run_id"),
+    [
+        ("adapters-27b", "gemma-3-27b", "G27 @0000100", "27b-capability-auto"),
+        ("adapters-27b-reasoning", "gemma-3-27b", "G27-reasoning @0000100", "27b-reasoning-capability-auto"),
+        ("adapters-vi-12b", "gemma-3-12b", "Vi12 @0000100", "vi-12b-capability-auto"),
+        ("adapters-vi", "gemma-3-1b", "Vi1 @0000100", "vi-capability-auto"),
+        ("adapters-15k/gemma-3-12b", "gemma-3-12b", "G12 @0000100", "15k-gemma-3-12b-capability-auto"),
+        ("adapters-15k/gemma-3-1b-v2", "gemma-3-1b", "G1-v2 @0000100", "15k-gemma-3-1b-v2-capability-auto"),
+        ("adapters-gpt-oss-lem", "gpt-oss-20b", "GPT-lem @0000100", "gpt-oss-lem-capability-auto"),
+        ("adapters-lem-gpt-oss", "gpt-oss-20b", "LGPT @0000100", "lem-gpt-oss-capability-auto"),
+        ("adapters-deepseek-r1-7b", "deepseek-r1-7b", "R1 @0000100", "deepseek-r1-7b-capability-auto"),
+        (
+            "adapters-something-of-my-own",
+            "something-of-my-own",
+            "something- @0000100",
+            "something-of-my-own-capability-auto",
+        ),
+        ("lab/checkpoints", "lab", "", "lab-capability-auto"),
+    ],
+)
+def test_go_mls_names(folder: str, tag: str, label: str, run_id: str) -> None:
+    names = names_of(PurePosixPath("/runs") / folder)
+    assert (names.tag, names.label("0000100"), names.run_id) == (tag, label, run_id)
+
+
+def test_a_users_families_come_before_the_known_ones() -> None:
+    own = (Family("12b-math", "llama-3-8b", "Math"), *FAMILIES)
+    assert names_of(PurePosixPath("/adapters-12b-math-2"), own).label("0000001") == "Math-2 @0000001"
+    assert names_of(PurePosixPath("/adapters-12b"), own).tag == "gemma-3-12b"
+
+
+def test_every_run_below_the_folder_is_found_under_a_name_of_its_own(tmp_path: Path) -> None:
+    checkpoints(tmp_path / "adapters-12b", (100,))
+    checkpoints(tmp_path / "adapters-15k" / "gemma-3-1b", (200,))
+    checkpoints(tmp_path / "a" / "checkpoints", (300,))
+    checkpoints(tmp_path / "b" / "checkpoints", (300,))
+    write(tmp_path / "sft" / "checkpoint-400")
+    write(tmp_path / "sft")
+    found = [c for c in look(tmp_path).checkpoints if c.numbered or c.layout == "peft"]
+    assert sorted((c.run, c.label) for c in found) == [
+        ("12b", "G12 @0000100"),
+        ("15k-gemma-3-1b", "G1 @0000200"),
+        ("a", "a @300"),
+        ("b", "b @300"),
+        ("sft", "sft @400"),
+        ("sft", "sft @final"),
+    ]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for parent in ("x", "y"):
+        checkpoints(tmp_path / "all" / parent / "try", (10,))
+    assert {c.run for c in look(tmp_path / "all").checkpoints} == {"all/x/try", "all/y/try"}
+    assert {c.run for c in look(tmp_path / "all", "mine").checkpoints} == {"mine/x/try", "mine/y/try"}
+
+
+def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_path: Path) -> None:
+    outside = adapter_file(tmp_path / "secret" / "adapters.safetensors", 1)
+    folder = tmp_path / "runs" / "lab"
+    checkpoints(folder, (10,))
+    (folder / "0000020_adapters.safetensors").symlink_to(outside)
+    (folder / "0000030_adapters.safetensors").symlink_to("0000010_adapters.safetensors")
+    (tmp_path / "runs" / "away").symlink_to(tmp_path / "secret")
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+    found = look(tmp_path / "runs")
+    assert sorted(c.iteration for c in found.checkpoints if c.numbered) == [10, 30]
+    [refused] = found.refused
+    assert "0000020_adapters.safetensors: a link that leads out of" in refused.reason
+
+
+def test_a_pickled_adapter_is_refused_by_name(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run" / "checkpoint-7")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    found = look(tmp_path / "run")
+    assert found.checkpoints == []
+    assert "pickled weights are never read" in found.refused[0].reason
+    assert found.refused[0].checkpoint.label == "run @7"
