@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from assay.checkpoints.discover import Discovery
+from assay.checkpoints.curves import Curves
+from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
 from assay.hosts.base import Host
 from assay.plan import PlanConfig, is_chosen
 from assay.results.index import Ledger
+from assay.results.records import LossSeen
 from assay.staging import Staging
 from assay.types import Adapter, Checkpoint
 
@@ -49,6 +51,7 @@ class Scout:
     ) -> None:
         self._host = host
         self._discovery = discovery
+        self._curves = Curves(host)
         self._readiness = Readiness(host, once=not config.patient)
         self._staging = staging
         self._ledger = ledger
@@ -108,8 +111,24 @@ class Scout:
                     base = await self._base(checkpoint)
                     self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
         self._forget({_file(c) for c in chosen})
+        await self._read_losses(found)
         self._waiting = _waiting(look)
         self.changed.set()
+
+    async def _read_losses(self, found: Found) -> None:
+        runs = set(self.runs)
+        for log, losses in await self._curves.read([log for log in found.logs if log.run in runs]):
+            for loss in losses:
+                record = LossSeen(
+                    run=log.run,
+                    iteration=loss.iteration,
+                    part=loss.part,
+                    value=loss.value,
+                    host=self._host.name,
+                    path=str(log.entry.path),
+                )
+                if not self._ledger.has_loss(record):
+                    self._ledger.append(record)
 
     def _is_known(self, checkpoint: Checkpoint) -> bool:
         return bool(self._ledger.digest_of(checkpoint))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
+from assay.checkpoints.curves import STATE, Log, is_log
 from assay.checkpoints.layouts import Written, written_in
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of, run_name
 from assay.errors import BadInput, HostFault
@@ -35,11 +36,12 @@ class Refused:
 
 @dataclass(slots=True)
 class Found:
-    """What one round saw: checkpoints by run and iteration, what is refused, and folders that couldn't be listed."""
+    """What one round saw: checkpoints by run and iteration, what is refused, folders that can't be listed, trainers' logs."""
 
     checkpoints: list[Checkpoint] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
+    logs: list[Log] = field(default_factory=list)
 
 
 class Discovery:
@@ -71,6 +73,7 @@ class Discovery:
         names = self._names(sorted(runs))
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
+            found.logs += _logs(names[folder].run, folder, runs[folder], dict(listings))
         return found
 
     async def config_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -212,6 +215,16 @@ class Discovery:
         config = value if isinstance(value, dict) else {}
         self._configs[path] = state, config
         return config
+
+
+def _logs(
+    run: str, folder: PurePosixPath, written: Sequence[Written], listings: Mapping[PurePosixPath, Sequence[Entry]]
+) -> list[Log]:
+    """The logs in a run's folder, and the state beside its last checkpoint, which tells all that came before."""
+    last = max(written, key=lambda w: int(w.number or 0)).weights.path.parent
+    own = [entry for entry in listings.get(folder, ()) if is_log(entry)]
+    beside = [e for e in listings.get(last, ()) if e.path.name == STATE and is_log(e)] if last != folder else []
+    return [Log(run, entry) for entry in (*own, *beside)]
 
 
 def _checkpoint(written: Written, names: Names, host: str, iteration: int) -> Checkpoint:

@@ -51,6 +51,7 @@ class Ledger:
         self._distrusted: set[str] = set()
         self._seen: dict[tuple[str, str, str], CheckpointSeen] = {}
         self._digests: dict[tuple[object, ...], str] = {}
+        self._losses: dict[tuple[str, int, str], float] = {}
         self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
         seq = 1
         for location, record in indexed(workspace, self.damage):
@@ -106,7 +107,7 @@ class Ledger:
                 if known_run is None or not record.seq or record.seq >= known_run.seq:
                     self._runs[record.run] = record
             case LossSeen():
-                pass
+                self._losses[record.run, record.iteration, record.part] = record.value
 
     def _take_proof(self, record: Proof) -> None:
         if record.verdict in ("void", "unproven"):
@@ -192,6 +193,10 @@ class Ledger:
     def attempts(self, checkpoint: Checkpoint) -> list[Attempt]:
         """The tries at the checkpoint's files in their present state that came to nothing."""
         return self._attempts.get(_present(checkpoint), [])
+
+    def has_loss(self, record: LossSeen) -> bool:
+        """Whether the journal's last word on this point of the run's curve says the same."""
+        return self._losses.get((record.run, record.iteration, record.part)) == record.value
 
     def has_seen(self, record: CheckpointSeen) -> bool:
         """Whether the journal's last word on this checkpoint's file says the same."""

@@ -170,3 +170,25 @@ create view answer_cells as
 create view scales as
     select run, model, suite, metric, min(low) as low, max(high) as high, min(seq) as seq
     from records where kind = 'scale' group by run, model, suite, metric;
+
+-- Each run's losses as its trainer last logged them: part is 'train' or 'val'.
+create view losses as
+    select * exclude (place) from (
+        select seq, time, run, iteration, part, try_cast(value as double) as value, path,
+               row_number() over (partition by run, iteration, part order by seq desc) as place
+        from records where kind = 'loss'
+    ) where place = 1 order by run, iteration, part;
+
+-- Loss and capability on one axis: what each checkpoint came to, beside the last losses that were logged at or before it.
+create view curves as
+    select s.run, s.iteration, s.checkpoint, s.suite, s."group", s.metric, s.judge, s.mean, s.scored,
+           (select arg_max(l.value, l.iteration) from losses l
+            where l.run = s.run and l.part = 'train' and l.iteration <= s.iteration) as train_loss,
+           (select arg_max(l.value, l.iteration) from losses l
+            where l.run = s.run and l.part = 'val' and l.iteration <= s.iteration) as val_loss
+    from checkpoint_scores s order by s.run, s.suite, s."group", s.metric, s.iteration;
+
+-- What was tried at a checkpoint and came to nothing.
+create view attempts as
+    select seq, time, run, checkpoint, iteration, host, path, digest, error, reason, coalesce(final, false) as final
+    from records where kind = 'attempt' order by seq;
