@@ -70,7 +70,8 @@ async def test_go_mls_measurements_are_there_once_however_often_they_are_sent(in
     assert [judged[n] for n in ("reasoning", "correctness", "clarity", "avg")] == [7, 8.5, 10, 8.5]
     [written] = influx.ask("select * from content_score", "training")
     assert written == {
-        **common, "time": (AT_100 + 22) * NANOSECONDS, "dimension": "engagement", "has_kernel": "true", "score": 4,
+        **common, "run_id": "12b-content-auto", "time": (AT_100 + 22) * NANOSECONDS, "dimension": "engagement",
+        "has_kernel": "true", "score": 4,
     }  # fmt: skip
     [trained] = influx.ask("select * from training_loss", "training")
     assert (trained["loss"], trained["loss_type"], trained["iteration"]) == (1.25, "val", 100)

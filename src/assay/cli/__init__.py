@@ -30,6 +30,8 @@ app.command(
     help="Show what is done, what failed and why, and how far each sink has got.",
 )
 app.command("assay.cli.ship:ship", name="ship", help="Forward to sinks what they don't have yet.")
+app.command("assay.cli.export:export", name="export", help="Write the journal's tables as Parquet files.")
+app.command("assay.cli.take_in:import_command", name="import", help="Take results of go-ml's into the journal.")
 app.command("assay.cli.query:query", name="query", help="Ask the journal in SQL.")
 app.command("assay.cli.score:score", name="score", help="Score answers that already exist.")
 app.command("assay.cli.probe:probe", name="probe", help="Ask a model the capability and content probes.")

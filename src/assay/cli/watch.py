@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.checkpoints.naming import FAMILIES, Family
+from assay.cli.json_log import JsonLog
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.suites import DataFlags, load
@@ -49,6 +50,7 @@ def watch(
     force: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     sink: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    log_json: Annotated[bool, Flag] = False,
     data: DataFlags = None,
     json: Json = False,
     workspace: Workspace = None,
@@ -87,6 +89,8 @@ def watch(
     sink
         Where results are forwarded to: a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it
         again for more.
+    log_json
+        Tell what happens as JSON lines, for a service's log.
     """
     from assay.cli.show import next_steps, show
 
@@ -97,7 +101,7 @@ def watch(
 
         return show_plan(job, found.workspace, as_json=json)
     sinks = [open_sink(name, found) for name in sink or found.watch.sinks]
-    code, runs = asyncio.run(_watch(job, sinks))
+    code, runs = asyncio.run(_watch(job, sinks, JsonLog() if log_json else Reporter()))
     if code == INTERRUPTED and not runs:
         return code
     for name in runs:
@@ -174,7 +178,7 @@ def _job(
     )
 
 
-async def _watch(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
+async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tuple[int, list[str]]:
     """The exit code, and the runs that were begun.
 
     Ctrl-C and SIGTERM end the watch cleanly: what was earned is in the journal already.
@@ -187,7 +191,7 @@ async def _watch(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
     try:
         await check_job(job)  # before anything is created
         with hold(job.workspace):
-            return await _held(job, sinks)
+            return await _held(job, sinks, log)
     except asyncio.CancelledError:
         print("assay: stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED, []
@@ -195,10 +199,10 @@ async def _watch(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
         await job.host.aclose()
 
 
-async def _held(job: Job, sinks: Sequence[Sink]) -> tuple[int, list[str]]:
+async def _held(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tuple[int, list[str]]:
     ledger = Ledger(job.workspace)
     try:
-        with Reporter() as reporter:
+        with log as reporter:
             if ledger.damage.lines:
                 reporter.note(f"{ledger.damage.lines} damaged lines in the journal were skipped (a crash leaves one)")
             async with Forwarding(job.workspace, sinks, reporter.note) as forwarding:

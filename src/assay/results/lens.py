@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from assay.errors import BadInput, WorkspaceError
+from assay.plugins import nearest
 from assay.results.columns import Column, titles
 from assay.results.journal import check_schema, segments
 from assay.results.records import FROM_FILES, origin_of
@@ -123,12 +124,39 @@ class Lens:
         for name, text in (("from_files", FROM_FILES), ("origin_of_none", origin_of(""))):
             self._db.execute(f"create macro {name}() as '{text}'")
         self._db.execute(Path(__file__).with_name("views.sql").read_text(encoding="utf-8"))
-        self._db.execute("set enable_external_access = false")  # a query reads the journal, and touches no other file
+        self._names = {row[0] for row in self._db.execute("show tables").fetchall()}
+        self._closed = False
+
+    def _close_in(self) -> None:
+        """From now on a query reads the journal, and touches no other file."""
+        if not self._closed:
+            self._db.execute("set enable_external_access = false")
+            self._closed = True
+
+    def export(self, table: str, path: Path) -> int:
+        """Write a table or view as a Parquet file, which appears whole or not at all; the number of its rows.
+
+        Raises `BadInput` for a name that is none, or a file that can't be written.
+        """
+        import duckdb
+
+        if table not in self._names:
+            raise BadInput(f"there is no table {table!r}; {nearest(table, self._names)}")
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db.execute(f'copy (from "{table}") to $path (format parquet)', {"path": str(temporary)})
+            temporary.replace(path)
+        except (OSError, duckdb.Error) as error:
+            raise BadInput(f"{path} cannot be written: {error}") from error
+        row = self._db.execute(f'select count(*) from "{table}"').fetchone()
+        return int(row[0]) if row is not None else 0
 
     def query(self, sql: str) -> Table:
         """Run any SQL. Raises `BadInput` with DuckDB's own message if it is wrong."""
         import duckdb
 
+        self._close_in()
         try:
             answer = self._db.execute(sql) if sql.strip() else None
             if answer is None:
