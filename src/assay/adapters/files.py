@@ -6,7 +6,6 @@ An adapter is `adapters.safetensors` (or `0000100_adapters.safetensors`, …) wi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import json
 import math
@@ -14,6 +13,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
+
+from msgspec import structs
 
 from assay.adapters.fit import base_shapes, check_against
 from assay.adapters.header import Layout, read_header, read_layout
@@ -83,7 +84,7 @@ def _settle(checkpoint: Checkpoint, temporary: Path, folder: Path, shown: tuple[
         except OSError:  # another process was faster
             if not _holds(final, adapter):
                 raise
-    return dataclasses.replace(adapter, weights=final / WEIGHTS_NAME)
+    return structs.replace(adapter, weights=final / WEIGHTS_NAME)
 
 
 def staged(folder: Path, digest: str) -> Adapter | None:
