@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.config import SinkConfig
 from assay.errors import BadInput, ConfigError, Unreachable
-from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact
+from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, SampleFact
 
 if TYPE_CHECKING:
     import duckdb
@@ -101,7 +103,8 @@ SCORING_RESULTS = Table(
 )  # fmt: skip
 TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS, CHECKPOINT_SCORES, PROBE_RESULTS, SCORING_RESULTS)
 
-Row = dict[str, Any]
+_NULLABLE = ("proof",)
+Row = tuple[Any, ...]  # a value for each of a table's columns
 
 
 class DuckDBSink:
@@ -110,6 +113,7 @@ class DuckDBSink:
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         self._path = path
+        self._made = False
 
     async def check(self) -> None:
         await asyncio.to_thread(self._write, {})
@@ -126,13 +130,16 @@ class DuckDBSink:
         try:
             db.begin()
             for table in TABLES:
-                db.execute(_create(table))
+                if not self._made:
+                    db.execute(_create(table))
                 if found := rows.get(table.name):
                     _upsert(db, table, found)
             db.commit()
+            self._made = True
         except duckdb.IOException as error:  # no room, a disk that went away
             raise Unreachable(f"{self._path}: {error}") from error
         except duckdb.Error as error:
+            self._made = False  # somebody may have removed the file, or put another in its place
             raise BadInput(f"{self._path} has a table that results do not fit ({error}); name another file") from error
         finally:
             db.close()
@@ -164,96 +171,88 @@ def open_sink(name: str, settings: SinkConfig, workspace: Path) -> DuckDBSink:
 
 def rows_of(facts: Iterable[Fact]) -> dict[str, list[Row]]:
     """The facts as rows of each table; of two with one key, the one that was journaled later."""
-    rows: dict[str, dict[tuple[Any, ...], tuple[int, Row]]] = {table.name: {} for table in TABLES}
+    kinds: dict[type[Fact], list[Any]] = {SampleFact: [], GroupFact: [], LossFact: [], AnswerFact: []}
     for fact in facts:
-        for table, row in _rows(fact):
-            key = tuple(row[name] for name in table.key)
-            known = rows[table.name].get(key)
-            if known is None or known[0] <= fact.seq:
-                rows[table.name][key] = fact.seq, row
-    return {name: [row for _, row in found.values()] for name, found in rows.items()}
+        kinds[type(fact)].append(fact)
+    samples, answers = _latest(kinds[SampleFact], _SAMPLE_KEY), _latest(kinds[AnswerFact], _ANSWER_KEY)
+    groups = _latest([f for f in kinds[GroupFact] if not f.overall], _GROUP_KEY)
+    overall = _latest([f for f in kinds[GroupFact] if f.overall and _is_capability(f)], _LABEL_KEY)
+    judged = [f for f in samples if f.value is not None and f.about.suite in (CAPABILITY, CONTENT) and not _is_probe(f)]
+    scoring = [*map(_judged, judged), *(_scoring(f) for f in answers if f.value is not None)]
+    return {
+        SAMPLES.name: list(map(_SAMPLE, samples)),
+        GROUPS.name: list(map(_GROUP, groups)),
+        LOSSES.name: list(map(_LOSS, _latest(kinds[LossFact], _LOSS_KEY))),
+        ANSWERS.name: list(map(_ANSWER, answers)),
+        CHECKPOINT_SCORES.name: [_overall(f) for f in overall],
+        PROBE_RESULTS.name: list({row[1:4]: row for row in map(_probe, filter(_is_probe, samples))}.values()),
+        SCORING_RESULTS.name: list({row[:4]: row for row in scoring}.values()),
+    }
 
 
-def _rows(fact: Fact) -> Iterable[tuple[Table, Row]]:
-    match fact:
-        case SampleFact():
-            yield SAMPLES, _sample(fact)
-            yield from _probe(fact)
-        case GroupFact(overall=True):
-            if fact.about.suite == CAPABILITY and fact.correct is not None:
-                yield CHECKPOINT_SCORES, _overall(fact)
-        case GroupFact():
-            yield GROUPS, _group(fact)
-        case LossFact():
-            yield LOSSES, _picked(fact, "run iteration part value seq")
-        case AnswerFact():
-            value = None if fact.value is None else float(fact.value)
-            same = _picked(fact, "run model sample suite metric judge measure seq")
-            yield ANSWERS, {**same, "value": value, "scored_at": fact.time}
-            if value is not None:
-                yield SCORING_RESULTS, _scoring(fact.model, fact.sample, fact.suite, fact.metric, value, fact.time)
+def _latest(facts: Sequence[Any], key: Callable[[Any], Any]) -> list[Any]:
+    latest: dict[Any, Any] = {}
+    for fact in facts:
+        name = key(fact)
+        known = latest.get(name)
+        if known is None or known.seq <= fact.seq:
+            latest[name] = fact
+    return list(latest.values())
 
 
-def _picked(source: Fact | About, names: str) -> Row:
-    return {name: getattr(source, name) for name in names.split()}
+# A fact's fields in the order of its table's columns; `attrgetter` takes a fifth of the time of a loop over names.
+_WHOSE_FIELDS = (
+    "about.run", "about.label", "about.iteration", "about.digest", "about.suite", "about.suite_version",
+    "about.suite_digest", "about.engine", "about.base", "about.identity", "about.proof",
+)  # fmt: skip
+_WHOSE_FIELDS_KEY = (
+    "about.run", "about.digest", "about.suite", "about.suite_version", "about.suite_digest", "about.engine", "about.identity",
+)  # fmt: skip
+_BY_FIELDS = ("metric", "scorer", "measure")
+_SAMPLE = attrgetter(
+    *_WHOSE_FIELDS, "sample", "group", "index", "metric", "scorer", "judge", "measure", "repeat", "outcome", "value", "low",
+    "high", "detail", "prompt", "response", "error_class", "reason", "seq", "time",
+)  # fmt: skip
+_SAMPLE_KEY = attrgetter(*_WHOSE_FIELDS_KEY, "sample", *_BY_FIELDS, "repeat")
+_GROUP = attrgetter(
+    *_WHOSE_FIELDS, "group", "metric", "scorer", "judge", "measure", "mean", "correct", "asked", "scored", "failed",
+    "truncated", "seq", "time",
+)  # fmt: skip
+_GROUP_KEY = attrgetter(*_WHOSE_FIELDS_KEY, "group", *_BY_FIELDS)
+_LOSS = attrgetter("run", "iteration", "part", "value", "seq")
+_LOSS_KEY = attrgetter("run", "iteration", "part")
+_ANSWER = attrgetter("run", "model", "sample", "suite", "metric", "judge", "measure", "value", "seq", "time")
+_ANSWER_KEY = attrgetter("run", "model", "sample", "suite", "metric", "measure")
+_LABEL_KEY = attrgetter("about.run_id", "about.label")
 
 
-def _whose(about: About) -> Row:
-    same = _picked(about, "run iteration digest suite suite_version suite_digest engine base identity")
-    return {**same, "checkpoint": about.label, "proof": about.proof or None}
+def _is_capability(fact: GroupFact) -> bool:
+    return fact.about.suite == CAPABILITY and fact.correct is not None
 
 
-def _sample(fact: SampleFact) -> Row:
-    same = _picked(
-        fact,
-        "sample group index metric scorer judge measure repeat outcome low high prompt response error_class reason seq",
-    )
-    value = None if fact.value is None else float(fact.value)
-    detail = json.dumps(fact.detail, ensure_ascii=False) if fact.detail else None
-    return {**_whose(fact.about), **same, "value": value, "detail": detail, "scored_at": fact.time}
-
-
-def _group(fact: GroupFact) -> Row:
-    same = _picked(fact, "group metric scorer judge measure mean correct asked scored failed truncated seq")
-    return {**_whose(fact.about), **same, "scored_at": fact.time}
+def _is_probe(fact: SampleFact) -> bool:
+    """Whether go-ml's table of probes keeps it: passed or not, as the text alone tells."""
+    return fact.about.suite == CAPABILITY and not fact.measure and isinstance(fact.value, bool)
 
 
 def _overall(fact: GroupFact) -> Row:
     """go-ml's line of a checkpoint, its accuracy in percent. What has no score is not in the total: it was not wrong."""
-    correct = fact.correct or 0
-    return {
-        **_picked(fact.about, "run_id label iteration"),
-        "model": fact.about.tag,
-        "correct": correct,
-        "total": fact.scored,
-        "accuracy": 100 * correct / fact.scored,
-        "scored_at": fact.time,
-    }
+    about, correct = fact.about, fact.correct or 0
+    accuracy = 100 * correct / fact.scored
+    return about.tag, about.run_id, about.label, about.iteration, correct, fact.scored, accuracy, fact.time
 
 
-def _probe(fact: SampleFact) -> Iterable[tuple[Table, Row]]:
-    """What go-ml's tables keep of a sample: passed or not in its capability suite, and every judged dimension."""
-    about = fact.about
-    if fact.value is None:
-        return
-    if about.suite == CAPABILITY and not fact.measure and isinstance(fact.value, bool):
-        yield (
-            PROBE_RESULTS,
-            {
-                "model": about.tag, "run_id": about.run_id, "label": about.label, "probe_id": fact.sample,
-                "passed": fact.value, "response": fact.response[:_RESPONSE], "iteration": about.iteration,
-                "scored_at": fact.time,
-            },
-        )  # fmt: skip
-    elif about.suite in (CAPABILITY, CONTENT):
-        value = float(fact.value)
-        yield SCORING_RESULTS, _scoring(about.tag, fact.sample, about.suite, fact.metric, value, fact.time)
+def _probe(fact: SampleFact) -> Row:
+    about, answer = fact.about, fact.response[:_RESPONSE]
+    return about.tag, about.run_id, about.label, fact.sample, fact.value, answer, about.iteration, fact.time
 
 
-def _scoring(model: str, sample: str, suite: str, metric: str, value: float, time: float) -> Row:
-    return {
-        "model": model, "prompt_id": sample, "suite": suite, "dimension": metric, "score": value, "scored_at": time,
-    }  # fmt: skip
+def _judged(fact: SampleFact) -> Row:
+    return fact.about.tag, fact.sample, fact.about.suite, fact.metric, fact.value, fact.time
+
+
+def _scoring(fact: AnswerFact) -> Row:
+    return fact.model, fact.sample, fact.suite, fact.metric, fact.value, fact.time
 
 
 def _quoted(name: str) -> str:
@@ -267,23 +266,41 @@ def _create(table: Table) -> str:
 
 def _upsert(db: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> None:
     """Put the rows in, in place of those with their key that were journaled no later."""
-    # JSON has no timestamps, so they travel as seconds.
-    kinds = {name: "DOUBLE" if kind == "TIMESTAMP" else kind for name, kind in table.columns.items()}
-    shape = json.dumps([{name: "VARCHAR" if kind == "JSON" else kind for name, kind in kinds.items()}])
-    values = ", ".join(
-        f"make_timestamp((r.{_quoted(name)} * 1e6)::BIGINT)" if kind == "TIMESTAMP" else f"r.{_quoted(name)}::{kind}"
-        for name, kind in table.columns.items()
-    )
+    incoming = {
+        name: _array(kind, values)
+        for (name, kind), values in zip(table.columns.items(), zip(*rows, strict=True), strict=True)
+    }
+    db.register("arrays", incoming)
+    picked = ", ".join(f"{_read(name, kind)} as {_quoted(name)}" for name, kind in table.columns.items())
+    db.execute(f"create or replace temp table incoming as select {picked} from arrays")
+    db.unregister("arrays")
+    same = " and ".join(f"t.{_quoted(k)} is not distinct from i.{_quoted(k)}" for k in table.key)
+    older = " and t.seq <= i.seq" if "seq" in table.columns else ""
+    db.execute(f"delete from {table.name} t using incoming i where {same}{older}")
     names = ", ".join(map(_quoted, table.columns))
     db.execute(
-        f"create or replace temp table incoming as select unnest(from_json($rows, '{shape}')) as r",
-        {"rows": json.dumps(rows, ensure_ascii=False)},
-    )
-    same = " and ".join(f"t.{_quoted(k)} is not distinct from i.r.{_quoted(k)}" for k in table.key)
-    older = " and t.seq <= i.r.seq" if "seq" in table.columns else ""
-    db.execute(f"delete from {table.name} t using incoming i where {same}{older}")
-    db.execute(
-        f"insert into {table.name} ({names}) select {values} from incoming i "
+        f"insert into {table.name} ({names}) select {names} from incoming i "
         f"where not exists (from {table.name} t where {same})"
     )
     db.execute("drop table incoming")
+
+
+def _array(kind: str, values: Sequence[Any]) -> Any:
+    """A column's values as DuckDB reads them fastest. It has no null: numbers have NaN in its place, texts ""."""
+    import numpy as np
+
+    if kind == "JSON":
+        values = [json.dumps(v, ensure_ascii=False) if v else "" for v in values]
+    if kind in ("VARCHAR", "JSON"):
+        return np.array(values, dtype=object)
+    return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _read(name: str, kind: str) -> str:
+    column = _quoted(name)
+    if kind == "VARCHAR":
+        return f"nullif({column}, '')" if name in _NULLABLE else column
+    if kind == "JSON":
+        return f"nullif({column}, '')::JSON"
+    number = f"case when isnan({column}) then null else {column} end"
+    return f"make_timestamp(({number} * 1e6)::BIGINT)" if kind == "TIMESTAMP" else f"({number})::{kind}"

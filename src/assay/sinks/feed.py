@@ -34,6 +34,7 @@ from assay.results.records import (
 from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact
 
 _TEXTS = 2048  # answers whose text is kept at hand
+_AT_HAND = 4096  # held records that are kept as well, and not only their places
 
 
 class SegmentCursor(msgspec.Struct, omit_defaults=True):
@@ -74,7 +75,9 @@ class Feed:
         self._runs: dict[tuple[str, str], Run] = {}
         self._named: dict[str, Run] = {}
         self._verdicts: dict[str, str] = {}
-        self._held: dict[str, list[Location]] = {}
+        self._held: dict[str, list[tuple[Location, ScoreMade | Failure | None]]] = {}
+        self._at_hand = 0
+        self._abouts: dict[tuple[str, ...], About] = {}
         self._answers: dict[bytes, Location] = {}
         self._texts: OrderedDict[str, CompletionMade] = OrderedDict()
         self._recall(cursor)
@@ -92,7 +95,7 @@ class Feed:
                 at = Location(segment, start, length)
                 record = read_at(at)
                 if isinstance(record, Place):
-                    self._held.setdefault(record.batch, []).append(at)
+                    self._held.setdefault(record.batch, []).append((at, None))
 
     def _recall_line(self, at: Location, line: bytes) -> None:
         try:
@@ -126,7 +129,7 @@ class Feed:
     def _cursor(self) -> Cursor:
         cursor = {name: SegmentCursor(read) for name, read in self._read.items()}
         for places in self._held.values():
-            for at in places:
+            for at, _ in places:
                 held = cursor[at.segment.name]
                 held.held = [*held.held, (at.offset, at.length)]
         return cursor
@@ -135,6 +138,7 @@ class Feed:
         match record:
             case Run():
                 self._runs[record.run, record.identity] = record
+                self._abouts.clear()
                 self._named[record.run] = record
             case Proof() if record.verdict != "open":
                 self._verdicts[record.batch] = record.verdict
@@ -151,8 +155,9 @@ class Feed:
             case ScoreMade() | Failure():
                 yield from self._sample(at, record)
             case Proof() if record.verdict != "open":
-                for held in self._held.pop(record.batch, ()):
-                    again = read_at(held)
+                for held, kept in self._held.pop(record.batch, ()):
+                    self._at_hand -= kept is not None
+                    again = read_at(held) if kept is None else kept
                     if isinstance(again, ScoreMade | Failure):
                         yield from self._sample(held, again)
             case Finished():
@@ -177,38 +182,37 @@ class Feed:
     def _sample(self, at: Location, record: ScoreMade | Failure) -> Iterator[SampleFact]:
         verdict = self._verdicts.get(record.batch, "") if record.batch and record.digest else ""
         if record.batch and record.digest and not verdict:
-            self._held.setdefault(record.batch, []).append(at)
+            near = self._at_hand < _AT_HAND
+            self._at_hand += near
+            self._held.setdefault(record.batch, []).append((at, record if near else None))
             return
         if verdict == "void":
             return
         answer = self._answer(record.completion)
-        fact = SampleFact(
+        score = record if isinstance(record, ScoreMade) else None
+        failure = record if isinstance(record, Failure) else None
+        yield SampleFact(
             about=self._about(record, verdict),
             sample=record.sample,
             group=record.group,
             index=record.index,
             metric=record.metric,
-            outcome="scored",
+            outcome="scored" if failure is None else "truncated" if failure.error_class == "truncated" else "failed",
             seq=record.seq,
             time=record.time,
+            value=score.value if score is not None else None,
+            low=score.low if score is not None else 0.0,
+            high=score.high if score is not None else 1.0,
+            detail=score.detail if score is not None else {},
             repeat=record.repeat,
             scorer=record.scorer,
             judge=record.judge,
             measure=record.measure,
             prompt=answer.prompt if answer is not None else "",
-            response=answer.text if answer is not None else "",
+            response=answer.text if answer is not None else failure.partial if failure is not None else "",
+            error_class=failure.error_class if failure is not None else "",
+            reason=failure.reason if failure is not None else "",
         )
-        if isinstance(record, ScoreMade):
-            scored = {"value": record.value, "low": record.low, "high": record.high, "detail": record.detail}
-            yield structs.replace(fact, **scored)
-        else:
-            yield structs.replace(
-                fact,
-                outcome="truncated" if record.error_class == "truncated" else "failed",
-                response=fact.response or record.partial,
-                error_class=record.error_class,
-                reason=record.reason,
-            )
 
     def _groups(self, record: Finished) -> Iterator[GroupFact]:
         about = self._about(record, record.proof)
@@ -228,6 +232,14 @@ class Feed:
         return -1
 
     def _about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
+        key = record.run, record.digest, record.identity, record.suite_digest, record.checkpoint, proof
+        if key not in self._abouts:
+            if len(self._abouts) > _AT_HAND:
+                self._abouts.clear()
+            self._abouts[key] = self._new_about(record, proof)
+        return self._abouts[key]
+
+    def _new_about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
         run = self._runs.get((record.run, record.identity))
         return About(
             run=record.run,

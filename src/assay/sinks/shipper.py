@@ -21,7 +21,7 @@ from assay.errors import BadInput, Unreachable
 from assay.sinks.base import Fact, Poison, Sink
 from assay.sinks.feed import Batch, Cursor, Feed
 
-BATCH = 2000  # facts
+BATCH = 10_000  # facts
 _IDLE_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
