@@ -91,8 +91,9 @@ def server(folder: Path, key: Path, *settings: str) -> Iterator[Server]:
         "LogLevel VERBOSE",
         "MaxStartups 100",
         "PrintMotd no",
-        "Subsystem sftp internal-sftp",
     ]
+    if not any(line.startswith("Subsystem") for line in settings):
+        lines.append("Subsystem sftp internal-sftp")
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")
     running = Server(folder, port, _start(folder, port))
     try:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import asyncssh
 
@@ -109,8 +109,7 @@ class SSHHost:
             async with await session.sftp.open(raw(path), asyncssh.FXF_READ, encoding=None) as file:
                 while len(content) < wanted:
                     asked = min(_BLOCK_BYTES, wanted - len(content))
-                    block = await file.read(asked, start + len(content))
-                    assert isinstance(block, bytes)
+                    block = cast(bytes, await file.read(asked, start + len(content)))
                     content += block
                     answered()
                     if len(block) < asked:
@@ -146,7 +145,7 @@ class SSHHost:
         return found.hexdigest()
 
     async def run(self, command: Sequence[str], timeout_seconds: float = 60.0) -> Ran:
-        """See `Host.run`. Raises `Unreachable` if the connection drops meanwhile: whether the program did its work is not known."""
+        """See `Host.run`. Raises `Unreachable` if the connection drops meanwhile: what the program did is then not known."""
         words = tuple(command)
         check_command(words)
         async with self._programs:

@@ -44,6 +44,7 @@ class Route:
     jumps: tuple[Address, ...]
     proxy: str | None
     host_key_algorithms: str | None
+    ciphers: str | None
     connect_seconds: float | None
     alive_seconds: float | None
     config: tuple[Path, ...]
@@ -111,6 +112,7 @@ def _route(address: Address, options: asyncssh.SSHClientConnectionOptions, files
     connect_seconds: Any = config.get("ConnectTimeout")
     alive_seconds: Any = config.get("ServerAliveInterval")
     algorithms: Any = config.get("HostKeyAlgorithms")
+    ciphers: Any = config.get("Ciphers")
     return Route(
         address=address,
         host=options.host,
@@ -126,6 +128,7 @@ def _route(address: Address, options: asyncssh.SSHClientConnectionOptions, files
         jumps=_jumps(address, jump) if jump else (),
         proxy=" ".join(proxy) if proxy and not jump else None,
         host_key_algorithms=algorithms or None,
+        ciphers=ciphers or None,
         connect_seconds=connect_seconds or None,
         alive_seconds=alive_seconds or None,
         config=files,

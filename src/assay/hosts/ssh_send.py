@@ -72,14 +72,15 @@ async def _copy(host: Host, at: At, before: Entry, partial: PurePosixPath) -> Co
     offset = start
     while True:
         block = await here.read(before.path, offset, min(_BLOCK_BYTES, before.size - offset))
+        last = offset + len(block) >= before.size
         try:
-            await at(partial, _writing(partial, block, offset), _BLOCK_SECONDS)
+            await at(partial, _writing(partial, block, offset, last), _BLOCK_SECONDS)
         except HostFault as error:
             if error.kind == "other" and await _no_room(at, partial, len(block)):
                 raise full(host.name, partial) from None
             raise
         offset += len(block)
-        if offset >= before.size or not block:
+        if last or not block:
             break
     theirs, ours = await asyncio.gather(host.digest(partial), here.digest(before.path))
     after = await here.stat(before.path)
@@ -120,13 +121,14 @@ async def _remove_others(host: Host, at: At, partial: PurePosixPath, target: Pur
 
 
 def _writing(
-    path: PurePosixPath, block: bytes, offset: int
+    path: PurePosixPath, block: bytes, offset: int, last: bool
 ) -> Callable[[Session, Callable[[], None]], Awaitable[None]]:
     async def work(session: Session, _: Callable[[], None]) -> None:
         async with await session.sftp.open(raw(path), asyncssh.FXF_WRITE | asyncssh.FXF_CREAT, encoding=None) as file:
             await file.write(block, offset)
-            with contextlib.suppress(asyncssh.SFTPOpUnsupported):
-                await file.fsync()
+            if last:
+                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                    await file.fsync()
 
     return work
 
