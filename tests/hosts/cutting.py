@@ -45,17 +45,21 @@ class Proxy:
                             break
         finally:
             up.cancel()
-            await asyncio.gather(up, return_exceptions=True)
             for end in (writer, here):
                 end.transport.abort()
+            await asyncio.gather(up, writer.wait_closed(), here.wait_closed(), return_exceptions=True)
             self._tasks.discard(task)
+
+    async def cut(self) -> None:
+        """Cut all connections now."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.cut()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

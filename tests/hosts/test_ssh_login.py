@@ -417,7 +417,8 @@ async def test_an_alias_says_where_as_whom_and_with_which_key(sshd: Server, home
     (home.ssh / "more").write_text("Host *\n  ServerAliveInterval 20\n")
     home.configure(
         f"Include more\nHost trainer other\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {USER}\n"
-        f"  IdentityFile {tmp_path}/key\n  ForwardAgent yes\n  RemoteCommand tmux\n  RequestTTY force\n\nHost *\n  User nobody\n"
+        f"  IdentityFile {tmp_path}/key\n  ForwardAgent yes\n  RemoteCommand tmux\n  RequestTTY force\n"
+        "\nHost *\n  User nobody\n"
     )
     opened, path = open_host(f"ssh://trainer{tmp_path}")
     (tmp_path / "file").touch()

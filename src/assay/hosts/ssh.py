@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar, cast
 
@@ -20,9 +20,9 @@ from assay.hosts.running import check_command
 from assay.hosts.ssh_config import resolve
 from assay.hosts.ssh_connect import Session
 from assay.hosts.ssh_faults import is_missing, sftp_fault
-from assay.hosts.ssh_link import Link, Patience
+from assay.hosts.ssh_link import Link, Pace, Patience, Work
 from assay.hosts.ssh_run import NoPrograms, run_program
-from assay.hosts.ssh_send import raw, send
+from assay.hosts.ssh_send import open_file, raw, send
 
 T = TypeVar("T")
 
@@ -31,8 +31,9 @@ _SLOTS = 64
 # Of programs, few: OpenSSH's server allows ten sessions a connection, and SFTP is one of them.
 _PROGRAMS = 4
 _BLOCK_BYTES = 1 << 20
-# The slowest link and disk that are waited for, in bytes a second.
-_SLOWEST_LINK = 10_000
+# OpenSSH's server tells of so many files in one answer.
+_ANSWER_ENTRIES = 100
+# The slowest disk that a digest is waited for, in bytes a second.
 _SLOWEST_DISK = 10_000_000
 _DIGEST_PROGRAMS = (("sha256sum", "--"), ("shasum", "-a", "256", "--"))
 _DIGEST_LINE = re.compile(r"^\\?([0-9a-f]{64}) [ *]", re.MULTILINE)
@@ -60,19 +61,21 @@ class SSHHost:
         return self._name
 
     async def list(self, folder: PurePosixPath) -> list[Entry]:
-        async def work(session: Session, answered: Callable[[], None]) -> list[Entry]:
-            entries: list[Entry] = []
-            unclear: list[Coroutine[None, None, Entry | None]] = []
+        async def work(session: Session, pace: Pace) -> list[Entry]:
+            clear: list[Entry] = []
+            unclear: list[tuple[PurePosixPath, asyncssh.SFTPAttrs]] = []
             async for item in session.sftp.scandir(raw(folder)):
                 name = text(item.filename)
                 if name in (".", ".."):
-                    answered()
-                elif item.attrs.type in _FOLLOWED:
-                    unclear.append(_followed(session, folder / name, item.attrs))
+                    continue
+                if item.attrs.type in _FOLLOWED:
+                    unclear.append((folder / name, item.attrs))
                 else:
-                    entries.append(_entry(folder / name, item.attrs))
-            entries += (entry for entry in await asyncio.gather(*unclear) if entry is not None)
-            return sorted(entries, key=lambda entry: entry.path.name)
+                    clear.append(_entry(folder / name, item.attrs))
+                if not (len(clear) + len(unclear)) % _ANSWER_ENTRIES:
+                    pace.answered()
+            followed = await asyncio.gather(*(_followed(session, path, attrs) for path, attrs in unclear))
+            return sorted((*clear, *filter(None, followed)), key=lambda entry: entry.path.name)
 
         try:
             return await self._at(folder, work)
@@ -81,7 +84,7 @@ class SSHHost:
             raise no_folder(self._name, folder) if entry is not None and entry.kind != "folder" else fault from None
 
     async def stat(self, path: PurePosixPath) -> Entry | None:
-        async def work(session: Session, _: Callable[[], None]) -> Entry | None:
+        async def work(session: Session, _: Pace) -> Entry | None:
             try:
                 attrs = await session.sftp.lstat(raw(path))
             except asyncssh.SFTPError as error:
@@ -93,7 +96,7 @@ class SSHHost:
         return await self._at(path, work)
 
     async def real(self, path: PurePosixPath) -> PurePosixPath:
-        async def work(session: Session, _: Callable[[], None]) -> PurePosixPath:
+        async def work(session: Session, _: Pace) -> PurePosixPath:
             await session.sftp.stat(raw(path))  # a name at the end need not exist for `realpath`
             found = await session.sftp.realpath(raw(path))
             return PurePosixPath(text(found))
@@ -102,21 +105,21 @@ class SSHHost:
 
     async def read(self, path: PurePosixPath, start: int = 0, length: int | None = None) -> bytes:
         size = (await plain_file(self, path)).size  # to open a pipe would wait for its other end
-        wanted = max(0, size - start) if length is None else length
+        wanted = max(0, size - start) if length is None else min(length, max(0, size - start))
+        content = bytearray()
 
-        async def work(session: Session, answered: Callable[[], None]) -> bytes:
-            content = b""
-            async with await session.sftp.open(raw(path), asyncssh.FXF_READ, encoding=None) as file:
+        async def work(session: Session, pace: Pace) -> None:
+            async with await open_file(session.sftp, raw(path), asyncssh.FXF_READ) as file:
                 while len(content) < wanted:
-                    asked = min(_BLOCK_BYTES, wanted - len(content))
-                    block = cast(bytes, await file.read(asked, start + len(content)))
-                    content += block
-                    answered()
-                    if len(block) < asked:
+                    asked = min(session.sftp.limits.max_read_len, wanted - len(content))
+                    piece = cast(bytes, await file.read(asked, start + len(content)))
+                    if not piece:
                         break
-            return content
+                    content.extend(piece)
+                    pace.kept()
 
-        return await self._at(path, work, seconds=60 + _BLOCK_BYTES / _SLOWEST_LINK)
+        await self._at(path, work)
+        return bytes(content)
 
     async def digest(self, path: PurePosixPath) -> str:
         """By a program there; where there is none, as for an account with nothing but SFTP, by reading the file again."""
@@ -160,16 +163,11 @@ class SSHHost:
     async def aclose(self) -> None:
         await self._link.aclose()
 
-    async def _at(
-        self,
-        path: PurePosixPath,
-        work: Callable[[Session, Callable[[], None]], Awaitable[T]],
-        seconds: float | None = None,
-    ) -> T:
+    async def _at(self, path: PurePosixPath, work: Work[T]) -> T:
         """Have work done whose errors are about a path."""
         async with self._slots:
             try:
-                return await self._link.call(work, seconds=seconds)
+                return await self._link.call(work)
             except asyncssh.SFTPError as error:
                 raise sftp_fault(error, self._name, path) from None
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import asyncssh
 
@@ -23,7 +23,7 @@ class Patience:
 
     first: for the first connection, when a user sits there. again: for one that has dropped. answer: for one answer. Pauses
     between tries are random up to `pause`, doubled each time, at most `longest_pause`. drops: connections in a row that may be
-    lost under one piece of work which gets nowhere meanwhile.
+    lost under a piece of work while nothing else comes through either.
     """
 
     first: float = 10.0
@@ -38,6 +38,28 @@ class Patience:
         return random.uniform(0, min(self.longest_pause, self.pause * 2.0 ** min(tries, 32)))
 
 
+class Pace:
+    """How work tells that it goes on, so that neither a deadline nor dropped connections end it."""
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self.limit = limit
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self.pieces = 0
+
+    def answered(self) -> None:
+        """The host answered: the time for an answer counts from now."""
+        self.limit.reschedule(self._loop.time() + self._seconds)
+
+    def kept(self) -> None:
+        """It answered with a piece that will not be asked for again, whatever happens."""
+        self.pieces += 1
+        self.answered()
+
+
+Work: TypeAlias = Callable[[Session, Pace], Awaitable[T]]
+
+
 class Link:
     """Work over one shared connection. What is lost when it drops is asked again, so work must be such as can be repeated."""
 
@@ -47,45 +69,34 @@ class Link:
         self._session: Session | None = None
         self._opening: asyncio.Task[Session] | None = None
         self._worked = False
+        self._kept = 0  # pieces of work that are done, which tell a line that breaks often from one that carries nothing
         self._closed = False
 
-    async def call(
-        self,
-        work: Callable[[Session, Callable[[], None]], Awaitable[T]],
-        *,
-        seconds: float | None = None,
-        progress: Callable[[], int] = lambda: 0,
-    ) -> T:
-        """Have `work` done over a connection. It gets a function to call with each answer: its time counts from there.
+    async def call(self, work: Work[T]) -> T:
+        """Have `work` done over a connection.
 
-        progress: a number that tells whether a lost connection had brought the work on; if so, patience begins anew.
         Raises `Unreachable`, or `BadInput` as `open_session` does; everything else comes from the work itself.
         """
         patience = self._patience
-        allowed = patience.answer if seconds is None else seconds
-        loop = asyncio.get_running_loop()
-        drops, before = 0, progress()
+        drops, kept = 0, self._kept
         while True:
             session = await self._opened()
+            pace = Pace(asyncio.timeout(patience.answer), patience.answer)
             try:
-                async with asyncio.timeout(allowed) as limit:
-                    return await work(session, lambda: limit.reschedule(loop.time() + allowed))
+                async with pace.limit:
+                    result = await work(session, pace)
+                self._kept += 1
+                return result
             except TimeoutError:
-                reason = f"{self._route.place} did not answer within {allowed:g} s"
-            except asyncssh.SFTPError as error:
-                if not isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection):
-                    raise
-                reason = f"the connection to {self._route.place} dropped"
-            except asyncssh.ChannelOpenError:
-                if not session.connection.is_closed():
-                    raise
-                reason = f"the connection to {self._route.place} dropped"
+                reason = f"{self._route.place} did not answer within {patience.answer:g} s"
             except (asyncssh.Error, OSError) as error:
-                reason = f"the connection to {self._route.place} dropped: {error}"
+                if not _is_loss(error, session):
+                    raise
+                reason = f"the connection to {self._route.place} dropped"
             self._forget(session)
-            now = progress()
-            drops = 1 if now != before else drops + 1
-            before = now
+            self._kept += pace.pieces
+            drops = drops + 1 if self._kept == kept else 1
+            kept = self._kept
             if drops >= patience.drops:
                 raise Unreachable(f"{reason}, {drops} times in a row")
             await asyncio.sleep(patience.wait(drops))
@@ -110,7 +121,13 @@ class Link:
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
             self._opening.add_done_callback(_look_at)
-        return await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled() and self._closed:
+                raise Unreachable(f"the connection to {self._route.place} was closed") from None
+            raise
 
     async def _open(self) -> Session:
         patience = self._patience
@@ -140,6 +157,13 @@ class Link:
         session.abort()
         if self._session is session:
             self._session = None
+
+
+def _is_loss(error: Exception, session: Session) -> bool:
+    """Whether an error tells of the connection, and not of what was asked."""
+    if isinstance(error, asyncssh.SFTPError):
+        return isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection)
+    return not isinstance(error, asyncssh.ChannelOpenError) or session.connection.is_closed()
 
 
 def _look_at(opening: asyncio.Task[Session]) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import secrets
 import shlex
-from collections.abc import Callable
 
 import asyncssh
 
@@ -21,7 +20,7 @@ from assay.hosts.base import Ran
 from assay.hosts.faults import late
 from assay.hosts.running import read_bounded
 from assay.hosts.ssh_connect import Session
-from assay.hosts.ssh_link import Link
+from assay.hosts.ssh_link import Link, Pace
 
 _KILL_SECONDS = 10.0
 
@@ -36,7 +35,7 @@ async def run_program(link: Link, name: str, words: tuple[str, ...], seconds: fl
     Raises `NoPrograms` where the account has no shell, or one that runs something else.
     """
 
-    async def begin(session: Session, _: Callable[[], None]) -> asyncssh.SSHClientProcess[bytes]:
+    async def begin(session: Session, _: Pace) -> asyncssh.SSHClientProcess[bytes]:
         return await session.connection.create_process("exec sh", encoding=None)
 
     mark = secrets.token_hex(16)
@@ -87,7 +86,7 @@ async def _kill(link: Link, process: asyncssh.SSHClientProcess[bytes], pid: int 
     if pid is None:
         return
 
-    async def work(session: Session, _: Callable[[], None]) -> None:
+    async def work(session: Session, _: Pace) -> None:
         script = f"kill -KILL -{pid} {pid}\n".encode()
         await session.connection.run("exec sh", input=script, encoding=None, timeout=_KILL_SECONDS)
 

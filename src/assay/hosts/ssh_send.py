@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -19,11 +19,11 @@ from assay.hosts.local import LocalHost
 from assay.hosts.partial import partial_name, partial_prefix
 from assay.hosts.ssh_connect import Session
 from assay.hosts.ssh_faults import is_missing
+from assay.hosts.ssh_link import Pace, Work
 
 T = TypeVar("T")
 
 _BLOCK_BYTES = 4 << 20
-_BLOCK_SECONDS = 460.0  # on a link of 10 kB/s
 
 _under_way: WeakValueDictionary[tuple[str, PurePosixPath], asyncio.Lock] = WeakValueDictionary()
 
@@ -31,12 +31,7 @@ _under_way: WeakValueDictionary[tuple[str, PurePosixPath], asyncio.Lock] = WeakV
 class At(Protocol):
     """Has work done on a host whose errors are about a path."""
 
-    def __call__(
-        self,
-        path: PurePosixPath,
-        work: Callable[[Session, Callable[[], None]], Awaitable[T]],
-        seconds: float | None = None,
-    ) -> Awaitable[T]: ...
+    def __call__(self, path: PurePosixPath, work: Work[T]) -> Awaitable[T]: ...
 
 
 async def send(host: Host, at: At, source: Path, target: PurePosixPath) -> Copied:
@@ -55,7 +50,7 @@ async def send(host: Host, at: At, source: Path, target: PurePosixPath) -> Copie
                 raise changed("", source)
             await _keep(host, at, partial, target, copied)
         except HostFault as error:
-            if error.kind in ("changed", "full"):
+            if error.kind in ("changed", "missing", "full"):
                 with contextlib.suppress(HostFault):
                     await at(partial, _removing(partial))
             raise
@@ -66,22 +61,15 @@ async def _copy(host: Host, at: At, before: Entry, partial: PurePosixPath) -> Co
     """Write what is not there yet, and verify. None if that failed, and the partial file is gone."""
     here = LocalHost()
     there = await host.stat(partial)
-    start = there.size if there is not None and there.size <= before.size else 0
-    if there is not None and start == 0:
+    resumed = there is not None and 0 < there.size <= before.size
+    if there is not None and not resumed:
         await at(partial, _removing(partial))
-    offset = start
-    while True:
-        block = await here.read(before.path, offset, min(_BLOCK_BYTES, before.size - offset))
-        last = offset + len(block) >= before.size
-        try:
-            await at(partial, _writing(partial, block, offset, last), _BLOCK_SECONDS)
-        except HostFault as error:
-            if error.kind == "other" and await _no_room(at, partial, len(block)):
-                raise full(host.name, partial) from None
-            raise
-        offset += len(block)
-        if last or not block:
-            break
+    try:
+        await at(partial, _writing(before, partial))
+    except HostFault as error:
+        if error.kind == "other" and await _no_room(at, partial):
+            raise full(host.name, partial) from None
+        raise
     theirs, ours = await asyncio.gather(host.digest(partial), here.digest(before.path))
     after = await here.stat(before.path)
     if after is None or (after.size, after.modified_ns) != (before.size, before.modified_ns):
@@ -89,15 +77,50 @@ async def _copy(host: Host, at: At, before: Entry, partial: PurePosixPath) -> Co
     if theirs == ours:
         return Copied(before.size, ours)
     await at(partial, _removing(partial))
-    if not start:
+    if not resumed:
         raise changed("", before.path)
     return None
+
+
+def _writing(source: Entry, target: PurePosixPath) -> Work[None]:
+    """Write what the target lacks of the source, and see that it is on the disk there."""
+
+    async def work(session: Session, pace: Pace) -> None:
+        async with await open_file(session.sftp, raw(target), asyncssh.FXF_WRITE | asyncssh.FXF_CREAT) as file:
+            offset = (await file.stat()).size or 0
+            while offset < source.size:
+                block = await LocalHost().read(source.path, offset, min(_BLOCK_BYTES, source.size - offset))
+                if not block:
+                    raise changed("", source.path)
+                await _write(session.sftp, file, offset, block)
+                offset += len(block)
+                pace.kept()
+            with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                await file.fsync()
+
+    return work
+
+
+async def _write(sftp: asyncssh.SFTPClient, file: asyncssh.SFTPClientFile, start: int, block: bytes) -> None:
+    """Write a block by several requests. They are done in their order, so if they are cut short there are no gaps."""
+    most = sftp.limits.max_write_len
+    offsets = range(0, len(block), most)
+    await asyncio.gather(*(file.write(block[offset : offset + most], start + offset) for offset in offsets))
+
+
+async def open_file(sftp: asyncssh.SFTPClient, path: bytes, flags: int) -> asyncssh.SFTPClientFile:
+    """Open a file whose reads and writes are one request each. flags: of SFTP's `open`.
+
+    The client's own division into several fills what is missing in the middle with zeros, and complains of each one that a
+    dropped connection took with it.
+    """
+    return await sftp.open(path, flags, encoding=None, block_size=0)
 
 
 async def _keep(host: Host, at: At, partial: PurePosixPath, target: PurePosixPath, copied: Copied) -> None:
     """Give the copy its name."""
 
-    async def rename(session: Session, _: Callable[[], None]) -> None:
+    async def rename(session: Session, _: Pace) -> None:
         try:
             await session.sftp.posix_rename(raw(partial), raw(target))
         except asyncssh.SFTPOpUnsupported:  # a server that can't replace a file in one step
@@ -120,21 +143,8 @@ async def _remove_others(host: Host, at: At, partial: PurePosixPath, target: Pur
             await at(entry.path, _removing(entry.path))
 
 
-def _writing(
-    path: PurePosixPath, block: bytes, offset: int, last: bool
-) -> Callable[[Session, Callable[[], None]], Awaitable[None]]:
-    async def work(session: Session, _: Callable[[], None]) -> None:
-        async with await session.sftp.open(raw(path), asyncssh.FXF_WRITE | asyncssh.FXF_CREAT, encoding=None) as file:
-            await file.write(block, offset)
-            if last:
-                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
-                    await file.fsync()
-
-    return work
-
-
-def _removing(path: PurePosixPath) -> Callable[[Session, Callable[[], None]], Awaitable[None]]:
-    async def work(session: Session, _: Callable[[], None]) -> None:
+def _removing(path: PurePosixPath) -> Work[None]:
+    async def work(session: Session, _: Pace) -> None:
         try:
             await session.sftp.remove(raw(path))
         except asyncssh.SFTPError as error:
@@ -144,15 +154,15 @@ def _removing(path: PurePosixPath) -> Callable[[Session, Callable[[], None]], Aw
     return work
 
 
-async def _no_room(at: At, path: PurePosixPath, wanted: int) -> bool:
-    """Whether it was for want of room that so many bytes could not be written; SFTP only says "failure"."""
+async def _no_room(at: At, path: PurePosixPath) -> bool:
+    """Whether it was for want of room that something could not be written; SFTP only says "failure"."""
 
-    async def work(session: Session, _: Callable[[], None]) -> bool:
+    async def work(session: Session, _: Pace) -> bool:
         try:
             found = await session.sftp.statvfs(raw(path.parent))
         except asyncssh.SFTPOpUnsupported:
             return False
-        return found.bavail * found.frsize < wanted
+        return found.bavail * found.frsize < _BLOCK_BYTES
 
     return await at(path, work)
 
