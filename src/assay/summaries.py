@@ -19,14 +19,12 @@ def summaries_of(evaluation: Evaluation) -> tuple[Summary, ...]:
         Summary(
             group=group,
             metric=metric,
-            mean=tally.mean if tally.scored else None,
+            mean=tally.means().mean if tally.scored else None,
             correct=tally.correct if tally.scored and tally.boolean else None,
             asked=tally.asked,
             scored=tally.scored,
             failed=tally.failed,
             truncated=tally.truncated,
-            low=tally.low if tally.scored else 0.0,
-            high=tally.high if tally.scored else 1.0,
         )
         for (group, metric), tally in tallies.items()
     )

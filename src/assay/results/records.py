@@ -270,8 +270,6 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     scored: int
     failed: int = 0
     truncated: int = 0
-    low: float = 0.0
-    high: float = 1.0
     scorer: str = ""
     judge: str = ""
     measure: str = ""
