@@ -9,14 +9,17 @@ What a fenced block is, its first word says, and what is done with it:
 - `text` and `json`: what the block before it prints on standard output, or on standard error where it prints nothing
   there. A line `…` stands for any number of lines, and `/home/you/project` for the folder. After a benchmark, which isn't
   run here, they show what was measured.
+- `ini`, `xml`: a systemd unit, a launchd plist; read, and their command's flags are checked.
 - `yaml`, `toml`, `jsonl`: written to `file=NAME` and read: a suite by `load_suite` (which must fail where it says `wrong`), a
   `rubric` by `load_rubric`, a script by the scripted engine, an `assay.toml` by `load_config`.
 """
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import plistlib
 import re
 import shutil
 import signal
@@ -270,6 +273,19 @@ def write(block: Block, folder: Path) -> None:
         open_engine(str(path), EngineSettings())
 
 
+def check_unit(block: Block) -> None:
+    """The command of a systemd unit or a launchd plist has flags that there are."""
+    if block.language == "ini":
+        unit = configparser.ConfigParser(interpolation=None, delimiters="=")
+        unit.read_string(block.text)
+        words = unit["Service"]["ExecStart"].split()
+    else:
+        words = plistlib.loads(block.text.encode())["ProgramArguments"]
+    assert words[0].endswith("/bin/assay")
+    assert words[1] in verbs()
+    assert {word for word in words if word.startswith("--")} <= flags()
+
+
 def play(page: Path, folder: Path, demo: Demo) -> Iterator[tuple[Block, str]]:
     """Do all that the page's blocks say; yield each block that shows an output, with the real one."""
     ran: Block | None = None
@@ -288,6 +304,8 @@ def play(page: Path, folder: Path, demo: Demo) -> Iterator[tuple[Block, str]]:
                 ran = None
             case "yaml" | "toml" | "jsonl":
                 write(block, folder)
+            case "ini" | "xml":
+                check_unit(block)
             case unknown:
                 raise AssertionError(f"{block}: a block must say what it is, not {unknown!r}")
 

@@ -191,6 +191,7 @@ class _Agent:
         self._said: set[str] = set()
         self._expecting = False
         self._told = ""
+        self._last_waiting = ""
         self._outcome = Outcome()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -235,12 +236,16 @@ class _Agent:
                 self._scout.remember(_checkpoint_of(record), digest, "")
 
     def _is_mine(self, record: CheckpointSeen) -> bool:
-        here = PurePosixPath(record.path).is_relative_to(self._absolute())
-        return record.host == self._job.host.name and here and (self._job.run in (None, record.run))
+        """Whether a checkpoint was seen in the folder that is watched now."""
+        if record.host != self._job.host.name or self._job.run not in (None, record.run):
+            return False
+        if record.host:
+            return PurePosixPath(record.path).is_relative_to(self._job.folder)
+        return Path(record.path).resolve().is_relative_to(Path(self._job.folder).resolve())
 
     def _absolute(self) -> PurePosixPath:
-        """The watched folder as records name it: on this machine absolute, since commands may run from anywhere."""
-        return PurePosixPath(Path(self._job.folder).absolute()) if not self._job.host.name else self._job.folder
+        """The watched folder, on this machine as it really is: commands may run from anywhere."""
+        return PurePosixPath(Path(self._job.folder).resolve()) if not self._job.host.name else self._job.folder
 
     def _default_run(self) -> str:
         return self._job.run or names_of(self._absolute(), self._job.families).run
@@ -361,6 +366,7 @@ class _Agent:
         if self._base is not None and any(self._spec(s) == self._base.name for s, _ in here):
             spec = self._base.name
         base = await self._opened(spec, [s for s, _ in here if self._spec(s) == spec])
+        self._last_waiting = ""  # what is said while it waits is said again after work
         if base is not None:
             await self._window(base, _window([(s.checkpoint, a) for s, a in here if self._spec(s) == spec]))
         return True
@@ -387,8 +393,6 @@ class _Agent:
         if text != self._last_waiting:
             self._last_waiting = text
             self._observer.note(text)
-
-    _last_waiting = ""
 
     async def _opened(self, spec: str, waiting: Sequence[Sighting]) -> OpenBase | None:
         """The base of these checkpoints, loaded in place of another one; None if it can't be, which is their fault then."""

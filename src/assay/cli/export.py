@@ -27,8 +27,7 @@ def export(
     folder
         Where to; it is made if it isn't there. Files of the same names are replaced.
     table
-        A table or view as `assay query "show tables"` lists them; give it again for more
-        [checkpoint_scores, probe_results, checkpoints, losses and curves].
+        A table or view as `assay query "show tables"` lists them; give it again for more [those of checkpoints].
     """
     from assay.results.lens import Lens
 

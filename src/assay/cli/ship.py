@@ -26,8 +26,7 @@ def ship(
     Parameters
     ----------
     sink
-        A sink: a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more
-        [those of the watch in assay.toml].
+        A name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more.
     """
     from assay.sinks.forwarding import forward
     from assay.sinks.open import open_sink

@@ -87,8 +87,7 @@ def watch(
     dry_run
         Show what would be done, and do nothing.
     sink
-        Where results are forwarded to: a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it
-        again for more.
+        Forward results to a name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more.
     log_json
         Tell what happens as JSON lines, for a service's log.
     """

@@ -69,7 +69,9 @@ class Link:
         self._session: Session | None = None
         self._opening: asyncio.Task[Session] | None = None
         self._worked = False
-        self._kept = 0  # pieces of work that are done, which tell a line that breaks often from one that carries nothing
+        self._kept = (
+            0  # pieces of work that are done, which tell a line that breaks often from one that carries nothing
+        )
         self._closed = False
 
     async def call(self, work: Work[T]) -> T:
