@@ -241,6 +241,20 @@ async def test_a_sink_that_is_down_gets_all_of_it_later(ledger: Ledger, tmp_path
     assert sink.taken == 50
 
 
+async def test_a_shipper_that_is_cancelled_at_any_moment_loses_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    sink = Memory()
+    for number in range(200):
+        answer(ledger, f"s{number}", "", digest="")
+        ship, _ = shipper(tmp_path, sink)
+        work = asyncio.create_task(ship.run())
+        await asyncio.sleep(number % 10 * 0.0005)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        if number % 20 == 19:
+            await ship.drain()
+            assert len(sink.samples) == number + 1
+
+
 async def test_a_crash_after_the_sink_took_a_batch_sends_it_again(ledger: Ledger, tmp_path: Path) -> None:
     sink = Memory()
     ship, _ = shipper(tmp_path, sink)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -114,6 +115,8 @@ class DuckDBSink:
         self.name = name
         self._path = path
         self._made = False
+        # Who waits for a write may be cancelled; the write goes on in its thread, and the next one must not meet it.
+        self._writing = threading.Lock()
 
     async def check(self) -> None:
         await asyncio.to_thread(self._write, {})
@@ -124,6 +127,10 @@ class DuckDBSink:
     async def aclose(self) -> None: ...
 
     def _write(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        with self._writing:
+            self._write_alone(rows)
+
+    def _write_alone(self, rows: Mapping[str, Sequence[Row]]) -> None:
         import duckdb
 
         db = self._open()

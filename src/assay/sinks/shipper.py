@@ -83,15 +83,15 @@ class Shipper:
 
     async def _deliver_next(self, *, patient: bool) -> bool:
         """Deliver a batch; False if there was none."""
-        if self._feed is None:
-            self._feed = await asyncio.to_thread(Feed, self._workspace, self._state.cursor)
-        batch = await asyncio.to_thread(self._feed.next, BATCH)
-        if batch.cursor == self._state.cursor:
-            return False
         try:
+            if self._feed is None:
+                self._feed = await asyncio.to_thread(Feed, self._workspace, self._state.cursor)
+            batch = await asyncio.to_thread(self._feed.next, BATCH)
+            if batch.cursor == self._state.cursor:
+                return False
             await self._deliver(batch, patient)
         except BaseException:
-            self._feed = None  # what was read and not delivered is read again
+            self._feed = None  # what was read and not delivered, also because we were cancelled meanwhile, is read again
             raise
         self._state.cursor, self._state.left = batch.cursor, batch.left
         self._save()
