@@ -28,7 +28,7 @@ lab: $(VENV)/.dev
 lock:
 	uv pip compile pyproject.toml --group demo --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o requirements/demo.txt
-	uv pip compile pyproject.toml --extra llama --extra mlx --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra llama --extra mlx --extra ssh --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --upgrade -o requirements/dev.txt
 
 $(BIN)/python:

@@ -36,6 +36,7 @@ import pytest
 from assay.cli import app
 from assay.config import load_config
 from assay.errors import SuiteError
+from assay.hosts.address import parse_address as parse_host_address
 from assay.models.http_address import parse_address
 from assay.models.scripted import open_engine
 from assay.results.lens import Lens
@@ -159,6 +160,12 @@ def _of_a_server(match: re.Match[str]) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", match[0])) <= flags()
 
 
+def _of_a_host(match: re.Match[str]) -> None:
+    parse_host_address(match[2])
+    assert match[1] in verbs(), f"there is no verb {match[1]}"
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", match[0])) <= flags()
+
+
 def _benchmark(match: re.Match[str]) -> None:
     source = (ROOT / match[1]).read_text(encoding="utf-8")
     for flag in re.findall(r"--[a-z][a-z-]*", match[2]):
@@ -171,6 +178,7 @@ UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"\. (\.venv)/bin/activate": _environment_of_make,  # there is no such folder here; PATH is set instead
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
     r"(?:ASSAY_API_KEY=\S+ )?assay (\S+) .*https?://\S+#.*": _of_a_server,  # there is no server here
+    r"assay (\S+) (ssh://\S+).*": _of_a_host,  # there is no such host here
     r"(?:\S+/)?python3? (bench/\w+\.py)(.*)": _benchmark,  # takes minutes, and prints times
     r"python3 -m venv \S+|\S+/pip install .*": lambda match: None,  # installs what benchmarks compare with
     r"git clone \S+ assay|cd assay": lambda match: None,  # the reader's own address; the tests run in a clone

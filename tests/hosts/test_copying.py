@@ -90,7 +90,7 @@ async def test_a_cancelled_copy_goes_on_where_it_was(tmp_path: Path) -> None:
     path, content = source(tmp_path)
     host, target = Watched(), tmp_path / "target"
     copying = asyncio.create_task(host.copy_from(PurePosixPath(path), target))
-    host.meanwhile[15 * MIB] = copying.cancel
+    host.meanwhile[18 * MIB] = copying.cancel
     with pytest.raises(asyncio.CancelledError):
         await copying
     assert not target.exists()
@@ -138,7 +138,7 @@ async def test_parts_of_an_earlier_state_are_not_gone_on_with_and_removed(tmp_pa
     assert names(tmp_path) == ["source", "target"]
 
 
-@pytest.mark.parametrize("at", [0, 12, 20])
+@pytest.mark.parametrize("at", [0, 18, 20])
 @pytest.mark.parametrize("same_size", [True, False])
 async def test_a_source_that_changes_meanwhile(tmp_path: Path, at: int, same_size: bool) -> None:
     path, content = source(tmp_path)
@@ -164,7 +164,7 @@ async def test_a_source_that_changes_meanwhile(tmp_path: Path, at: int, same_siz
 async def test_a_source_that_grows_meanwhile(tmp_path: Path) -> None:
     path, _ = source(tmp_path)
     host = Watched()
-    host.meanwhile[12 * MIB] = lambda: os.truncate(path, 30 * MIB)
+    host.meanwhile[18 * MIB] = lambda: os.truncate(path, 30 * MIB)
     with pytest.raises(HostFault, match="changed while it was copied"):
         await host.copy_from(PurePosixPath(path), tmp_path / "target")
     assert names(tmp_path) == ["source"]
@@ -173,7 +173,7 @@ async def test_a_source_that_grows_meanwhile(tmp_path: Path) -> None:
 async def test_a_source_that_is_removed_meanwhile(tmp_path: Path) -> None:
     path, _ = source(tmp_path)
     host = Watched()
-    host.meanwhile[12 * MIB] = path.unlink
+    host.meanwhile[18 * MIB] = path.unlink
     with pytest.raises(HostFault, match=r"there is no .*source") as caught:
         await host.copy_from(PurePosixPath(path), tmp_path / "target")
     assert caught.value.kind == "missing"

@@ -22,6 +22,8 @@ from assay.hosts.running import read_bounded
 from assay.hosts.ssh_connect import Session
 from assay.hosts.ssh_link import Link, Pace
 
+# Until the other machine has a shell ready, however busy it is; the program's own time counts from there.
+_BEGIN_SECONDS = 60.0
 _KILL_SECONDS = 10.0
 
 
@@ -45,18 +47,22 @@ async def run_program(link: Link, name: str, words: tuple[str, ...], seconds: fl
     except asyncssh.ChannelOpenError as error:
         raise NoPrograms(f"{name} runs no programs for this account: {error}") from None
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(_BEGIN_SECONDS) as limit:
             process.stdin.write(_script(mark, words))
             process.stdin.write_eof()
             pid = await _begun(process, mark)
             if pid is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + seconds)
                 printed = await asyncio.gather(read_bounded(process.stdout), read_bounded(process.stderr))
             await process.wait_closed()
     except TimeoutError:
         await _kill(link, process, pid)
-        raise late(name, words[0], seconds) from None
+        raise late(name, words[0], seconds if pid else _BEGIN_SECONDS) from None
     except (asyncssh.Error, OSError):
         raise Unreachable(f"the connection to {name} dropped while {words[0]} ran there") from None
+    except asyncio.CancelledError:
+        process.kill()
+        raise
     finally:
         process.close()
     if process.returncode is None:
