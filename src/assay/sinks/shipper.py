@@ -91,7 +91,8 @@ class Shipper:
                 return False
             await self._deliver(batch, patient)
         except BaseException:
-            self._feed = None  # what was read and not delivered, also because we were cancelled meanwhile, is read again
+            # What was read and not delivered, also because we were cancelled meanwhile, is read again.
+            self._feed = None
             raise
         self._state.cursor, self._state.left = batch.cursor, batch.left
         self._save()
