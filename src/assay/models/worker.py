@@ -117,16 +117,16 @@ class _Child:
     async def _next(self, waiting: asyncio.Queue[Reply | AssayError]) -> Reply | AssayError:
         """The next reply. A child from which nobody hears anything for too long hangs, and is killed."""
         loop = asyncio.get_running_loop()
-        self._heard = max(self._heard, loop.time() if not self._calls_waiting else self._heard)
+        if not self._calls_waiting:
+            self._heard = loop.time()
         self._calls_waiting += 1
         try:
             while True:
-                left = self._heard + self._silence - loop.time()
-                try:
-                    return await asyncio.wait_for(waiting.get(), max(left, 0.0))
-                except TimeoutError:
-                    if loop.time() < self._heard + self._silence:
-                        continue
+                # Not `wait_for`, which in Python 3.11 loses a cancellation that comes together with a reply.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._heard + self._silence):
+                        return await waiting.get()
+                if loop.time() >= self._heard + self._silence:
                     self._hung = True
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.process.pid, signal.SIGKILL)
