@@ -4,7 +4,8 @@ The child is started fresh (never forked: engines keep threads), speaks `assay.m
 when its parent does, however the parent ends. A child that died is replaced at the next request; the adapters that were
 attached are attached again there, so a bound model goes on working across a crash.
 
-A child from which nothing is heard for `EngineSettings.silence_seconds` while a call waits is taken for hung, and killed.
+A child from which nothing is heard for `EngineSettings.silence_seconds` while a call waits is taken for hung, and killed; one
+that loads may take an hour.
 
 Not protected: a child whose engine holds Python's global lock for ever can't notice that its parent has gone.
 """
@@ -29,6 +30,9 @@ from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply
 from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
+# Calls under which an engine may load its base, from a slow disk perhaps, and says nothing until it has.
+_LOADING = frozenset({"open", "expect", "attach"})
+_LOADING_SECONDS = 3600.0
 _STDERR_KEPT = 2000  # characters of the child's last words that an error quotes
 
 
@@ -45,7 +49,7 @@ class _Child:
         self.process = process
         self._silence = silence
         self._heard = asyncio.get_running_loop().time()
-        self._hung = False
+        self._hung = 0.0
         self.attached: set[str] = set()
         self.gone = False
         self._calls_waiting = 0
@@ -109,12 +113,12 @@ class _Child:
 
     def _epitaph(self, code: int) -> str:
         if self._hung:
-            return f"the engine said nothing for {self._silence:g} s and was ended"
+            return f"the engine said nothing for {self._hung:g} s and was ended"
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         words = " ".join(self._stderr.split())[-300:]
         return f"the engine's process ended ({how})" + (f"; its last words: {words}" if words else "")
 
-    async def _next(self, waiting: asyncio.Queue[Reply | AssayError]) -> Reply | AssayError:
+    async def _next(self, waiting: asyncio.Queue[Reply | AssayError], silence: float) -> Reply | AssayError:
         """The next reply. A child from which nobody hears anything for too long hangs, and is killed."""
         loop = asyncio.get_running_loop()
         if not self._calls_waiting:
@@ -124,10 +128,10 @@ class _Child:
             while True:
                 # Not `wait_for`, which in Python 3.11 loses a cancellation that comes together with a reply.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._heard + self._silence):
+                    async with asyncio.timeout_at(self._heard + silence):
                         return await waiting.get()
-                if loop.time() >= self._heard + self._silence:
-                    self._hung = True
+                if loop.time() >= self._heard + silence:
+                    self._hung = silence
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.process.pid, signal.SIGKILL)
                     return await waiting.get()  # what `_receive` has to say of the end
@@ -143,13 +147,14 @@ class _Child:
         call.id = next(self._ids)
         waiting: asyncio.Queue[Reply | AssayError] = asyncio.Queue()
         self._calls[call.id] = waiting
+        silence = max(self._silence, _LOADING_SECONDS) if call.what in _LOADING else self._silence
         done = False
         try:
             if self.gone:
                 raise EngineDied("the engine's process has ended")
             self.send(call)
             while not done:
-                reply = await self._next(waiting)
+                reply = await self._next(waiting, silence)
                 done = isinstance(reply, AssayError) or reply.done or reply.failed is not None
                 if isinstance(reply, AssayError):
                     raise reply
