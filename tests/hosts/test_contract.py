@@ -204,7 +204,11 @@ async def test_a_program_says_how_it_ended(host: Host) -> None:
     assert (ran.status, ran.output, ran.errors) == (7, "out\n", "err\n")
     ran = await host.run(["sh", "-c", "kill -TERM $$"])
     assert ran.status == -15
-    assert (await host.run(["no-such-program-here"])).status == 127
+    for missing in ("no-such-program-here", "/no/such/program"):
+        ran = await host.run([missing])
+        assert (ran.status, ran.output) == (127, "")
+        assert "not found" in ran.errors
+    assert (await host.run(["/"])).status == 126
     assert (await host.run(["cat"])).output == ""
 
 

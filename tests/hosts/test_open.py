@@ -46,6 +46,11 @@ def test_an_address_is_on_another_machine(home: Home) -> None:
     assert (host.name, path) == ("ssh://bob@[::1]:22", PurePosixPath("runs"))
 
 
+def test_match_final_has_the_last_word(home: Home) -> None:
+    home.configure("Host trainer\n  HostName 192.0.2.7\nMatch final host 192.0.2.7\n  User ann\n")
+    assert open_host("ssh://trainer/runs")[0].name == "ssh://ann@192.0.2.7:22"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -63,9 +63,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """An agent without keys, which is the user's. Its socket's path must be short."""
     folder = tmp_path_factory.mktemp("a")
     started = subprocess.Popen(["ssh-agent", "-D", "-a", folder / "s"], stdout=subprocess.DEVNULL)
-    while not (folder / "s").exists():
-        assert started.poll() is None
     monkeypatch.setenv("SSH_AUTH_SOCK", str(folder / "s"))
+    while subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 2:  # not there yet
+        assert started.poll() is None
     yield str(folder / "s")
     started.terminate()
     started.wait()
@@ -406,7 +406,7 @@ async def test_an_account_without_sftp(home: Home, tmp_path: Path) -> None:
 async def test_login_scripts_that_print(home: Home, tmp_path: Path) -> None:
     with server(tmp_path / "sshd", home.key, "ForceCommand echo Welcome to the trainer") as running:
         home.trust(running)
-        assert "something else is printed where SFTP should answer" in await refused(direct(running))
+        assert "see that its login scripts print nothing" in await refused(direct(running))
 
 
 # The user's configuration

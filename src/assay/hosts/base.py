@@ -42,7 +42,8 @@ class Copied:
 class Ran:
     """What a command came to on a host: its exit status and what it printed, the first mebibyte of each.
 
-    status: 127 where there is no such program; negative for the signal that ended it. cut: more was printed than is here.
+    status: 127 where there is no such program, 126 where it can't be run; negative for the signal that ended it. cut: more
+    was printed than is here.
     """
 
     status: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import stat
 from collections.abc import Callable, Sequence
@@ -55,10 +56,9 @@ class LocalHost:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
-        except FileNotFoundError:
-            return Ran(127, "", f"{words[0]}: not found")
-        except OSError as error:
-            raise fault(error, "", Path(words[0])) from None
+        except OSError as error:  # in a shell's words; it may come from any folder of PATH
+            there = not isinstance(error, FileNotFoundError) if "/" in words[0] else shutil.which(words[0]) is not None
+            return Ran(126 if there else 127, "", f"{words[0]}: {error.strerror if there else 'not found'}")
         assert process.stdout is not None
         assert process.stderr is not None
         try:

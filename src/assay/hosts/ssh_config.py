@@ -99,6 +99,8 @@ def resolve(address: Address) -> Route:
             known_hosts=b"",
             client_keys=None,  # loaded when they are needed
         )
+        if options.config.has_match_final():
+            options.update(host=address.host, reload=True, canonical=False, final=True)
     except (ValueError, OSError) as error:
         raise BadInput(f"the SSH configuration can't be used: {error}") from None
     return _route(address, options, files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from dataclasses import dataclass, field
 
@@ -128,6 +127,7 @@ async def _dial(route: Route, tunnel: asyncssh.SSHClientConnection | None) -> as
             () if route.address.port is None else route.address.port,
             username=() if route.address.user is None else route.address.user,
             config=list(route.config),
+            canonicalize_hostname=False,  # the route knows the host by the name that it was looked up under
             client_factory=lambda: login,
             tunnel=tunnel,
             known_hosts=lambda host, addr, port: known.trusted(),
@@ -189,16 +189,20 @@ async def _start_sftp(route: Route, connection: asyncssh.SSHClientConnection) ->
             return await connection.start_sftp_client(path_encoding=None)
     except TimeoutError:
         raise Lost(f"SFTP on {route.place} does not answer") from None
-    except asyncssh.SFTPBadMessage:
-        raise Refusal(
-            f"on {route.place} something else is printed where SFTP should answer; let the login scripts of {route.user} print "
-            "nothing, or set `Subsystem sftp internal-sftp` in its sshd_config"
-        ) from None
     except (asyncssh.Error, OSError) as error:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        if connection.is_closed():
+        if await _closes(connection):
             raise Lost(f"the connection to {route.place} dropped: {error}") from None
         raise Refusal(
-            f"{route.place} offers no SFTP to {route.user} ({error}); set `Subsystem sftp internal-sftp` in its sshd_config"
+            f"{route.place} offers no SFTP to {route.user} ({error}); set `Subsystem sftp internal-sftp` in its sshd_config, "
+            "or see that its login scripts print nothing"
         ) from None
+
+
+async def _closes(connection: asyncssh.SSHClientConnection) -> bool:
+    """Whether the connection is on its way out: what runs over it hears of that first."""
+    try:
+        async with asyncio.timeout(1):
+            await connection.wait_closed()
+    except TimeoutError:
+        return False
+    return True
