@@ -89,7 +89,10 @@ class _Child:
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while (data := await read_frame(reader)) is not None:
             reply = reply_decoder.decode(data)
-            self._heard = asyncio.get_running_loop().time()
+            if (
+                reply.chunk is None or reply.chunk.text or reply.chunk.finish_reason
+            ):  # a piece of nothing is no progress
+                self._heard = asyncio.get_running_loop().time()
             if (waiting := self._calls.get(reply.id)) is not None:
                 waiting.put_nowait(reply)
         self.gone = True
