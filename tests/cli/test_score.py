@@ -406,3 +406,36 @@ def test_answers_come_through_a_pipe_too(place: Path) -> None:
         )
     assert whole.returncode == 0, whole.stderr
     assert json.loads(whole.stdout)[0]["scored"] == 3
+
+
+def piped(place: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ASSAY, *words], cwd=place, input=text, capture_output=True, text=True, timeout=60)
+
+
+def test_a_dash_is_standard_input_and_standard_output(place: Path) -> None:
+    text = (place / "a.jsonl").read_text()
+    whole = assay(place, "score", "a.jsonl", "--suite", "exact", "-o", "s.jsonl", columns="")
+    done = piped(place, text, "score", "-", "--suite", "exact", "-o", "-")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (place / "s.jsonl").read_text()
+    assert done.stderr == whole.stdout, "the table"
+    assert {r.source for _, r in read(place / WORKSPACE) if isinstance(r, AnswerScored)} == {
+        "a.jsonl",
+        "standard input",
+    }
+    table = piped(place, "id,prompt,response,correct_answer\n1,2+3?,5,5\n", "score", "-", "--suite", "exact", "--json")
+    assert [(row["run"], row["correct"]) for row in json.loads(table.stdout)] == [("stdin", 1)]
+
+
+def test_what_is_wrong_with_standard_input_is_told_of_it(place: Path) -> None:
+    good = json.dumps(STANDARD[0]) + "\n"
+    done = piped(place, good + "nonsense\n", "score", "-", "--suite", "exact")
+    assert done.returncode == 1
+    assert "assay: standard input:2: not valid JSON" in done.stderr
+    for text, said in (("", "standard input: the file is empty"), ("nonsense\n", "standard input:1: not valid JSON")):
+        done = piped(place, text, "score", "-")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"assay: {said}")
+    closed = subprocess.run(["bash", "-c", f"{ASSAY} score - <&-"], cwd=place, capture_output=True, text=True)
+    assert (closed.returncode, closed.stderr) == (2, "assay: there is no standard input; name a file\n")
+    assert "-o - and --json would both write to standard output" in bad(place, "score", "a.jsonl", "-o", "-", "--json")

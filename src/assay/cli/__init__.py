@@ -61,7 +61,9 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ★ shows a question mark, and not a traceback
     try:
-        code = app(sys.argv[1:], result_action="return_value")
+        # Alone, - is a name and no flag, which the parser doesn't know; as a path ./- is the same.
+        words = ["./-" if word == "-" else word for word in sys.argv[1:]]
+        code = app(words, result_action="return_value")
     except AssayError as error:
         print(f"assay: {error}", file=sys.stderr)
         code = error.exit_code

@@ -176,7 +176,7 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Answered | BadLine]]:
         return inspect_log.read_eval
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Place(path, 1).error("UTF-16 text; save the file as UTF-8")
-    if ending in (".csv", ".tsv"):
+    if ending in (".csv", ".tsv") or tables.is_csv(head):
         return tables.read_csv
     if ending == ".parquet":
         raise SuiteError(f"{path}: not a Parquet file, whatever its name says")

@@ -45,6 +45,16 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
         raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
 
 
+def is_csv(head: bytes) -> bool:
+    """Does the beginning of a file, whatever it is called, name the columns of a table of answers?"""
+    line = head.decode("utf-8-sig", errors="replace").partition("\n")[0]
+    try:
+        names = {name.strip() for name in next(csv.reader([line], delimiter=_mark(line)), [])}
+    except csv.Error:
+        return False
+    return bool(names & set(RESPONSE_NAMES) and names & set(PROMPT_NAMES))
+
+
 def read_csv(path: Path) -> Iterator[Answered | BadLine]:
     """The table's answers, by the line in which a row begins. Separated by commas, semicolons or tabs, as the head shows."""
     # The reader's own limit, 128 KiB, is less than a long answer. There is one for the whole process.
@@ -52,9 +62,8 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
     # Bytes that aren't UTF-8 become lone surrogates, so that one bad row doesn't end the file.
     with TextIOWrapper(opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         head = file.readline()
-        mark = max(",;\t", key=lambda m: len(_known(next(csv.reader([head], delimiter=m), []))))
         file.seek(0)
-        rows = csv.reader(file, delimiter=mark, strict=True)
+        rows = csv.reader(file, delimiter=_mark(head), strict=True)
         try:
             names = [name.strip() for name in next(rows, [])]
         except csv.Error as error:
@@ -74,6 +83,11 @@ def read_csv(path: Path) -> Iterator[Answered | BadLine]:
                 return
             if values:
                 yield _csv_row(names, values, response, Place(path, began))
+
+
+def _mark(head: str) -> str:
+    """What separates the columns: the mark by which the first line has most of the names that a table of answers has."""
+    return max(",;\t", key=lambda mark: len(_known(next(csv.reader([head], delimiter=mark), []))))
 
 
 def _csv_error(error: csv.Error, swallowed: int) -> str:

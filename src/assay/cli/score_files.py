@@ -1,0 +1,110 @@
+"""Where `assay score` reads answers and writes its lines: files, pipes, standard input and output."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from assay.errors import BadInput
+from assay.suites.formats.packed import unpacked_name
+
+# What stands for standard input and for standard output.
+DASH = Path("-")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run_named_after(file: Path) -> str:
+    """The run's name, of the file's."""
+    return "stdin" if file == DASH else Path(unpacked_name(file)).stem
+
+
+def check_output(output: Path | None, file: Path) -> None:
+    """Raise `BadInput` for what would only fail once all the work is done."""
+    if output is None or output == DASH:
+        return
+    if output.is_dir():
+        raise BadInput(f"{output} is a folder; name a file with -o")
+    if output.exists() and file.exists() and output.samefile(file):
+        raise BadInput(f"{output} holds the answers; name another file with -o")
+
+
+@contextmanager
+def source(file: Path) -> Iterator[Path]:
+    """The file, or a copy of what comes through a pipe: its format is told by a look at its beginning.
+
+    What is wrong with the copy is told of the pipe.
+    """
+    if file != DASH and (not file.exists() or file.is_file() or file.is_dir()):
+        yield file
+        return
+    import shutil  # both pull in what nothing else here needs
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="assay-") as folder:
+        copy = Path(folder) / run_named_after(file)
+        try:
+            with _reading(file) as reading, copy.open("wb") as writing:
+                shutil.copyfileobj(reading, writing)
+        except OSError as error:
+            raise BadInput(
+                f"{said(file)} cannot be copied to {folder}: {error.strerror}; set TMPDIR, or name a file"
+            ) from error
+        try:
+            yield copy
+        except BadInput as error:
+            raise type(error)(str(error).replace(str(copy), said(file))) from error
+
+
+def said(file: Path) -> str:
+    """What the user knows the file as."""
+    return "standard input" if file == DASH else str(file)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[IO[bytes]]:
+    if file != DASH:
+        with file.open("rb") as reading:
+            yield reading
+    elif sys.stdin is None:
+        raise BadInput("there is no standard input; name a file")
+    else:
+        yield sys.stdin.buffer
+
+
+@contextmanager
+def lines(path: Path | None) -> Iterator[IO[bytes] | None]:
+    """A file that appears whole: written beside its place and moved there at the end. Standard output gets lines at once."""
+    if path is None:
+        yield None
+    elif path == DASH:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with _whole(path.resolve()) as file:  # a link stays one
+            yield file
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    special = path.exists() and not path.is_file()  # a pipe or a device is written to, and never replaced
+    part = path if special else path.with_name(path.name + ".part")
+    try:
+        file = part.open("wb")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with file:
+            yield file
+        if not special:
+            part.replace(path)
+    except BaseException as error:
+        if not special:
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+        raise
