@@ -389,6 +389,15 @@ async def test_a_model_that_fails_otherwise_is_not_asked_in_one_role() -> None:
         assert len(model.asked) == 1
 
 
+async def test_a_model_that_took_a_system_message_goes_on_being_sent_one() -> None:
+    model = Seeded({0: GOOD})
+    judge = Judge(model, RUBRIC)
+    await judged(judge)
+    model.replies = {0: GenerationError("the system message took too long")}
+    assert all(isinstance(f, ScoreFailure) for f in (await judged(judge)).values())
+    assert [messages[0].role for messages, _ in model.asked] == ["system", "system"]
+
+
 async def test_answers_judged_together_keep_apart(tmp_path: Path) -> None:
     rules = [{"contains": f"\nanswer number {n}\n", "answer": verdict(n)} for n in range(1, 11)]
     judge = Judge(await scripted(tmp_path, *rules), RUBRIC)

@@ -65,7 +65,8 @@ class Asker:
         # Found out by the first call, for some servers only say no when asked.
         self._structured = model if isinstance(model, StructuredModel) else None
         self._rendering = model if isinstance(model, RenderingModel) else None
-        self._one_role = False  # does the chat template know no system message?
+        # Does the chat template know no system message? None: nobody has answered yet.
+        self._one_role: bool | None = None
 
     @property
     def identity(self) -> str:
@@ -113,14 +114,20 @@ class Asker:
     async def _complete(
         self, talk: Sequence[Message], schema: Mapping[str, Any], options: GenerateOptions
     ) -> tuple[Completion, bool]:
-        one_role = self._one_role
-        try:
-            return await self._reply(_in_one_role(talk) if one_role else tuple(talk), schema, options)
-        except (GenerationError, ModelError) as error:
-            if one_role or not _NO_SYSTEM.search(str(error)):
-                raise
+        if self._one_role is not True:
+            try:
+                answered = await self._reply(tuple(talk), schema, options)
+            except (GenerationError, ModelError) as error:
+                # A template that has taken a system message once takes each: then the words are about something else.
+                if self._one_role is False or not _NO_SYSTEM.search(str(error)):
+                    raise
+            else:
+                self._one_role = False
+                return answered
+        answered = await self._reply(_in_one_role(talk), schema, options)
+        if self._one_role is None:
             self._one_role = True
-        return await self._reply(_in_one_role(talk), schema, options)
+        return answered
 
     async def _reply(
         self, talk: tuple[Message, ...], schema: Mapping[str, Any], options: GenerateOptions
