@@ -101,14 +101,16 @@ class Scout:
             self._on_fault(checkpoint, reason)
         for checkpoint in look.ready:
             self._readiness.settle(checkpoint)
-            self._sightings[_file(checkpoint)] = Sighting(checkpoint, base=await self._base(checkpoint), ready=True)
+            self._sightings[_file(checkpoint)] = Sighting(
+                checkpoint, base=await self._discovery.base_of(checkpoint), ready=True
+            )
         for checkpoint in chosen:
             known = self._sightings.get(_file(checkpoint))
             if known is None or known.checkpoint.state != checkpoint.state:
                 digest = self._ledger.digest_of(checkpoint)
                 if digest:  # no content is read of what was read before
                     self._readiness.settle(checkpoint)
-                    base = await self._base(checkpoint)
+                    base = await self._discovery.base_of(checkpoint)
                     self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
         self._forget({_file(c) for c in chosen})
         await self._read_losses(found)
@@ -132,11 +134,6 @@ class Scout:
 
     def _is_known(self, checkpoint: Checkpoint) -> bool:
         return bool(self._ledger.digest_of(checkpoint))
-
-    async def _base(self, checkpoint: Checkpoint) -> str:
-        config = await self._discovery.config_of(checkpoint)
-        named = config.get("base_model_name_or_path" if checkpoint.layout == "peft" else "model")
-        return named if isinstance(named, str) else ""
 
     def _forget(self, present: set[tuple[str, str]]) -> None:
         """Drop what is gone from the host, but for what was fetched of it."""

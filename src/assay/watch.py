@@ -143,12 +143,17 @@ async def check_job(job: Job) -> list[Checkpoint]:
         check_suite(suite)
     if job.base is not None:
         _resolved(job.base)
-    found = await Discovery(job.host, job.folder, job.run, job.families).look()
+    discovery = Discovery(job.host, job.folder, job.run, job.families)
+    found = await discovery.look()
     config = settings_of(job)
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]
     refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]
     if job.once and not chosen and not refused:
         _nothing(job, len(found.checkpoints))
+    if job.base is None and chosen and not any([await discovery.base_of(c) for c in chosen]):
+        raise BadInput(
+            "no base model: the checkpoints' configurations name none; name one with --base, or in assay.toml under [watch]"
+        )
     return chosen
 
 

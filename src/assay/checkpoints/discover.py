@@ -76,9 +76,11 @@ class Discovery:
             found.logs += _logs(names[folder].run, folder, runs[folder], dict(listings))
         return found
 
-    async def config_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The trainer's configuration beside a checkpoint, read again only if it has changed; {} if it can't be read."""
-        return await self._config(checkpoint.config, (checkpoint.config_size, checkpoint.config_modified_ns))
+    async def base_of(self, checkpoint: Checkpoint) -> str:
+        """The base model that the configuration beside a checkpoint names; "" if it names none, or can't be read."""
+        config = await self._config(checkpoint.config, (checkpoint.config_size, checkpoint.config_modified_ns))
+        named = config.get("base_model_name_or_path" if checkpoint.layout == "peft" else "model")
+        return named if isinstance(named, str) else ""
 
     async def _real_root(self) -> PurePosixPath:
         where = f"{self._host.name}{self._folder}" if self._host.name else str(self._folder)

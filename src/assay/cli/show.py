@@ -20,11 +20,17 @@ from assay.types import Cell
 
 
 def show(
-    workspace: Path, *, run: str | None = None, suite: str | None = None, as_json: bool = False, answers: bool = False
+    workspace: Path,
+    *,
+    run: str | None = None,
+    runs: Sequence[str] | None = None,
+    suite: str | None = None,
+    as_json: bool = False,
+    answers: bool = False,
 ) -> None:
     """Print every (run, suite) that fits, as tables or as one JSON list of rows; with `answers` also those from files.
 
-    Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
+    runs: only these. Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
     """
     with Lens(workspace) as lens:
         known = lens.run_suites()
@@ -32,6 +38,7 @@ def show(
         _check("run", run, {r.run for r in known} | {name for name, _ in from_files}, workspace)
         _check("suite", suite, {r.suite for r in known} | {name for _, name in from_files}, workspace)
         chosen = [r for r in known if (run is None or r.run == run) and (suite is None or r.suite == suite)]
+        chosen = [r for r in chosen if runs is None or r.run in runs]
         files = answer_tables(lens, run, suite) if answers else {}
         if as_json:
             found = [row for r in chosen for row in _rows(lens, r)]

@@ -103,8 +103,8 @@ def watch(
     code, runs = asyncio.run(_watch(job, sinks, JsonLog() if log_json else Reporter()))
     if code == INTERRUPTED and not runs:
         return code
-    for name in runs:
-        show(found.workspace, run=name, as_json=json)
+    if runs:
+        show(found.workspace, runs=runs, as_json=json)
     if not json and runs:
         next_steps(found.workspace, runs[-1])
     return code

@@ -1,0 +1,61 @@
+"""`watch` as a command over several runs, and what it says before it does anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.running import assay
+from tests.making import SCRIPT, SUITE, checkpoints, written
+
+
+def test_several_runs_are_one_table_list_and_one_json_list(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    for name in ("adapters-12b", "adapters-vi"):
+        checkpoints(tmp_path / "runs" / name, (10,))
+    watch = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once")
+    planned = assay(tmp_path, *watch, "--dry-run", "--json")
+    assert {row["checkpoint"] for row in json.loads(planned.stdout)} >= {"G12 @0000010", "Vi1 @0000010"}
+    assert not (tmp_path / "assay-results").exists()
+    done = assay(tmp_path, *watch, "--json", "--sink", "duckdb")
+    rows = json.loads(done.stdout)
+    assert {(row["run"], row["checkpoint"]) for row in rows} == {
+        ("12b", "base"),
+        ("12b", "G12 @0000010"),
+        ("vi", "base"),
+        ("vi", "Vi1 @0000010"),
+    }
+    status = json.loads(assay(tmp_path, "status", "--json").stdout)
+    assert {run["run"]: [c["state"] for c in run["checkpoints"]] for run in status["runs"]} == {
+        "12b": ["done", "done"],
+        "vi": ["done", "done"],
+    }
+    assert [(sink["sink"], sink["bytes_left"]) for sink in status["sinks"]] == [("duckdb", 0)]
+
+
+def test_filters_that_fit_nothing_and_unknown_sinks_are_one_sentence(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    checkpoints(tmp_path / "runs", (10,))
+    watch = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once")
+    for flags, said in (
+        (("--filter", "*@99"), "fits --filter *@99"),
+        (("--sink", "duckbd"), "unknown sink 'duckbd'; did you mean 'duckdb'?"),
+        (("--sink", "influx:http://127.0.0.1:1#x", "--sink", "influx:nowhere"), "is a server; give it a URL"),
+    ):
+        done = assay(tmp_path, *watch, *flags)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_sink_that_can_not_be_reached_costs_nothing_and_is_told_of(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    checkpoints(tmp_path / "runs", (10,))
+    watch = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once")
+    done = assay(tmp_path, *watch, "--sink", "influx:http://127.0.0.1:1#x")
+    assert done.returncode == 3
+    assert "assay ship --sink influx" in done.stderr
+    assert "runs @10" in done.stdout
