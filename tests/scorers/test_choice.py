@@ -167,3 +167,138 @@ async def test_choice_cut_off(answer: str, chosen: bool) -> None:
 )
 def test_what_makes_it_multiple_choice(reference: dict[str, Json], posed: bool) -> None:
     assert poses_choice(reference) is posed
+
+
+QUESTION = "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide\nC. A noble gas\nD. None of it is true"
+GASES: dict[str, Json] = {"choices": ["Oxygen", "Carbon dioxide", "A noble gas", "None of it is true"]}
+# {right} and {wrong} are letters; {text} is the right option's.
+CHOOSES = [
+    *(
+        "{right}",
+        "{right}.",
+        "**{right}**",
+        "*{right}*",
+        "<b>{right}</b>",
+        "{{{right}}}",
+        "{right} ✅",
+        "✅ {right}",
+        "👉 {right}",
+    ),
+    *(
+        "{right}\n{right}",
+        "{right}) {text}",
+        "{right}: {text}",
+        "{right} ({text})",
+        "{text} ({right})",
+        "{right}, {text}",
+    ),
+    *(
+        "**{right}. {text}**",
+        "The correct choice is ({right}) {text}.",
+        "The correct answer is {text} ({right}).",
+        "It's {text}.",
+    ),
+    *(
+        "{right} it is.",
+        "Among these, {right} fits best.",
+        "My choice: {right}",
+        "Selected option: {right}",
+        "{right}, not {wrong}",
+    ),
+    *(
+        "{wrong} is wrong, so {right}.",
+        "{right} rather than {wrong}.",
+        "Unlike {wrong}, {right} is correct.",
+        "答案是{right}",
+    ),
+    *(
+        "Between {wrong} and {right}, {right} is the better answer.",
+        "I'm sure: {right}.",
+        '{{"answer": "{right}", "why": "not {wrong}"}}',
+    ),
+    *(
+        "{right} because {wrong} is wrong.",
+        "The answer is {right}. {wrong} is wrong.",
+        "A quick check shows that it is {right}.",
+    ),
+    *(
+        "- {wrong}: incorrect\n- {right}: correct",
+        "| Option | Verdict |\n|---|---|\n| {wrong} | wrong |\n| {right} | right |",
+    ),
+]
+CHOOSES_NOT = [
+    *(
+        "Maybe {right}, maybe {wrong}.",
+        "Possibly {right}.",
+        "It might be {right}.",
+        "I doubt it's {right}.",
+        "Avoid {right}.",
+    ),
+    *(
+        "The answer is never {right}.",
+        "Any option except {right}.",
+        "All except {right}.",
+        "The answer is anything but {right}.",
+    ),
+    *("Students often pick {right}.", "My friend picked {right}.", "The grader wants {right}.", "He chose {right}."),
+    *(
+        "If the question were different, {right}.",
+        "The answer is {right}. That's wrong.",
+        "The answer is {right}. Just kidding.",
+    ),
+    *(
+        "\\boxed{{{wrong}}}, not \\boxed{{{right}}}",
+        '{{"answer": null, "options": ["{right}"]}}',
+        "{right} ❌",
+        "{right} is out.",
+    ),
+    *(
+        "Plan {right}",
+        "Team {right}",
+        "Mr {right}",
+        "Mr. {right}.",
+        "Figure {right}",
+        "Type {right} blood",
+        "{right} is for apple",
+    ),
+    *("J. {right}. Smith", "the letter after {right}", "First {right}, then {wrong}", "{right}, unless it's {wrong}"),
+    *(
+        "Nein, nicht {right}.",
+        "Die Antwort ist nicht {right}.",
+        "Не {right}",
+        "{right} can be ruled out.",
+        "50% {right}, 50% {wrong}",
+    ),
+    *(
+        "{right} is the worst option.",
+        "{right} if you ask me twice, {wrong} otherwise",
+        "Step {right}",
+        "I, too, wonder about {right}.",
+    ),
+]
+
+
+@pytest.mark.parametrize("right_letter", "AB")
+@pytest.mark.parametrize("reference", [{}, GASES])
+async def test_choices_in_many_styles(reference: dict[str, Json], right_letter: str) -> None:
+    text = str(GASES["choices"][ord(right_letter) - ord("A")])  # type: ignore[index,call-overload]
+    for wrong in "CD":
+        for style in CHOOSES:
+            answer = style.format(right=right_letter, wrong=wrong, text=text)
+            assert await right(Choice(), {"target": right_letter, **reference}, answer, QUESTION), answer
+        for style in CHOOSES_NOT:
+            answer = style.format(right=right_letter, wrong=wrong, text=text)
+            assert not await right(Choice(), {"target": right_letter, **reference}, answer, QUESTION), answer
+
+
+async def test_options_are_read_off_the_question() -> None:
+    assert await right(Choice(), {"target": "B"}, "It is carbon dioxide.", QUESTION)
+    assert not await right(Choice(), {"target": "B"}, "It is oxygen.", QUESTION)
+    earlier = "Pick one.\nA. red\nB. blue\n\nPick one.\nA) blue\nB) red"
+    assert await right(Choice(), {"target": "A"}, "Blue", earlier)
+    assert await right(Choice(), {"target": "E"}, "E", QUESTION)
+
+
+async def test_letters_of_another_alphabet_are_none() -> None:
+    # In Russian the third option is В, and В, И and А are words, too.
+    assert not await right(Choice(), {"target": "B"}, "В", QUESTION)

@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from assay.scorers.exact import expected_answers
-from assay.scorers.extraction import passage, said_of
+from assay.scorers.extraction import last_question, passage, said_of
 from assay.scorers.final_answer import normal_text
+from assay.scorers.option_mentions import LetterReader, option_lines, options_asked, without_article
+from assay.scorers.probe_doubt import doubted
+from assay.scorers.probe_mentions import ChoiceReader, Mention
+from assay.scorers.probe_text import plain_text
+from assay.scorers.probe_words import Vocabulary
 from assay.scorers.quantities import plain
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
@@ -22,11 +27,13 @@ _MARKED = re.compile(
 )
 # One that stands at the passage's start or end, or before a mark. "A" and "I" are words, too, and need the mark.
 _STANDING = re.compile(
-    r"(?<![\w'’.(-])(?P<letter>[B-HJ])(?![\w'’+#(-])|(?<![\w'’.(-])(?P<word>[AI])"
-    r"(?=\s*(?:[,.;:!)]|$)|\s+(?:[–—-]\s|(?:because|since)\b|(?:is|was)\s+(?:the\s+)?(?:right|correct|best|true|answer)))"
+    r"(?<![\w'’.(°-])(?P<letter>[B-HJ])(?![\w'’+#(-])|(?<![\w'’.(-])(?P<word>[AI])"
+    r"(?=\s*(?:[,.;:!)}/<|✅✓✔☑]|$)|\s+(?:[–—-]\s|(?:because|since|rather|instead|fits|it is)\b"
+    r"|(?:is|was)\s+(?:the\s+)?(?:right|correct|best|better|true|answer)))"
 )
 # Two or more letters side by side.
-_ROW = re.compile(r"(?<![\w'’])\(?[A-J]\)?(?:[\s,;/&]+(?:or\s|and\s)?\s*\(?[A-J]\)?(?![\w'’]))+")
+_IN_ROW = r"\(?(?:[B-HJ]|[AI](?!\s+(?!and\b|or\b)[a-z]))\)?"
+_ROW = re.compile(rf"(?<![\w'’]){_IN_ROW}(?:[\s,;/&]+(?:or\s|and\s)?\s*{_IN_ROW}(?![\w'’]))+")
 _EITHER = re.compile(r"\b(?:or|either|both|neither|and)\b", re.IGNORECASE)
 _REFUSED = re.compile(r"\b(?:not|isn't|wrong|incorrect|cannot|can't|don't know|eliminate|rule out)\b", re.IGNORECASE)
 _ASIDE = re.compile(
@@ -34,6 +41,7 @@ _ASIDE = re.compile(
 )
 # Reasons name other options without offering them.
 _REASON = re.compile(r"\s(?:because|since|as|given|which|where|whereas|while|rather than|instead of)\b", re.IGNORECASE)
+_COMPARED = re.compile(r"^\W*(?:unlike|between|compared (?:to|with)|in contrast to|of)\s[^,]{1,40},", re.IGNORECASE)
 # "Not A, so B", "torn between A and B, but B", "without A and B we are left with C": what counts is what follows.
 _TURN = re.compile(
     r"[,;]\s+(?:it's|it is)\s|[,;]?\s+(?:but|so|therefore|thus|hence|left with|leaves|leaving)\s", re.IGNORECASE
@@ -59,7 +67,7 @@ def choose(text: str, options: Mapping[str, str]) -> str | None:
         # The list itself chooses none.
         text = text[: listed[0].start()] + "\n" + text[listed[-1].end() :]
     last = [line for line in text.split("\n") if line.strip()][-2:]
-    if len(last) > 1 and all(re.fullmatch(r"\W*[A-J]\W*", line) for line in last):
+    if len({re.sub(r"\W", "", line) for line in last}) > 1 and all(re.fullmatch(r"\W*[A-J]\W*", line) for line in last):
         return None
     statement = passage(text, lambda part: bool(_letters(part, options)) or _by_text(part, options) is not None, leads)
     if statement is not None:
@@ -74,7 +82,11 @@ def choose(text: str, options: Mapping[str, str]) -> str | None:
 
 def _by_letter(statement: str, options: Mapping[str, str]) -> str | None:
     """The only letter that a statement offers."""
-    statement = _REASON.split(statement, maxsplit=1)[0]
+    for option in options.values():  # which may hold a "not" of its own
+        if len(option) < _SHORTEST:
+            continue
+        statement = re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", " ", statement, flags=re.IGNORECASE)
+    statement = _REASON.split(_COMPARED.sub("", statement), maxsplit=1)[0]
     head = _ASIDE.split(statement, maxsplit=1)[0]
     head = head if _letters(head, options) else statement
     found = _letters(head, options)
@@ -88,7 +100,8 @@ def _by_letter(statement: str, options: Mapping[str, str]) -> str | None:
 def _turned(statement: str, options: Mapping[str, str]) -> str:
     """What a statement turns to in the end, where other options were named before that."""
     for turn in reversed(list(_TURN.finditer(statement))):
-        if _letters(statement[turn.end() :], options) and _letters(statement[: turn.start()], options):
+        before = statement[: turn.start()]
+        if _letters(statement[turn.end() :], options) and (_letters(before, options) or _REFUSED.search(before)):
             return statement[turn.end() :]
     return statement
 
@@ -104,7 +117,7 @@ def _letters(part: str, options: Mapping[str, str]) -> set[str]:
 def _by_text(part: str, options: Mapping[str, str]) -> str | None:
     """The option whose text the passage is, with or without its letter in front, or what its last verb leads to."""
     text = normal_text(part)
-    tail = normal_text(re.split(r"\b(?:is|are|was|were|choose|pick|be|equals)\b|=", text)[-1])
+    tail = normal_text(re.split(r"['’]s\b|\b(?:is|are|was|were|choose|pick|be|equals)\b|=", text)[-1])
     for letter, option in options.items():
         wanted = normal_text(option)
         if wanted and any(
@@ -148,6 +161,21 @@ def _listed(text: str, options: Mapping[str, str]) -> list[re.Match[str]]:
     return lines if len(lines) > 1 else []
 
 
+def _named(form: str) -> bool:
+    return len(form) > 1 or form.isdigit()
+
+
+def _stands_by(text: str, letter: str, options: Mapping[str, str], question: str) -> bool:
+    """Does the text say plainly that it chooses the option, and not take that back?"""
+    text = plain_text(option_lines(text))
+    chosen = Mention(letter, letter, True)
+    letters = LetterReader(options, letter).read(text)
+    if chosen.value in {mention.value for mention in letters.mentions}:
+        return not doubted(letters, chosen, Vocabulary(plain_text(question), options.values(), (), ()))
+    forms = {each: (form,) for each, words in options.items() if _named(form := without_article(plain_text(words)))}
+    return letter in forms and not doubted(ChoiceReader(forms, letter).read(text), chosen, None)
+
+
 class Choice:
     """Does the answer choose the right option?
 
@@ -174,6 +202,8 @@ class Choice:
         expected = _right_letter(sample, options)
         text, cut = said_of(completion.text, sample.prompt), completion.finish_reason == "length"
         chosen = choose(re.sub(r"\S+\s*$", "", text) if cut else text, options)
+        if chosen is not None and not _stands_by(text, chosen, options, last_question(sample.prompt)):
+            chosen = None
         if cut and chosen is None:
             return [ScoreFailure("correct", "truncated", "the answer was cut off before it chose an option")]
         return [Score("correct", chosen == expected, detail={"extracted": chosen, "expected": expected})]
@@ -191,7 +221,9 @@ def options_of(sample: Sample) -> dict[str, str]:
     """The options' texts by letter; A to J without texts where the reference has no `choices`. Raises ValueError."""
     choices = sample.reference.get("choices")
     if choices is None:
-        return dict.fromkeys(LETTERS, "")
+        asked = options_asked(last_question(sample.prompt))
+        letter = expected_answers(sample)[0].strip().strip("().:").upper()
+        return asked if letter in asked else dict.fromkeys(LETTERS, "")
     if isinstance(choices, Mapping):
         given = {str(letter).strip().upper(): text for letter, text in choices.items()}
     elif isinstance(choices, Sequence) and not isinstance(choices, str) and len(choices) <= len(LETTERS):

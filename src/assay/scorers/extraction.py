@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from assay.scorers.probe_json import without_json
+from assay.scorers.probe_text import spaced
 from assay.scorers.quantities import plain
 from assay.scorers.statement import RATHER
 from assay.types import Message, Prompt
@@ -30,8 +32,8 @@ _DOUBT = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_IS = re.compile(
-    r"(?<![\w])(?:answer|solution|result)(?: to [^.:\n]{1,80}?| here| therefore| thus| then)?"
-    r"(?:\s*(?:[:=]|->|→|\b(?:is|was|equals|would be|should be|must be|comes to|option)\b)[^\S\n]*)+\s*",
+    r"(?:(?<![\w])(?:answer|solution|result)|答案|答え|정답)(?: to [^.:\n]{1,80}?| here| therefore| thus| then)?"
+    r"(?:\s*(?:[:=]|->|→|[是为は：]|\b(?:is|was|equals|would be|should be|must be|comes to|option)\b)[^\S\n]*)+\s*",
     re.IGNORECASE,
 )
 _ANSWER_LINE = re.compile(r"^[ \t#]*(?:final |the )*answer[ \t]*\n+", re.IGNORECASE | re.MULTILINE)
@@ -63,6 +65,7 @@ _UNSAID = re.compile(
     r"|START_RESPONSE|(?:begin|end)_of_solution)\|>|</?response>|\[(?:BEGIN|END) FINAL RESPONSE\]"
 )
 
+_SLANTED = re.compile(r"(?<![\w*])(\*)(?=[^\s*])([^*\n]{0,300}[^\s*])\*(?![\w*])")
 _LONGEST = 500  # characters in what is marked
 
 # A passage that holds the kind of answer that is looked for.
@@ -73,7 +76,7 @@ Leads = Callable[[str, str], bool]
 
 def said_of(text: str, prompt: Prompt) -> str:
     """What the text says itself: without verbatim repeats of the prompt, and without what no reader takes as said."""
-    text = _UNSAID.sub(" ", text)
+    text = _SLANTED.sub(r"\2", spaced(_UNSAID.sub(" ", without_json(text))))
     for question in _questions(prompt):
         words = question.split()
         # Patterns this long take a while to compile, and few answers need one.
@@ -89,6 +92,11 @@ def _questions(prompt: Prompt) -> Iterator[str]:
     for message in prompt:
         if isinstance(message, Message) and message.role == "user":
             yield message.content
+
+
+def last_question(prompt: Prompt) -> str:
+    """What was asked last, "" if nothing."""
+    return "".join(list(_questions(prompt))[-1:])
 
 
 def explained(first: str, rest: str) -> bool:

@@ -49,19 +49,24 @@ _MEASURED = (
     r"\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|later|earlier) than|under|over|below|above|exceeds?|at least"
     r"|at most|almost|nearly|close to|opposite of|near|around|somewhere|twice|double|minus|negative|square root of"
     r"|just (?:below|above|under|over)|slightly|away from|beyond|log|half of|square of|up to|next to|lack of|absence of|less"
-    r"|rarely|back (?:is )?(?:to|on)|reverse of|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$"
+    r"|(?:letter|number|one|option) (?:after|before)|rarely|back (?:is )?(?:to|on)|reverse of"
+    r"|opposite to|cheaper by|saves)\s*(?:the\s+)?[\"'(]*$"
     r"|(?:(?<![=-])>|[<>]=|[<≤≥√±!])[\s(]*$"
 )
 _BEFORE = re.compile(rf"{_NEGATION}|{_OTHERS}|{_IF}|{_MEASURED}", _I)
 # A label of few words may deny ("Not the answer: 7"); a negation in a longer one ("I won't explain it: 7") is of another thing.
-_LABEL = re.compile(rf"{_OTHERS}|{_IF}|\b(?:first|option|choice|confidence)\b|\bversion\W", _I)
+_LABEL = re.compile(
+    rf"{_OTHERS}|{_IF}|\b(?:first|(?<!my )(?<!selected )(?<!final )(?<!best )(?<!correct )(?:option|choice)|confidence)\b"
+    r"|\bversion\W",
+    _I,
+)
 _DENYING_LABEL = re.compile(_NEGATION, _I)
 _FEW_WORDS = 4
 _AND = re.compile(r"\band\b", _I)
 # A term of a formula is not what the formula comes to.
 _TERM_BEFORE = re.compile(
     rf"(?:[×·*÷^√+/]|[\d){MENTION}{ASIDE}]\s*-|\b(?:plus|minus|times|over|divided by|multiplied by|log|ln|sin|cos|tan|exp"
-    r"|sqrt|mod|modulo))[\s({]*$|\w[({]\s*$|[@№#§]\s*$|-\s*[({]$",
+    r"|sqrt|mod|modulo))[\s({]*$|\w[({]\s*$|[@№#§]\s*$|\d\s*%\s*$|-\s*[({]$",
     _I,
 )
 _TERM_AFTER = re.compile(
@@ -71,13 +76,13 @@ _TERM_AFTER = re.compile(
 )
 _RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
 _BESIDE = re.compile(r"\s*[(\[]\s*(mod\b[^()]*|[^\W\d_]+)\s*[)\]]")  # "53 (cm)"
-_SHORT_ASIDE = re.compile(r"\s*(?:—|--?\s)\s*([^\W\d_]+(?:\s+[^\W\d_]+)?)\s*(?:[.,!]|$)")  # "14, naturally"
 _LABELLING = re.compile(rf"\s*:\s*{MENTION}\s*$")
 _SPEAKERS = frozenset({"i", "me", "you", "we", "they", "he", "she"})
 _LABEL_WORDS = 7
 _SUPPOSING = re.compile(
     r"\s*(?:said|says|if|unless|provided|providing|were|had|should|supposing|granted|assuming|assumed)\b", _I
 )
+_MENTION = re.compile(MENTION)
 _COLON = re.compile(":")
 _BETTER = re.compile(
     r"\s*[(\[,]\s*(?:which (?=should)|and )?(?:should|correct\w*|actually|or|edit|now|rather|sorry|i mean)\b[^()\[\]]*",
@@ -103,12 +108,16 @@ _AFTER = re.compile(
     _I,
 )
 _DENIED_NEXT = re.compile(
-    r"[^\w;,.]*(?:wrong|incorrect|false|no\b|✗|✘|❌|❎|🚫|👎|⇒?\s*⊥|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)|\s*(?:[!²³](?!\s*$)\S|\^)",
+    r"[^\w;,.]*(?:wrong|incorrect|false|falsch|faux|falso|incorrecto|errado|sbagliato|неверно|неправильно|fout|fel|no\b"
+    r"|✗|✘|❌|❎|🚫|👎|⇒?\s*⊥|ではありません)|\s*[(\[]\s*(?:x\s*[)\]]|(?:✗|no|wrong|incorrect)\b)"
+    r"|\s*(?:[!²³](?!\s*$)\S|\^)",
     _I,
 )
 # Anywhere in the sentence, in another clause too.
 _UNDECIDED = re.compile(
     r"\b(?:all|any\w*|every\w*|no\w*|none) but\b|\bif you (?:say|insist|like|must|ask me)\b"
+    rf"|^\W*if\b[^,]*\b(?:were|was|had)\b[^,]*,\s*(?:(?:it|the answer)(?:'s| is| would be)\s*)?{MENTION}"
+    rf"|{MENTION}\s*\(\s*[\d.]+\s*%\s*\)[^.]*{MENTION}\s*\(\s*[\d.]+\s*%"
     r"|^\W*(?:reportedly|allegedly|supposedly|purportedly)\b|^\W*(?:for (?:example|instance))\b|\bread\b.+\bfor\b"
     r"|\b(?:unless|alternatively|as likely|runner-up|toss-up|who knows|depend(?:s|ing)|interpretations?|either way|versus"
     r"|and/or|otherwise|distractor|false that|(?:isn't|not) (?:true|the case)|trap|oder|ou|alternative|rejected|quote me)\b"
@@ -146,8 +155,11 @@ _CONCLUDING = re.compile(
 )
 
 
-def doubted(piece: Piece, final: Mention, words: Vocabulary) -> bool:
-    """Is there no clause that plainly states the final answer, or does something after it take it back?"""
+def doubted(piece: Piece, final: Mention, words: Vocabulary | None) -> bool:
+    """Is there no clause that plainly states the final answer, or does something after it take it back?
+
+    words: those that may stand beside it; None: any that don't deny or doubt it.
+    """
     stated = -1
     sentences = Piece(piece.text.replace("e.g.", "for example"), piece.mentions).split(_SENTENCE)
     for index, sentence in enumerate(sentences):
@@ -163,16 +175,22 @@ def _side_by_side(sentences: Sequence[Piece]) -> bool:
     return any(one is not None and two is not None and one != two for one, two in pairwise(boxed))
 
 
-def _states(sentence: Piece, value: str, words: Vocabulary) -> bool:
+def _states(sentence: Piece, value: str, words: Vocabulary | None) -> bool:
     text = sentence.text
     if text.rstrip(" \"')*").endswith("?") or _UNDECIDED.search(text):
         return False
-    position = -1
-    for mention in sentence.mentions:
-        position = text.index(MENTION, position + 1)
-        if mention.value == value and not _doubtful(text, position) and _plain(text, position, words):
+    for mention, position in _affirmed(sentence):
+        if mention.value == value and (words is None or _plain(text, position, words)):
             return not _corrected(sentence, position, value)
     return False
+
+
+def _affirmed(sentence: Piece) -> list[tuple[Mention, int]]:
+    """The mentions that are not doubtful, with their places."""
+    places = (match.start() for match in _MENTION.finditer(sentence.text))
+    return [
+        (m, place) for m, place in zip(sentence.mentions, places, strict=True) if not _doubtful(sentence.text, place)
+    ]
 
 
 def _doubtful(text: str, position: int) -> bool:
@@ -184,7 +202,7 @@ def _doubtful(text: str, position: int) -> bool:
     if colon and (_LABEL.search(label) or (short and _DENYING_LABEL.search(label))):
         return True
     end = _END.search(after)
-    tail = (after[: end.start()] if end else after).partition(MENTION)[0]
+    tail = (after[: end.start()] if end else after).partition(MENTION)[0].partition(":")[0]
     return bool(_BEFORE.search(region) or _AFTER.search(tail) or _DENIED_NEXT.match(after))
 
 
@@ -217,7 +235,7 @@ def _plain(text: str, position: int, words: Vocabulary) -> bool:
     tail = after[: min(ends, default=len(after))]
     if after[len(tail) : len(tail) + 1] == "," and _SUPPOSING.match(after, len(tail) + 1):
         return False
-    beside = _BESIDE.match(after) or _SHORT_ASIDE.match(after)
+    beside = _BESIDE.match(after)
     region, label = _SURE.sub(" ", region), "" if MENTION in label else _SURE.sub(" ", label)
     dashed = _DASHED.search(text[:position])
     if dashed and words.strange(dashed[1]):
@@ -230,7 +248,7 @@ def _takes_back(sentence: Piece, value: str) -> bool:
     if _RETRACTED.search(text):
         return True
     if sentence.mentions:
-        others = {mention.value for mention in sentence.mentions}
+        others = {mention.value for mention, _ in _affirmed(sentence)}
         new = value not in others and len(others) == 1 and "=" not in text and ASIDE not in text
         alone = ":" not in text and len(words_in(text)) <= _FEW_WORDS
         return new and (alone or bool(_CONCLUDING.search(text))) and not CHECK.match(text)

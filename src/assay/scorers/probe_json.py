@@ -31,10 +31,10 @@ def _lines(text: str) -> str | None:
     if not isinstance(found, Mapping):
         return None
     named = {key: value for key, value in found.items() if _ANSWER.fullmatch(key.strip())}
-    if any(
-        _BESIDES.search(key) or value is False for key, value in found.items()
-    ):  # it takes back, or offers more than one answer
-        return None
+    if named and all(value is None for value in named.values()):
+        return "Final answer: none"
+    if any(_BESIDES.search(key) or value is False for key, value in found.items()):
+        return None  # it takes an answer back, or offers more than one
     if named:
         return "\n".join(f"Final answer: {_shown(value)}" for value in named.values())
     if any(len(key) == 1 for key in found) and len(found) > 1:  # options, or parts of something

@@ -73,7 +73,7 @@ _ORDINAL_LABEL = re.compile(
 # Chinese, Japanese and Korean set no space between a word and what isn't one of theirs.
 _ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _UNSPACED = re.compile(rf"(?<=[{_ASIAN}])(?=[^{_ASIAN}\s])|(?<=[^{_ASIAN}\s])(?=[{_ASIAN}])")
-_ABBREVIATED = re.compile(r"\b(cf|est|rs|ca|vs|ref|fig|pp?|approx|ans|nr)\.(?=\s)", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\b(mr|mrs|ms|dr|cf|est|rs|ca|vs|ref|fig|pp?|approx|ans|nr)\.(?=\s)", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TABLE = re.compile(
     r"^[ \t]*\|(.+)\|[ \t]*\n[ \t]*\|[ \t|:-]*-[ \t|:-]*\|[ \t]*\n[ \t]*\|(.+)\|[ \t]*$(?!\n[ \t]*\|)", re.MULTILINE
@@ -86,7 +86,7 @@ def plain_text(text: str) -> str:
     """The text in one notation, without Markdown, HTML and TeX. What is boxed or tagged reads "Final answer: …"."""
     text = "".join(c for c in text if unicodedata.category(c) != "Co")  # room for marks of our own
     text = without_json(text).replace("\r\n", "\n").translate(_SIGNS)
-    text = _UNSPACED.sub(" ", text)
+    text = spaced(text)
     text = _ABBREVIATED.sub(r"\1", _COMMENT.sub(" ", text))
     text = _TABLE.sub(_by_column, text)
     text = _ROW.sub(lambda row: row[1].replace("|", ":"), text)
@@ -95,6 +95,11 @@ def plain_text(text: str) -> str:
         text = pattern.sub(replacement, text)
     text = _ORDINAL_LABEL.sub(r"\1\2", text)
     return re.sub(r"[ \t]+", " ", text)
+
+
+def spaced(text: str) -> str:
+    """The text with spaces around what is Chinese, Japanese or Korean in it."""
+    return _UNSPACED.sub(" ", text)
 
 
 def _by_column(table: re.Match[str]) -> str:

@@ -26,11 +26,11 @@ _GRAMMAR = """
     really due single rather wait correction confidence high obviously naturally
     """
 _STATING = """
-    verdict response version required requested desired needed numerical complete numbers
+    verdict response version required requested selected better desired needed numerical complete numbers
     recheck rechecking rechecked reviewing redoing redo tells tell
     answer answered answering solution result value number output outcome final correct true best
     option choice choose pick select letter word item term conclusion conclude concludes summary summarize sum question
-    problem prompt task explanation reasoning step tldr tl dr ans a q qed hi hello great sure happy help
+    problem prompt task explanation reasoning tldr tl dr ans a q qed hi hello great sure happy help
     equals equal equalling give gives given giving get gets got getting make makes made making come comes came coming
     work works worked working out yield yields yielding leave
     leaves left leaving find finds found obtain obtains obtained
@@ -44,7 +44,7 @@ _STATING = """
     lowest terms simplest decimal fraction percent percentage
     expressed exact equivalently equivalent namely ie i.e denoted called name named
     finish finishes finished full start started missing new change changes twice keeps
-    code element entry pair stdout figure
+    code element entry pair stdout careful reading quick look closer analysis
     subtract subtracting subtracted multiply multiplying multiplied multiplication subtraction addition division divide
     dividing divided calculation expression equation plus minus times over both sides side
     remain remains remaining follow follows following complete completes continue continues
@@ -72,7 +72,7 @@ _COUNTED = frozenset(
     """answer solution result value number output outcome option
     choice letter word item term conclusion question problem
     prompt task explanation step decimal fraction calculation expression
-    equation side sides code element entry pair figure
+    equation side sides code element entry pair
     distance duration time cost costs price probability place form percentage likelihood
     verdict response version numbers each a an short s m re ve ll tell tells us""".split()  # noqa: SIM905
 )
