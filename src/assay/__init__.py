@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.api.evaluate import evaluate, evaluate_sync
     from assay.api.score import score, score_stream, score_sync
     from assay.api.scores import Scores
     from assay.errors import (
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         Unreachable,
         UnsupportedOption,
     )
-    from assay.evaluation import Evaluation, SampleResult, evaluate
+    from assay.evaluation import Evaluation, SampleResult
     from assay.models.base import AdapterModel, ModelInfo, TextModel, complete
     from assay.models.open import open_model
     from assay.models.sync import complete_sync, iterate_sync, run_sync, stream_sync
@@ -53,13 +54,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "assay.api.evaluate": "evaluate evaluate_sync",
     "assay.api.score": "score score_stream score_sync",
     "assay.api.scores": "Scores",
     "assay.errors": (
         "AdapterBroken AdapterMismatch AssayError BadInput CheckpointError EngineDied GenerationError Unreachable "
         "UnsupportedOption"
     ),
-    "assay.evaluation": "Evaluation SampleResult evaluate",
+    "assay.evaluation": "Evaluation SampleResult",
     "assay.models.base": "AdapterModel ModelInfo TextModel complete",
     "assay.models.open": "open_model",
     "assay.models.sync": "complete_sync iterate_sync run_sync stream_sync",
@@ -116,6 +118,7 @@ __all__ = [
     "complete",
     "complete_sync",
     "evaluate",
+    "evaluate_sync",
     "iterate_sync",
     "load_suite",
     "open_model",

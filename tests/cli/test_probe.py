@@ -299,7 +299,7 @@ def test_bad_input(place: Path) -> None:
     for name in ("a\nb", "", " "):
         assert "can't be shown" in bad(place, "probe", MODEL, *ON, "--run", name)
     assert "--votes 0" in bad(place, "probe", MODEL, *ON, "--votes", "0")
-    assert "there is no folder nowhere; with --adapter, name a folder that holds adapters.safetensors" in bad(
+    assert "there is no folder nowhere; name a folder that holds adapters.safetensors" in bad(
         place, "probe", MODEL, *ON, "--adapter", "nowhere"
     )
     assert not (place / "assay-results").exists(), "a refused command leaves nothing behind"

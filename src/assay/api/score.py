@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,7 +108,7 @@ async def _picker(
         raise BadInput(f"votes must be a whole number from 1 to {MAX_VOTES}, not {votes!r}")
     chosen = [one if isinstance(one, str | Scorer) else FunctionScorer(one) for one in _several(scorers)]
     own = [one.concurrency for one in chosen if isinstance(one, Judge)]
-    async with opened(judge) as model:
+    async with opened(judge) if judge is not None else nullcontext() as model:
         make = None if model is None else lambda rubric: Judge(model, load_rubric(rubric), votes=votes)
         concurrency = max([1, *own, *([model.info.concurrency] if model is not None else [])])
         yield Picker(chosen, make, how="give one as judge"), concurrency

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from assay.report.reasons import Reasons
-from assay.report.score_file import EXTRACTED
 from assay.report.score_table import tally_columns, tally_rows
-from assay.report.shown import Shown
+from assay.report.shown import Shown, outcome_row
 from assay.results.tally import Questions, Tally
 from assay.scoring import ScoredAnswer, count
 from assay.suites.answers import BadLine
-from assay.types import Score
 
 if TYPE_CHECKING:
     from assay.report.blocks import Column
@@ -89,15 +87,7 @@ class Scores(Shown):
 
 def _rows(scored: ScoredAnswer) -> Iterator[dict[str, Any]]:
     answered = scored.answered
+    which = {"id": answered.id, "model": answered.model, "repeat": answered.repeat, "group": answered.sample.group}
     for suite, _, outcomes in scored.outcomes:
         for outcome in outcomes:
-            row: dict[str, Any] = {
-                **{"id": answered.id, "model": answered.model, "repeat": answered.repeat},
-                **{"group": answered.sample.group, "suite": suite, "metric": outcome.metric},
-                **dict.fromkeys(("value", EXTRACTED, "error_class", "reason")),
-            }
-            if isinstance(outcome, Score):
-                row.update({"value": outcome.value, EXTRACTED: outcome.detail.get(EXTRACTED)})
-            else:
-                row.update({"error_class": outcome.error_class, "reason": outcome.reason})
-            yield row
+            yield {**which, "suite": suite, **outcome_row(outcome)}

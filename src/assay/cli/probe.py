@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 from cyclopts import Parameter
 
 from assay import __version__
-from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.adapters.named import adapter_at
 from assay.checkpoints.naming import run_name
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Votes, close_judge, judges_of, open_judge
@@ -20,7 +20,7 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit,
 from assay.cli.show import next_steps, show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.cli.suites import DataFlags, is_data, load
+from assay.cli.suites import DataFlags, load
 from assay.errors import BadInput, CheckpointError, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
@@ -30,6 +30,7 @@ from assay.proof import baseline
 from assay.results.index import Ledger
 from assay.results.records import Run
 from assay.scorers.base import Scorer, check_suite
+from assay.suites.own_data import is_training_data
 from assay.suites.suite import Suite
 from assay.trial import Evaluations, InProcess, Trial
 from assay.types import Adapter, Sample
@@ -79,7 +80,7 @@ def probe(
     suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
     spec = found.model(model).spec
     check_run(model_name(spec) if run is None else run)
-    tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), _adapter(adapter))
+    tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), adapter_at(adapter))
     with resumable(found.workspace):
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
     show(found.workspace, run=called, as_json=json)
@@ -89,7 +90,7 @@ def probe(
 
 
 def _load(name: str, data: DataFlags, seed: int | None) -> Suite:
-    if seed is not None and is_data(name):
+    if seed is not None and is_training_data(name):
         raise ConfigError(f"--seed draws the capability probes anew; {name} is your own data, which is asked as it is")
     suite = load(name, data)
     check_suite(suite)
@@ -118,32 +119,6 @@ def _of_groups(suite: Suite, groups: Sequence[str]) -> Suite:
         return suite
     samples = tuple(s for s in suite.samples if s.group in groups)
     return replace(suite, samples=samples, scorers={s.id: suite.scorers[s.id] for s in samples})
-
-
-def _adapter(folder: Path) -> Adapter:
-    """The adapter in the folder. Raises `BadInput` for whatever is wrong with it: nothing is waited for here."""
-    if not folder.is_dir():
-        wrong = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise BadInput(f"{wrong}; with --adapter, name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}")
-    if not (folder / WEIGHTS_NAME).is_file():
-        raise BadInput(f"{folder} holds no {WEIGHTS_NAME}; {_instead(folder)}")
-    if not (folder / CONFIG_NAME).is_file():
-        raise BadInput(f"{folder} holds no {CONFIG_NAME}; copy the one that mlx-lm wrote beside {WEIGHTS_NAME}")
-    try:
-        return read_adapter(folder / WEIGHTS_NAME, folder / CONFIG_NAME)
-    except CheckpointError as error:
-        raise BadInput(str(error)) from error
-
-
-def _instead(folder: Path) -> str:
-    """What a folder without the weights' file holds in its place, and what to do."""
-    if found := sorted(folder.glob("adapter_model.*")):
-        return f"{found[0].name} is a PEFT adapter's, which can't be read yet; name one that mlx-lm wrote"
-    if found := sorted(folder.glob("*_adapters.safetensors")):
-        return (
-            f"copy the checkpoint that you mean, such as {found[0].name}, under that name, or name the folder to watch"
-        )
-    return "name the folder that mlx-lm wrote the adapter to"
 
 
 async def _probe(

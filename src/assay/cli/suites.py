@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from assay.errors import ConfigError
-from assay.suites.formats.packed import unpacked_name
-from assay.suites.formats.records import begins_as_list
-from assay.suites.own_data import suite_from_data
-from assay.suites.suite import Suite, builtin_suites, load_suite
-
-_DATA = {".jsonl", ".ndjson"}
+from assay.suites.own_data import is_training_data, suite_from_data
+from assay.suites.suite import Suite, load_suite
 
 
 @dataclass(frozen=True)
@@ -34,19 +29,10 @@ class _DataFlags:
 DataFlags = Annotated[_DataFlags | None, Parameter(name="*")]
 
 
-def is_data(source: str) -> bool:
-    """Does `--suite` name data for a trainer? A built-in suite's name does not, whatever folder is called like it."""
-    path = Path(source)
-    ending = Path(unpacked_name(path)).suffix.lower()
-    if ending == ".json" and path.is_file():
-        return begins_as_list(path)
-    return ending in _DATA or (path.is_dir() and source not in builtin_suites())
-
-
 def load(source: str, flags: _DataFlags | None) -> Suite:
     """The suite that `--suite` names. Raises `SuiteError`, or `ConfigError` for a flag that doesn't apply."""
     flags = flags or _DataFlags()
-    if is_data(source):
+    if is_training_data(source):
         return suite_from_data(
             source,
             scorer=flags.scorer,

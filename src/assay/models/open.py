@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from assay.errors import ModelError
+from assay.models.base import TextModel
 from assay.models.http_address import SCHEMES, masked, parse_url
 from assay.models.local import LocalEngine, LocalModel
 from assay.plugins import Registry, nearest
@@ -24,7 +25,6 @@ from assay.types import EngineSettings, HttpSettings
 if TYPE_CHECKING:
     from assay.models.http import HttpModel
 
-M = TypeVar("M")
 EngineFactory = Callable[[str, EngineSettings], LocalEngine]
 
 ENGINES: Registry[EngineFactory] = Registry(
@@ -131,7 +131,7 @@ async def open_model(
 
 
 @asynccontextmanager
-async def opened(model: M | str | None) -> AsyncIterator[M | LocalModel | HttpModel | None]:
+async def opened(model: TextModel | str) -> AsyncIterator[TextModel]:
     """The model; one that was named by its spec is open until the end."""
     if not isinstance(model, str):
         yield model

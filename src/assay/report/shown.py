@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from assay.report.score_file import EXTRACTED
+from assay.types import Score, ScoreFailure
 
 if TYPE_CHECKING:
     from assay.report.blocks import Column
@@ -54,5 +56,16 @@ class Shown(ABC):
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{notes}"
 
 
+def outcome_row(outcome: Score | ScoreFailure) -> dict[str, Any]:
+    """An outcome for a data frame: `metric`, `value`, `extracted`, `error_class` and `reason`; what it lacks is None."""
+    if isinstance(outcome, Score):
+        value, found = outcome.value, outcome.detail.get(EXTRACTED)
+        return {"metric": outcome.metric, "value": value, EXTRACTED: found, "error_class": None, "reason": None}
+    failed = {"error_class": outcome.error_class, "reason": outcome.reason}
+    return {"metric": outcome.metric, "value": None, EXTRACTED: None, **failed}
+
+
 def _escaped(text: str) -> str:
-    return html.escape(text).replace("\n", "<br>")
+    from html import escape  # a millisecond of every command's start
+
+    return escape(text).replace("\n", "<br>")

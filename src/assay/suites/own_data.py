@@ -19,9 +19,9 @@ from assay.errors import BadInput, SuiteError, UnknownName
 from assay.plugins import SCORERS, nearest
 from assay.suites.formats.base import Unfit, decoded, kind
 from assay.suites.formats.packed import unpacked_name
-from assay.suites.formats.records import numbered_records
+from assay.suites.formats.records import begins_as_list, numbered_records
 from assay.suites.readers import Place
-from assay.suites.suite import ScorerSpec, Suite
+from assay.suites.suite import ScorerSpec, Suite, builtin_suites
 from assay.suites.training_lines import Fields, question
 from assay.types import GenerateOptions, Json, Prompt, Sample
 
@@ -29,6 +29,7 @@ from assay.types import GenerateOptions, Json, Prompt, Sample
 SHORT = 6
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_DATA = {".jsonl", ".ndjson"}
 _SPLITS = ("test.jsonl", "valid.jsonl")
 
 
@@ -84,6 +85,15 @@ def suite_from_data(
     if chosen is None:
         _check_short(drawn)
     return _suite(path, name or _name(path), drawn, chosen, max_tokens)
+
+
+def is_training_data(source: str | Path) -> bool:
+    """Is it such data that `source` names? A suite that comes with assay is not, whatever folder is called like it."""
+    path = Path(source)
+    ending = Path(unpacked_name(path)).suffix.lower()
+    if ending == ".json" and path.is_file():
+        return begins_as_list(path)
+    return ending in _DATA or (path.is_dir() and source not in builtin_suites())
 
 
 def _check_arguments(limit: int | None, max_tokens: int, split: str | None, target_after: str | None) -> None:
