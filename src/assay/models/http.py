@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from assay.config import Secret
-from assay.errors import AssayError, GenerationError, ModelError, Unreachable, UnsupportedOption
+from assay.errors import AssayError, BadInput, GenerationError, ModelError, Unreachable, UnsupportedOption
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address, api_key, parse_address, parse_url, proxy_for
 from assay.models.http_connection import Connection
@@ -100,6 +100,7 @@ class HttpModel:
         self._key = key
         self._limit = AdaptiveLimit(settings.concurrency)
         self._pool: Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # whose connections are in the pool
         self._via = ""
         self._dialect = Dialect()
         self._health = Health()
@@ -175,6 +176,12 @@ class HttpModel:
 
     async def aclose(self) -> None:
         """Close all connections. Requests that are under way fail."""
+        if self._loop in (None, asyncio.get_running_loop()):
+            await self._close()
+        elif self._loop is not None and not self._loop.is_closed():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(), self._loop))
+
+    async def _close(self) -> None:
         self._closing.set()
         if self._pool is not None:
             await self._pool.aclose()
@@ -345,6 +352,23 @@ class HttpModel:
             raise UnsupportedOption(f"max_tokens must be at least 1, not {options.max_tokens}")
         if self._closing.is_set():
             raise GenerationError(f"{self._info.name}: {closed()}", error_class="transient")
+        self._belong()
+
+    def _belong(self) -> None:
+        """Belong to the running loop, for connections do. One that has ended leaves nothing that could be used."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is None:
+            self._loop = loop
+            return
+        if not self._loop.is_closed():
+            raise BadInput(
+                f"{self._info.name} is in use by another event loop; open it once more here: await open_model(…) where its "
+                "calls are awaited, run_sync(open_model(…)) for plain calls"
+            )
+        self._loop, self._pool = loop, None
+        self._closing, self._limit = asyncio.Event(), AdaptiveLimit(self._settings.concurrency)
 
     def _ready_pool(self) -> Pool:
         if self._pool is None:
