@@ -103,7 +103,11 @@ def test_what_an_adapter_answered_is_journaled_as_proven(tmp_path: Path) -> None
             {"adapter": "nowhere"},
             "there is no folder nowhere; name a folder that holds adapters",
         ),
-        (("MODEL", "capability"), {"adapter": Path(__file__)}, "holds no adapter_config.json; copy the one that mlx-lm wrote beside test_evaluate.py"),
+        (
+            ("MODEL", "capability"),
+            {"adapter": Path(__file__)},
+            "copy the one that mlx-lm wrote beside test_evaluate.py",
+        ),
         (("MODEL", "capability"), {"limit": 0}, "limit"),
     ],
 )

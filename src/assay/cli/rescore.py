@@ -16,7 +16,7 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, s
 from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.cli.suites import is_data, load
+from assay.cli.suites import load
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.rescoring import Answer, Asking, asked_by, asked_in, journaled, rescore
@@ -25,6 +25,7 @@ from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.sets import one_a_name
 from assay.suites.asked import journaled_samples
+from assay.suites.own_data import is_training_data
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
 from assay.types import Sample
 
@@ -102,7 +103,7 @@ def _loaded(lens: Lens, suite: str | None, known: Sequence[str]) -> Suite | None
     """The suite from its file, or the built-in one; None where the journal knows what was asked."""
     if suite is None:
         return None
-    if Path(suite).is_file() or is_data(suite):
+    if Path(suite).is_file() or is_training_data(suite):
         return load(suite, None)
     if suite in known and (suite not in builtin_suites() or journaled_samples(lens, suite)):
         return None
