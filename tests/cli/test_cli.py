@@ -57,7 +57,8 @@ def test_json_stands_alone_on_standard_output(place: Path) -> None:
     done = watch(place, "--json", "--run", "mine")
     rows = json.loads(done.stdout)
     fields = (
-        "run checkpoint iteration digest suite group metric mean low high correct asked scored failed truncated proof"
+        "run checkpoint iteration digest suite group metric mean low high correct asked scored failed truncated "
+        "questions proof"
     )
     assert all(list(row) == fields.split() for row in rows)
     assert [(r["checkpoint"], r["iteration"], r["proof"]) for r in rows[:2]] == [("base", 0, None)] * 2
