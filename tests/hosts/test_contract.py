@@ -61,10 +61,16 @@ async def test_an_empty_folder_holds_nothing(host: Host, tmp_path: Path) -> None
     assert await host.list(posix(tmp_path)) == []
 
 
-async def test_ten_thousand_entries(host: Host, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crowded")
     for number in range(10_000):
-        (tmp_path / f"{number:07}_adapters.safetensors").touch()
-    found = await host.list(posix(tmp_path))
+        (folder / f"{number:07}_adapters.safetensors").touch()
+    return folder
+
+
+async def test_ten_thousand_entries(host: Host, crowded: Path) -> None:
+    found = await host.list(posix(crowded))
     assert [e.path.name for e in found] == [f"{number:07}_adapters.safetensors" for number in range(10_000)]
 
 
@@ -114,6 +120,14 @@ async def test_links_are_what_they_lead_to(host: Host, tmp_path: Path) -> None:
         "nowhere": ("other", None, True),
         "circle": ("other", None, True),
     }
+    for broken in ("nowhere", "circle"):
+        for asking in (host.real, host.list, host.read):
+            with pytest.raises(HostFault) as caught:
+                await asking(posix(tmp_path / broken))
+            assert caught.value.kind in ("missing", "other")
+        with pytest.raises(HostFault, match=f"there is no .*{broken}") as caught:
+            await host.real(posix(tmp_path / broken))
+        assert caught.value.kind == "missing"
     for name, (kind, _, link) in found.items():
         entry = await host.stat(posix(tmp_path / name))
         assert entry is not None

@@ -18,8 +18,11 @@ import pytest
 from assay.errors import AssayError, BadInput, Unreachable
 from assay.hosts.address import Address
 from assay.hosts.base import Host
+from assay.hosts.known_hosts import Known
 from assay.hosts.open import open_host
 from assay.hosts.ssh import SSHHost
+from assay.hosts.ssh_config import resolve
+from assay.hosts.ssh_connect import Login, Lost, Refusal, meaning_of
 from assay.hosts.ssh_link import Patience
 from tests.hosts.sshd import USER, Home, Server, make_key, server
 
@@ -354,9 +357,24 @@ async def test_a_login_that_is_refused_for_a_while_after_it_worked(sshd: Server,
 # Hosts that aren't there
 
 
-@pytest.mark.parametrize("name", ["no-such-host.invalid", "no..such", "x" * 70])
+@pytest.mark.parametrize("name", ["no..such", "x" * 70, "127.0.0.1"])
 async def test_an_unknown_host(home: Home, name: str) -> None:
+    """Names that need no name server to be found unknown: tests ask none."""
+    home.configure("AddressFamily inet6\n")
     assert f"there is no host {name}" in await refused(SSHHost(Address(name), HASTE))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (socket.EAI_NONAME, Refusal, "there is no host trainer; check its name, or add it to ~/.ssh/config"),
+        (socket.EAI_AGAIN, Lost, "the name trainer can't be looked up: later"),
+    ],
+)
+def test_what_a_name_server_says(home: Home, number: int, kind: type[Exception], said: str) -> None:
+    route = resolve(Address("trainer"))
+    meaning = meaning_of(socket.gaierror(number, "later"), route, Known(), Login(route))
+    assert (type(meaning), str(meaning)) == (kind, said)
 
 
 async def test_a_port_where_nobody_listens(home: Home) -> None:

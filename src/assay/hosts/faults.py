@@ -42,7 +42,7 @@ def late(host: str, program: str, seconds: float) -> HostFault:
 
 def fault(error: OSError, host: str, path: PurePosixPath | Path) -> HostFault:
     """The fault that an error of this machine's file system means for a path."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP:
         return missing(host, path)
     if isinstance(error, PermissionError):
         return forbidden(host, path)

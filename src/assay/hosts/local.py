@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -89,7 +90,7 @@ async def _off_loop(path: PurePosixPath, work: Callable[[], T]) -> T:
     try:
         return await asyncio.to_thread(work)
     except RuntimeError as error:  # Python's word for links in a circle, before 3.13
-        raise fault(OSError(str(error)), "", path) from None
+        raise fault(OSError(errno.ELOOP, str(error)), "", path) from None
     except OSError as error:
         raise fault(error, "", path) from None
 

@@ -25,6 +25,10 @@ _MOST_JUMPS = 8
 _FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
 
+# There is no such name, or none with an address of the kind that is asked for. Not all systems have all of these.
+_NO_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")}
+
+
 class Lost(Exception):
     """The host could not be reached this time, or was lost. `str(error)` says why, without a full stop."""
 
@@ -62,7 +66,7 @@ class Session:
             self.abort()
 
 
-class _Login(asyncssh.SSHClient):
+class Login(asyncssh.SSHClient):
     """The client's part while a connection is made: what the host showed, and what is offered to it."""
 
     def __init__(self, route: Route) -> None:
@@ -120,7 +124,7 @@ def _way(route: Route) -> list[Route]:
 
 async def _dial(route: Route, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
     known = await asyncio.to_thread(known_hosts.look_up, route)
-    login = _Login(route)
+    login = Login(route)
     try:
         return await asyncssh.connect(
             route.address.host,
@@ -133,7 +137,7 @@ async def _dial(route: Route, tunnel: asyncssh.SSHClientConnection | None) -> as
             known_hosts=lambda host, addr, port: known.trusted(),
             server_host_key_algs=() if route.host_key_algorithms else known.algorithms(),
             encryption_algs=() if route.ciphers else _FAST_CIPHERS,
-            client_keys=None,  # `_Login` offers them
+            client_keys=None,  # `Login` offers them
             password_auth=False,
             kbdint_auth=False,
             connect_timeout=route.connect_seconds or _CONNECT_SECONDS,
@@ -146,10 +150,10 @@ async def _dial(route: Route, tunnel: asyncssh.SSHClientConnection | None) -> as
             command=None,
         )
     except (asyncssh.Error, OSError, ValueError) as error:
-        raise _meaning(error, route, known, login) from error
+        raise meaning_of(error, route, known, login) from error
 
 
-def _meaning(error: Exception, route: Route, known: Known, login: _Login) -> Exception:
+def meaning_of(error: Exception, route: Route, known: Known, login: Login) -> Exception:
     """What an error while connecting means."""
     match error:
         case asyncssh.HostKeyNotVerifiable():
@@ -167,7 +171,7 @@ def _meaning(error: Exception, route: Route, known: Known, login: _Login) -> Exc
             return Refusal(f"the jump host on the way to {route.place} does not let connections through: {error}")
         case asyncssh.ChannelOpenError():
             return Lost(f"the jump host can't reach {route.place}: {error}")
-        case socket.gaierror() if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)):
+        case socket.gaierror() if error.errno in _NO_HOST:
             return Refusal(f"there is no host {route.host}; check its name, or add it to ~/.ssh/config")
         case socket.gaierror():
             return Lost(f"the name {route.host} can't be looked up: {error.strerror}")
