@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from importlib import import_module
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any
 
 from assay.errors import SuiteError
@@ -56,6 +54,9 @@ def seekable(path: Path) -> IO[bytes]:
     """The same for who seeks in it: a compressed file as a copy on disk that is not."""
     if packing(path) is None:
         return opened(path)
+    import shutil  # both pull in what nothing else here needs
+    from tempfile import TemporaryFile
+
     copy = TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with opened(path) as file:
