@@ -138,6 +138,16 @@ def test_the_solvers_agree_with_the_suite_file_itself() -> None:
         assert Fraction(targets(BASE)[name]) == solve(prompts(BASE)[name])
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_no_variant_is_degenerate(seed: int) -> None:
+    suite = variants("capability", seed)
+    asked, found = prompts(suite), targets(suite)
+    assert all(Fraction(found[name]) > 0 for name in NUMERIC)
+    assert Fraction(found["arithmetic-2"]).denominator > 1
+    _, chess, go, _ = numbers(asked["sets-1"])
+    assert int(found["sets-1"]) not in (chess - int(found["sets-1"]), go - int(found["sets-1"]))
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_code_prints_its_answer(seed: int) -> None:

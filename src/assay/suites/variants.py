@@ -88,7 +88,8 @@ def _arithmetic(r: Random) -> Values:
 
 def _fractions(r: Random) -> Values:
     first, second = r.sample(((5, 12), (7, 12), (3, 8), (5, 8), (1, 6), (5, 6), (2, 9), (4, 9), (3, 10), (7, 15)), 2)
-    return {"a": first[0], "b": first[1], "c": second[0], "d": second[1]}
+    whole = (Fraction(*first) + Fraction(*second)).denominator == 1  # which is no "fraction in lowest terms"
+    return _fractions(r) if whole else {"a": first[0], "b": first[1], "c": second[0], "d": second[1]}
 
 
 def _linear(r: Random) -> Values:
@@ -151,6 +152,8 @@ def _farm(r: Random) -> Values:
 
 def _class(r: Random) -> Values:
     both, chess, go, neither = r.randint(5, 13), r.randint(6, 15), r.randint(6, 15), r.randint(2, 9)
+    if both in (chess, go):  # the number of those who play only one game must be no right answer
+        return _class(r)
     return {"all": both + chess + go + neither, "chess": chess + both, "go": go + both, "neither": neither}
 
 
