@@ -350,8 +350,8 @@ def test_an_unreachable_judge_is_exit_code_3_with_the_command_to_go_on(place: Pa
     done = assay(place, *words)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
-    assert "what was earned is in" in done.stderr
-    assert f"to go on: assay {' '.join(words[:5])} 'http://127.0.0.1:1/v1#m' -o s.jsonl" in done.stderr
+    assert "nothing was earned yet" in done.stderr
+    assert f"to try again: assay {' '.join(words[:5])} 'http://127.0.0.1:1/v1#m' -o s.jsonl" in done.stderr
     assert done.stdout == ""
     assert list(place.glob("s.jsonl*")) == []
 

@@ -93,8 +93,8 @@ async def test_a_url_is_a_model_elsewhere(tmp_path: Path) -> None:
         await WorkerModel.open(chosen.spec)
 
 
-def test_watch_refuses_a_base_behind_a_url(tmp_path: Path) -> None:
+async def test_watch_refuses_a_base_behind_a_url(tmp_path: Path) -> None:
     job = Job(tmp_path, "http://127.0.0.1:1/v1#m", (), "run", tmp_path / "results")
     with pytest.raises(BadInput, match="can't take the checkpoints") as caught:
-        check_job(job)
+        await check_job(job)
     assert "\n" not in str(caught.value)

@@ -156,7 +156,9 @@ def test_of_several_options_none_is_chosen() -> None:
 @given(st.text(max_size=80))
 async def test_any_text_gets_a_verdict(text: str) -> None:
     for scorer, target in ((Gsm8kV1(), "7"), (FinalAnswer(), "7"), (FinalAnswer(), "Paris"), (Choice(), "B")):
-        assert isinstance(await outcome(scorer, {"target": target}, text), Score)
+        found = await outcome(scorer, {"target": target}, text)
+        # A text that opens a block of reasoning and does not close it was cut off.
+        assert isinstance(found, Score) or found.error_class == "truncated"
     quantities(text)
     normal_text(text)
 

@@ -51,7 +51,17 @@ def resumable(workspace: Path) -> Iterator[None]:
         yield
     except Unreachable as error:
         again = shlex.join(["assay", *sys.argv[1:]])
+        if not _earned(workspace):
+            raise Unreachable(f"{error}; nothing was earned yet; to try again: {again}") from error
         raise Unreachable(f"{error}; what was earned is in {workspace}; to go on: {again}") from error
     except KeyboardInterrupt:
         print("assay: stopped; the same command goes on from here", file=sys.stderr)
         raise
+
+
+def _earned(workspace: Path) -> bool:
+    """Whether the journal holds anything that was paid for."""
+    from assay.results.journal import read
+    from assay.results.records import CompletionMade, ScoreMade, VoteCast
+
+    return any(isinstance(record, CompletionMade | ScoreMade | VoteCast) for _, record in read(workspace))
