@@ -117,7 +117,7 @@ async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: 
 
 
 async def test_an_adapter_is_kept_until_its_last_use_is_given_back(worker: WorkerModel, tmp_path: Path) -> None:
-    [checkpoint] = discovered(checkpoints(tmp_path / "ck", (10,)), "ck")
+    checkpoint = discovered(checkpoints(tmp_path / "ck", (10,)), "ck")[0]
     adapter = copied(checkpoint, tmp_path / "staged")
     one, two = await worker.attach(adapter), await worker.attach(adapter)
     await one.aclose()

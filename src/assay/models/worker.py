@@ -52,7 +52,6 @@ class _Child:
         self._hung = 0.0
         self.attached: set[str] = set()
         self.gone = False
-        self._calls_waiting = 0
         self._writer = writer
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Queue[Reply | AssayError]] = {}
@@ -124,22 +123,16 @@ class _Child:
     async def _next(self, waiting: asyncio.Queue[Reply | AssayError], silence: float) -> Reply | AssayError:
         """The next reply. A child from which nobody hears anything for too long hangs, and is killed."""
         loop = asyncio.get_running_loop()
-        if not self._calls_waiting:
-            self._heard = loop.time()
-        self._calls_waiting += 1
-        try:
-            while True:
-                # Not `wait_for`, which in Python 3.11 loses a cancellation that comes together with a reply.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._heard + silence):
-                        return await waiting.get()
-                if loop.time() >= self._heard + silence:
-                    self._hung = silence
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(self.process.pid, signal.SIGKILL)
-                    return await waiting.get()  # what `_receive` has to say of the end
-        finally:
-            self._calls_waiting -= 1
+        while True:
+            # Not `wait_for`, which in Python 3.11 loses a cancellation that comes together with a reply.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._heard + silence):
+                    return await waiting.get()
+            if loop.time() >= self._heard + silence:
+                self._hung = silence
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.process.pid, signal.SIGKILL)
+                return await waiting.get()  # what `_receive` has to say of the end
 
     def send(self, call: Call) -> None:
         if not self.gone:
@@ -149,6 +142,8 @@ class _Child:
         """Send a call and yield its replies to the last; leaving early cancels it in the child."""
         call.id = next(self._ids)
         waiting: asyncio.Queue[Reply | AssayError] = asyncio.Queue()
+        if not self._calls:
+            self._heard = asyncio.get_running_loop().time()  # nobody asked it anything before
         self._calls[call.id] = waiting
         silence = max(self._silence, _LOADING_SECONDS) if call.what in _LOADING else self._silence
         done = False
