@@ -19,7 +19,7 @@ def summaries_of(evaluation: Evaluation) -> tuple[Summary, ...]:
         Summary(
             group=group,
             metric=metric,
-            mean=tally.means().mean if tally.scored else None,
+            mean=tally.means().shown if tally.scored else None,
             correct=tally.correct if tally.scored and tally.boolean else None,
             asked=tally.asked,
             scored=tally.scored,

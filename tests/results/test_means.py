@@ -189,3 +189,9 @@ def test_repeats_narrow_an_interval_as_far_as_they_tell_something() -> None:
     once = means(answers[:, :1].tolist()).share_interval() or (0, 0)
     often = means(answers.tolist()).share_interval() or (0, 0)
     assert often[1] - often[0] < 0.5 * (once[1] - once[0])
+
+
+def test_the_last_digits_of_a_running_mean_are_not_shown() -> None:
+    values = [0.0] * 49 + [1.0]
+    assert Means.of(values).shown == 0.02
+    assert Means.of(reversed([3.2, 3.45] * 100)).shown == 3.325

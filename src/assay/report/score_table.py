@@ -34,7 +34,7 @@ def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
                 "model": model,
                 "suite": suite,
                 "metric": metric,
-                "mean": means.mean if tally.scored else None,
+                "mean": means.shown if tally.scored else None,
                 "low": interval[0] if interval else None,
                 "high": interval[1] if interval else None,
                 "correct": tally.correct if tally.boolean else None,
@@ -86,7 +86,7 @@ def _cell(tally: Tally | None) -> str:
     if not tally.scored:
         return f"– ({counts})"
     figure = share_figure if tally.boolean else number_figure
-    return f"{figure(means.mean, tally.interval())} ({counts})"
+    return f"{figure(means.shown, tally.interval())} ({counts})"
 
 
 def _counted(means: Means) -> str:

@@ -58,6 +58,11 @@ class Means(msgspec.Struct):
         if value > self.most:
             self.most = value
 
+    @property
+    def shown(self) -> float:
+        """The mean to 13 digits: the last ones of a running mean depend on the order, and would tip a rounding."""
+        return float(f"{self.mean:.13g}")
+
     def effective_size(self, confidence: float = 0.95) -> float:
         """How many independent answers, right or wrong, would tell as much as these; at least as many as there are questions.
 
