@@ -184,6 +184,8 @@ async def test_while_polling_a_file_being_written_waits_and_is_picked_up(job: Jo
         await until(lambda: listener.done == 16)
         adapter_file(job.folder / "0000040_adapters.safetensors", 40)
         await until(lambda: listener.done == 20)
+        # What is stopped before its proof is kept for the next start.
+        await until(lambda: not list((job.workspace / "staged").glob("[0-9a-f]*")))
     assert set(correct(job)) == {"base", "lab @10", "lab @20", "lab @30", "lab @40"}
     assert not (job.workspace / "staged").exists(), "nothing of the copies is left behind"
 
