@@ -79,7 +79,7 @@ class Scout:
 
     def remember(self, checkpoint: Checkpoint, digest: str, base: str) -> None:
         """Know a checkpoint whose copy is here, though its file may be gone."""
-        self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
+        self._sightings[checkpoint.file] = Sighting(checkpoint, digest, base, ready=True)
 
     async def look(self) -> None:
         """One round. Raises `BadInput` if there is no folder, `Unreachable` as the host does."""
@@ -97,22 +97,22 @@ class Scout:
         look = await self._readiness.look([c for c in chosen if not self._is_known(c)])
         for checkpoint, reason in look.broken:
             self._readiness.settle(checkpoint)
-            self._sightings[_file(checkpoint)] = Sighting(checkpoint, fault=reason)
+            self._sightings[checkpoint.file] = Sighting(checkpoint, fault=reason)
             self._on_fault(checkpoint, reason)
         for checkpoint in look.ready:
             self._readiness.settle(checkpoint)
-            self._sightings[_file(checkpoint)] = Sighting(
+            self._sightings[checkpoint.file] = Sighting(
                 checkpoint, base=await self._discovery.base_of(checkpoint), ready=True
             )
         for checkpoint in chosen:
-            known = self._sightings.get(_file(checkpoint))
+            known = self._sightings.get(checkpoint.file)
             if known is None or known.checkpoint.state != checkpoint.state:
                 digest = self._ledger.digest_of(checkpoint)
                 if digest:  # no content is read of what was read before
                     self._readiness.settle(checkpoint)
                     base = await self._discovery.base_of(checkpoint)
-                    self._sightings[_file(checkpoint)] = Sighting(checkpoint, digest, base, ready=True)
-        self._forget({_file(c) for c in chosen})
+                    self._sightings[checkpoint.file] = Sighting(checkpoint, digest, base, ready=True)
+        self._forget({c.file for c in chosen})
         await self._read_losses(found)
         self._waiting = _waiting(look)
         self.changed.set()
@@ -173,7 +173,7 @@ class Scout:
             adapter = await self._staging.fetch(self._host, checkpoint)
         except CheckpointError as error:
             if isinstance(error, NotReady) and self._config.patient:  # it has just changed or gone: the next round sees
-                self._sightings.pop(_file(checkpoint), None)
+                self._sightings.pop(checkpoint.file, None)
                 self._note(f"{checkpoint.label}: {error}")
                 return
             sighting.fault = str(error)
@@ -187,10 +187,6 @@ def _waiting(look: Look) -> str:
     """What is waited for: nothing is said of files that merely have to be seen unchanged once more."""
     written = [f"{checkpoint.label} ({reason})" for checkpoint, reason in look.waiting if reason != UNSETTLED]
     return "; ".join(written) or "the next checkpoint"
-
-
-def _file(checkpoint: Checkpoint) -> tuple[str, str]:
-    return checkpoint.host, checkpoint.path
 
 
 async def poll(scout: Scout, seconds: float, note: Callable[[str], None]) -> None:

@@ -172,6 +172,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
         return str(self.weights if self.host else Path(self.weights).absolute())
 
     @property
+    def file(self) -> tuple[str, str]:
+        """What tells its file from all others: the host and the path there."""
+        return self.host, self.path
+
+    @property
     def label(self) -> str:
         return self.name or f"{self.run} @{self.iteration}"
 

@@ -282,8 +282,8 @@ class _Agent:
                 self._staging.drop(twin.digest)
         for candidate in made.done:
             self._staging.drop(candidate.digest)
-        sightings = {_file(s.checkpoint): s for s in self._scout.sightings}
-        self._scout.want([sightings[_file(c.checkpoint)] for c in made.work])
+        sightings = {s.checkpoint.file: s for s in self._scout.sightings}
+        self._scout.want([sightings[c.checkpoint.file] for c in made.work])
         self._tell(made)
         return made
 
@@ -358,13 +358,13 @@ class _Agent:
         """Evaluate a window of what is here; False if nothing is."""
         for candidate in made.done:
             self._settle(candidate.checkpoint.run, candidate.digest)
-        sightings = {_file(s.checkpoint): s for s in self._scout.sightings}
+        sightings = {s.checkpoint.file: s for s in self._scout.sightings}
         here: list[tuple[Sighting, Adapter]] = []
         for candidate in made.work:
             # What was fetched since the plan was made may turn out to be a twin: the next plan knows.
             adapter = self._staging.get(candidate.digest) if candidate.digest else None
             if adapter is not None:
-                here.append((sightings[_file(candidate.checkpoint)], adapter))
+                here.append((sightings[candidate.checkpoint.file], adapter))
         if not here or not (self._scout.idle or len(here) >= _WINDOW):
             return False
         spec = self._spec(here[0][0])
@@ -669,10 +669,6 @@ def _window(here: Sequence[tuple[Checkpoint, Adapter]]) -> list[tuple[Checkpoint
             break
         window.append((checkpoint, adapter))
     return window
-
-
-def _file(checkpoint: Checkpoint) -> tuple[str, str]:
-    return checkpoint.host, checkpoint.path
 
 
 def _checkpoint_of(record: CheckpointSeen) -> Checkpoint:

@@ -47,27 +47,27 @@ class Readiness:
 
     def settle(self, checkpoint: Checkpoint) -> None:
         """This state of the file is dealt with; it is offered again only if the file changes."""
-        self._settled[_file(checkpoint)] = checkpoint.state
+        self._settled[checkpoint.file] = checkpoint.state
 
     def is_settled(self, checkpoint: Checkpoint) -> bool:
-        return self._settled.get(_file(checkpoint)) == checkpoint.state
+        return self._settled.get(checkpoint.file) == checkpoint.state
 
     async def look(self, found: Sequence[Checkpoint]) -> Look:
         """Sort what was found into ready, broken and waiting; what is settled is in none of them."""
         look = Look()
         open_ones = [c for c in found if not self.is_settled(c)]
-        faults = {_file(c): await self._fault(c) for c in open_ones}
+        faults = {c.file: await self._fault(c) for c in open_ones}
         complete: dict[str, int] = {}
         for checkpoint in found:
-            if faults.get(_file(checkpoint)) is None:
+            if faults.get(checkpoint.file) is None:
                 complete[checkpoint.run] = max(complete.get(checkpoint.run, 0), checkpoint.iteration)
         for checkpoint in open_ones:
-            unchanged = self._seen.get(_file(checkpoint)) == checkpoint.state
-            self._seen[_file(checkpoint)] = checkpoint.state
+            unchanged = self._seen.get(checkpoint.file) == checkpoint.state
+            self._seen[checkpoint.file] = checkpoint.state
             if not self._once and not unchanged:
                 look.waiting.append((checkpoint, UNSETTLED))
                 continue
-            fault = faults[_file(checkpoint)]
+            fault = faults[checkpoint.file]
             overtaken = complete.get(checkpoint.run, 0) > checkpoint.iteration
             if fault is None:
                 look.ready.append(checkpoint)
@@ -78,11 +78,11 @@ class Readiness:
         return look
 
     async def _fault(self, checkpoint: Checkpoint) -> _Fault:
-        known = self._faults.get(_file(checkpoint))
+        known = self._faults.get(checkpoint.file)
         if known is not None and known[0] == checkpoint.state:
             return known[1]
         fault = await self._examine(checkpoint)
-        self._faults[_file(checkpoint)] = checkpoint.state, fault
+        self._faults[checkpoint.file] = checkpoint.state, fault
         return fault
 
     async def _examine(self, checkpoint: Checkpoint) -> _Fault:
@@ -97,7 +97,3 @@ class Readiness:
         except HostFault as fault:
             return NotReady(f"{path} cannot be read: {fault}")
         return None
-
-
-def _file(checkpoint: Checkpoint) -> _File:
-    return checkpoint.host, str(checkpoint.weights)
