@@ -14,14 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from assay.account import Outcome
 from assay.errors import BadInput
 from assay.evaluation import SampleResult
+from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CompletionMade, Proof
 from assay.suites.suite import load_suite
-from assay.watch import Job, Outcome, watch
+from assay.watch import watch
 from tests.making import SCRIPT, SUITE, adapter_file, checkpoints, written
 
 

@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 from assay.adapters.files import check_against, read_adapter
 from assay.cli import show
 from assay.errors import AdapterBroken, AdapterMismatch, BadInput
+from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import ScoreMade
 from assay.suites.suite import load_suite
-from assay.watch import Job
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
 from tests.test_watch import asked, correct, faulty, job, polling, proofs, run, until
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from assay.adapters.files import read_adapter
+from assay.job import Job
 from assay.plan import PlanConfig
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import Attempt
-from assay.watch import Job
 from tests.making import SCRIPT, written
 from tests.test_watch import correct, job, polling, run, until
 

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 from assay.checkpoints.curves import Loss, losses_in_state, losses_in_text
+from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import LossSeen
-from assay.watch import Job, watch
+from assay.watch import watch
 from tests.making import adapter_file
 from tests.test_watch import Listener, job, run
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from assay.errors import BadInput, ModelError
+from assay.job import Job, check_job
 from assay.models.http import HttpModel
 from assay.models.http_retry import HttpSettings
 from assay.models.open import open_local, open_model, resolve
 from assay.models.worker import WorkerModel
 from assay.types import EngineSettings
-from assay.watch import Job, check_job
 from tests.conftest import LAB
 
 MAC = platform.system() == "Darwin"

@@ -7,10 +7,10 @@ import json
 import time
 from pathlib import Path
 
+from assay.job import Job, check_job, settings_of
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
 from assay.results.journal import segments
-from assay.watch import Job, check_job, settings_of
 
 
 def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:

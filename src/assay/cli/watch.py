@@ -18,6 +18,7 @@ from assay.cli.suites import DataFlags, load
 from assay.config import ModelConfig
 from assay.errors import ConfigError
 from assay.hosts.open import open_host
+from assay.job import Job, check_job
 from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
 from assay.results.journal import Journal, hold, read
@@ -25,7 +26,6 @@ from assay.results.records import Run
 from assay.sinks.base import Sink
 from assay.sinks.forwarding import Forwarding
 from assay.sinks.open import open_sink
-from assay.watch import Job, check_job
 from assay.watch import watch as run_watch
 
 Flag = Parameter(negative="", show_default=False)

@@ -1,0 +1,219 @@
+"""What a watch makes known: journaled for ever, said to whoever watches, counted in what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from assay import __version__
+from assay.errors import AssayError, CheckpointError
+from assay.evaluation import Evaluation, SampleResult, Subject, use_of
+from assay.job import Job
+from assay.opened import OpenBase
+from assay.results.index import Ledger
+from assay.results.records import Attempt, CheckpointSeen, Finished, Run
+from assay.suites.suite import Suite
+from assay.summaries import summaries_of
+from assay.types import Adapter, Checkpoint
+
+# An error's sentence names so many differences itself.
+_FEW = 3
+
+
+class Observer(Protocol):
+    """Who is told what happens; nothing depends on it."""
+
+    def note(self, text: str) -> None: ...
+
+    def expect(self, samples: int) -> None: ...
+
+    def settled(self, samples: int) -> None: ...
+
+    def subject(self, label: str, suite: str) -> None: ...
+
+    def answered(self, result: SampleResult) -> None: ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a watch came to.
+
+    unusable: label and reason of checkpoints that couldn't be evaluated; unproven: labels; runs: those that were seen.
+    """
+
+    evaluated: int = 0
+    failed_samples: int = 0
+    unproven: list[str] = field(default_factory=list)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.unusable or self.unproven or self.failed_samples else 0
+
+
+class Account:
+    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest."""
+
+    def __init__(self, job: Job, ledger: Ledger, observer: Observer) -> None:
+        self._job = job
+        self._ledger = ledger
+        self.observer = observer
+        self.outcome = Outcome()
+        self.labels: dict[tuple[str, str], str] = {}
+        self._settled: set[tuple[str, str]] = set()
+        self._said: set[str] = set()
+        self._expecting = False
+
+    def expect(self, samples: int) -> None:
+        """Tell how many samples lie ahead; from now on, those that are done with are told too."""
+        self.observer.expect(samples)
+        self._expecting = True
+
+    def say(self, text: str) -> None:
+        """Say it, once in a watch."""
+        if text not in self._said:
+            self._said.add(text)
+            self.observer.note(text)
+
+    def settle(self, run: str, which: str) -> None:
+        """Count a checkpoint's samples as done with, once. which: its digest; a twin's path."""
+        if (run, which) not in self._settled:
+            self._settled.add((run, which))
+            if self._expecting:
+                self.observer.settled(self._job.samples())
+
+    def open_suites(self, run: str, digest: str, identity: str) -> list[Suite]:
+        """What is still to be asked of an adapter on a base; digest: "" for the base's own answers."""
+        limit = self._job.limit or 0
+        return [s for s in self._job.suites if self._ledger.finished(run, digest, s.digest, identity, limit) is None]
+
+    # -- what is there ------------------------------------------------------------------------------------------------
+
+    def fetched(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
+        """Its weights were read: whoever has them first gives them their label."""
+        label = self.labels.setdefault((checkpoint.run, adapter.digest), checkpoint.label)
+        if label == checkpoint.label or checkpoint.numbered:
+            self.seen(checkpoint, adapter.digest)
+
+    def twin(self, twin: Checkpoint, known: Checkpoint) -> None:
+        """Another file with the same weights: there is nothing to ask it."""
+        self.settle(twin.run, twin.path)
+        if twin.label != known.label and twin.numbered:
+            self.say(f"{twin.label} has the weights of {known.label}: one checkpoint, evaluated once")
+
+    def seen(self, checkpoint: Checkpoint, digest: str, reason: str = "") -> None:
+        """Journal the file's state, if that is news. reason: why it can't be used as it is."""
+        record = CheckpointSeen(
+            run=checkpoint.run,
+            checkpoint=checkpoint.label,
+            iteration=checkpoint.iteration,
+            path=checkpoint.path,
+            size=checkpoint.size,
+            modified_ns=checkpoint.modified_ns,
+            digest=digest,
+            reason=reason,
+            host=checkpoint.host,
+            config_size=checkpoint.config_size,
+            config_modified_ns=checkpoint.config_modified_ns,
+        )
+        if not self._ledger.has_seen(record):
+            self._ledger.append(record)
+
+    # -- what is done -------------------------------------------------------------------------------------------------
+
+    def begin(self, base: OpenBase, run: str, tag: str, run_id: str) -> None:
+        """Journal that this run is asked on this base. tag, run_id: go-ml's names for the run's model and the run."""
+        if run not in self.outcome.runs:
+            self.outcome.runs.append(run)
+        info = base.model.info
+        self._ledger.append(
+            Run(
+                run=run,
+                base=base.name,
+                engine=info.engine,
+                engine_version=info.engine_version,
+                identity=info.identity,
+                declared=info.declared,
+                suites=tuple(use_of(s) for s in self._job.suites),
+                assay_version=__version__,
+                tag=tag,
+                run_id=run_id,
+            )
+        )
+
+    def finish(
+        self, base: OpenBase, subject: Subject, evaluations: Sequence[tuple[Suite, Evaluation]], proof: str
+    ) -> None:
+        """Journal what the suites came to. proof: "live" or "unproven"; "" for the base."""
+        for suite, evaluation in evaluations:
+            self.outcome.failed_samples += evaluation.failed
+            limit = self._job.limit
+            self._ledger.append(
+                Finished(
+                    run=subject.run,
+                    checkpoint=subject.checkpoint,
+                    iteration=subject.iteration,
+                    digest=subject.digest,
+                    identity=base.identity,
+                    suite=suite.name,
+                    suite_version=suite.version,
+                    suite_digest=suite.digest,
+                    limit=limit if limit is not None and limit < len(suite.samples) else 0,
+                    asked=evaluation.asked,
+                    scored=evaluation.scored,
+                    failed=evaluation.failed,
+                    truncated=evaluation.truncated,
+                    seconds=round(evaluation.seconds, 6),
+                    summaries=summaries_of(evaluation),
+                    proof=proof,
+                )
+            )
+        self._ledger.journal.sync_soon()
+
+    # -- what can't be done -------------------------------------------------------------------------------------------
+
+    def refuse(self, checkpoint: Checkpoint, error: CheckpointError | str) -> None:
+        """A fault of the checkpoint's files as they are."""
+        self.set_aside(checkpoint, str(error), getattr(error, "differences", ()))
+
+    def fail(self, checkpoint: Checkpoint, adapter: Adapter, error: AssayError, *, final: bool, identity: str) -> None:
+        """A try that came to nothing."""
+        self.set_aside(checkpoint, str(error), getattr(error, "differences", ()))
+        self.attempt(checkpoint, adapter.digest, identity, type(error).__name__, str(error), final=final)
+
+    def attempt(
+        self, checkpoint: Checkpoint, digest: str, identity: str, error: str, reason: str, *, final: bool = False
+    ) -> None:
+        """Journal a try that came to less than it should. final: another one would end the same."""
+        self._ledger.append(
+            Attempt(
+                run=checkpoint.run,
+                checkpoint=checkpoint.label,
+                iteration=checkpoint.iteration,
+                host=checkpoint.host,
+                path=checkpoint.path,
+                size=checkpoint.size,
+                modified_ns=checkpoint.modified_ns,
+                config_size=checkpoint.config_size,
+                config_modified_ns=checkpoint.config_modified_ns,
+                error=error,
+                reason=reason,
+                digest=digest,
+                identity=identity,
+                final=final,
+            )
+        )
+
+    def set_aside(
+        self, checkpoint: Checkpoint, reason: str, differences: Sequence[str] = (), *, journaled: bool = False
+    ) -> None:
+        """Say and count that it can't be used; journal it too, unless it is in the journal already."""
+        headline = reason.partition(": ")[0] if len(differences) > _FEW else reason
+        full = "\n  ".join([headline, *differences]) if len(differences) > _FEW else reason
+        self.say(f"{checkpoint.label} cannot be used: {full}")
+        if all(label != checkpoint.label for label, _ in self.outcome.unusable):
+            self.outcome.unusable.append((checkpoint.label, reason))
+        if not journaled:
+            self.seen(checkpoint, "", full)

@@ -1,0 +1,128 @@
+"""What a watch is asked to do, and whether it can be done: all that can be seen before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from assay.checkpoints.discover import Discovery
+from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
+from assay.errors import BadInput
+from assay.hosts.base import Host
+from assay.hosts.local import LocalHost
+from assay.models.open import Resolved, resolve
+from assay.plan import PlanConfig, is_chosen
+from assay.results.records import CheckpointSeen
+from assay.scorers.base import check_suite
+from assay.suites.suite import Suite
+from assay.types import Checkpoint, EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to watch and what to ask.
+
+    folder: on `host`, which is this machine unless given. base: a model's spec; None takes what each checkpoint's configuration
+    names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit:
+    samples asked of each suite. fetch_bytes: copies of checkpoints held at once.
+    """
+
+    folder: PurePosixPath
+    base: str | None
+    suites: tuple[Suite, ...]
+    run: str | None
+    workspace: Path
+    once: bool = False
+    every: int | None = None
+    limit: int | None = None
+    poll_seconds: float = 10.0
+    settings: EngineSettings = field(default_factory=EngineSettings)
+    host: Host = field(default_factory=LocalHost)
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    bases: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[Family, ...] = FAMILIES
+    fetch_bytes: int = 20 << 30
+
+    @property
+    def names(self) -> Names:
+        """The names of the watched folder, as it really is if it is here: commands may run from anywhere."""
+        here = not self.host.name
+        return names_of(PurePosixPath(Path(self.folder).resolve()) if here else self.folder, self.families)
+
+    @property
+    def default_run(self) -> str:
+        """The run's name where no checkpoint says it."""
+        return self.run or self.names.run
+
+    def discovery(self) -> Discovery:
+        """What looks at the folder."""
+        return Discovery(self.host, self.folder, self.run, self.families)
+
+    def is_of(self, record: CheckpointSeen) -> bool:
+        """Whether a checkpoint was seen in the folder that is watched now."""
+        if record.host != self.host.name or self.run not in (None, record.run):
+            return False
+        if record.host:
+            return PurePosixPath(record.path).is_relative_to(self.folder)
+        return Path(record.path).resolve().is_relative_to(Path(self.folder).resolve())
+
+    def samples(self, suites: Sequence[Suite] | None = None) -> int:
+        """How many samples one pass through the suites asks, or through these."""
+        lengths = [len(s.samples) for s in (self.suites if suites is None else suites)]
+        return sum(length if self.limit is None else min(self.limit, length) for length in lengths)
+
+
+def settings_of(job: Job) -> PlanConfig:
+    """The plan's settings, with what the job's own fields say."""
+    config = job.plan
+    return PlanConfig(
+        config.order,
+        job.every if job.every is not None else config.every,
+        config.filters,
+        config.force,
+        config.attempts,
+        config.backoff_seconds,
+        config.backoff_cap_seconds,
+        patient=not job.once,
+    )
+
+
+async def check_job(job: Job) -> list[Checkpoint]:
+    """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything."""
+    for suite in job.suites:
+        check_suite(suite)
+    if job.base is not None:
+        resolved_base(job.base)
+    discovery = job.discovery()
+    found = await discovery.look()
+    config = settings_of(job)
+    chosen = [c for c in found.checkpoints if is_chosen(c, config)]
+    refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]
+    if job.once and not chosen and not refused:
+        _nothing(job, len(found.checkpoints))
+    if job.base is None and chosen and not any([await discovery.base_of(c) for c in chosen]):
+        raise BadInput(
+            "no base model: the checkpoints' configurations name none; name one with --base, or in assay.toml under [watch]"
+        )
+    return chosen
+
+
+def _nothing(job: Job, found: int) -> None:
+    if not found:
+        raise BadInput(
+            f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors, "
+            "checkpoint-100/adapter_model.safetensors and the like); name another folder, or leave out --once to wait for one"
+        )
+    if job.plan.filters:
+        raise BadInput(f"none of the {found} checkpoints in {job.folder} fits --filter {' '.join(job.plan.filters)}")
+    raise BadInput(f"none of the {found} checkpoints in {job.folder} is at a multiple of --every {job.every}")
+
+
+def resolved_base(base: str) -> Resolved:
+    resolved = resolve(base)
+    if resolved.remote:
+        raise BadInput(
+            f"a base behind a URL ({base}) can't take the checkpoints found here; name a local model as base"
+        )
+    return resolved
