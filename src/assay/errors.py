@@ -9,6 +9,7 @@ AssayError                   1  done, but something failed
 │   ├── ModelError              a model that is missing, broken, or needs what is not installed
 │   └── UnsupportedOption       an option that this engine cannot honour
 ├── Unreachable              3  something needed could not be reached; what was earned is kept
+├── DiskFault                3  the disk takes no more; what was earned is kept
 ├── HostFault                1  a path on a host that is missing, forbidden, or changed under the copy
 ├── CheckpointError          1  a fault of one checkpoint; the others go on
 │   ├── NotReady                still being written, or waiting for its configuration
@@ -21,12 +22,16 @@ AssayError                   1  done, but something failed
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:  # `assay --help` needs the errors alone
     from assay.types import FailureClass
+
+# What the system says where there is no room: the disk is full, or a quota, or the file as large as it may be.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 HostFaultKind: TypeAlias = Literal["missing", "forbidden", "changed", "full", "other"]
 
@@ -69,6 +74,12 @@ class UnsupportedOption(BadInput):
 
 class Unreachable(AssayError):
     """Something that the work needs could not be reached."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class DiskFault(AssayError):
+    """The disk takes no more of what is to be written here."""
 
     exit_code: ClassVar[int] = 3
 

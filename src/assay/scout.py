@@ -153,7 +153,7 @@ class Scout:
         return not self.fetching and not any(self._staging.has_room(s.checkpoint.size) for s in self._wanted[:1])
 
     async def fetch_on(self) -> None:
-        """Fetch what is wanted, for ever. Raises `Unreachable` and `WorkspaceError`."""
+        """Fetch what is wanted, for ever. Raises `Unreachable` and `DiskFault`."""
         while True:
             await self.wanted.wait()
             self.wanted.clear()

@@ -106,7 +106,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_journal import completion
-from assay.errors import WorkspaceError
+from assay.errors import DiskFault
 from assay.results.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 100000))
@@ -116,8 +116,9 @@ try:
     while True:
         journal.append(completion(str(kept), "x" * 700))
         kept += 1
-except WorkspaceError as error:
+except DiskFault as error:
     assert "cannot be written to" in str(error), error
+    assert error.exit_code == 3
 resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
 journal.append(completion("after", "room again"))
 journal.close()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from assay.adapters.fit import raise_differences
 from assay.adapters.gguf_names import BLOCK
 from assay.adapters.header import Layout, read_layout
-from assay.errors import AdapterBroken, AdapterMismatch, ModelError
+from assay.errors import NO_ROOM, AdapterBroken, AdapterMismatch, DiskFault, ModelError
 from assay.types import Adapter
 
 Matrix = npt.NDArray[np.float32]
@@ -52,6 +52,11 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
                 tensors = _tensors(file, layout, names, arch in _PERMUTED, heads, kv_heads)
                 _write(temporary, arch, adapter, names, tensors)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFault(
+                    f"{adapter.weights} could not be converted in {folder} ({error.strerror}); what was earned is safe: "
+                    "make room and run the same command again"
+                ) from None
             raise AdapterBroken(f"{adapter.weights}: can't be converted: {error.strerror or error}") from None
         temporary.replace(destination)
     return destination

@@ -19,7 +19,7 @@ from msgspec import structs
 from assay.adapters.fit import base_shapes, check_against
 from assay.adapters.header import Layout, read_header, read_layout
 from assay.adapters.peft import normalise
-from assay.errors import AdapterBroken, CheckpointError, HostFault, NotReady, WorkspaceError
+from assay.errors import AdapterBroken, CheckpointError, DiskFault, HostFault, NotReady
 from assay.hosts.base import Host
 from assay.types import Adapter, Checkpoint, TensorSpec
 
@@ -53,7 +53,7 @@ async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
     """Copy the checkpoint from its host to `folder/<digest>/`, and read the copy: a trainer can't change it under us.
 
     The copy appears whole or not at all; one that was cut off is gone on with by a later call. Raises as `read_adapter`,
-    `NotReady` if a file changed during the copy or is gone, `Unreachable` as the host does, and `WorkspaceError` where there
+    `NotReady` if a file changed during the copy or is gone, `Unreachable` as the host does, and `DiskFault` where there
     is no room. Not for two callers at once: one watch at a time holds a workspace.
     """
     temporary = folder / f".fetch-{_name_of(checkpoint)}"
@@ -67,7 +67,7 @@ async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     except OSError as error:
-        raise WorkspaceError(_no_room(checkpoint.weights, folder, error.strerror or str(error))) from error
+        raise DiskFault(_no_room(checkpoint.weights, folder, error.strerror or str(error))) from error
     shutil.rmtree(temporary, ignore_errors=True)
     return adapter
 
@@ -109,7 +109,7 @@ async def _copy(host: Host, source: PurePosixPath, target: Path) -> None:
             await host.copy_from(source, target)
     except HostFault as fault:
         if fault.kind == "full":
-            raise WorkspaceError(_no_room(source, target.parent.parent, str(fault))) from fault
+            raise DiskFault(_no_room(source, target.parent.parent, str(fault))) from fault
         if fault.kind == "missing":
             raise _missing(source) from None
         if fault.kind == "changed":

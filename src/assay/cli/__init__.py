@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
-import io
 import sys
 from typing import NoReturn
 
 from cyclopts import App
 
 from assay import __version__
-from assay.errors import AssayError
+from assay.cli import streams
+from assay.errors import NO_ROOM, AssayError, DiskFault
 
 app = App(
     name="assay",
@@ -57,19 +57,24 @@ def main() -> NoReturn:
     # A thousand answers under way hold far more objects than Python's 700 before it looks for dead cycles, which took a
     # twentieth of the time of a judged answer.
     gc.set_threshold(50_000, 20, 20)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without ★ shows a question mark, and not a traceback
+    streams.prepare()
     try:
         # Alone, - is a name and no flag, which the parser doesn't know; as a path ./- is the same.
         words = ["./-" if word == "-" else word for word in sys.argv[1:]]
         code = app(words, result_action="return_value")
+        streams.finish()
     except AssayError as error:
-        print(f"assay: {error}", file=sys.stderr)
+        streams.say(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # `assay report | head`
-        sys.stderr.close()
-        code = 141
+        streams.abandon()
+        code = streams.UNREAD
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        streams.abandon()
+        streams.say(f"standard output cannot be written ({error.strerror}); what was earned is kept")
+        code = DiskFault.exit_code
     sys.exit(code if isinstance(code, int) else 0)

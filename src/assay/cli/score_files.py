@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from assay.errors import BadInput
+from assay.errors import NO_ROOM, BadInput, DiskFault
 from assay.suites.formats.packed import unpacked_name
 
 # What stands for standard input and for standard output.
 DASH = Path("-")
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_named_after(file: Path) -> str:
@@ -105,6 +102,9 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         if not special:
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise DiskFault(
+                f"{path} cannot be written ({error.strerror}); what was judged is kept: make room and run the same command "
+                "again, or name another file with -o"
+            ) from error
         raise

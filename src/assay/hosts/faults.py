@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path, PurePosixPath
 
-from assay.errors import HostFault
+from assay.errors import NO_ROOM, HostFault
 from assay.hosts.base import shown
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def missing(host: str, path: PurePosixPath | Path) -> HostFault:
@@ -48,6 +46,6 @@ def fault(error: OSError, host: str, path: PurePosixPath | Path) -> HostFault:
         return forbidden(host, path)
     if isinstance(error, NotADirectoryError):
         return no_folder(host, path)
-    if error.errno in _FULL:
+    if error.errno in NO_ROOM:
         return full(host, path)
     return HostFault(f"{shown(host, path)} can't be read or written: {error.strerror or error}")

@@ -127,6 +127,12 @@ def _table(columns: Sequence[RichColumn], ruled: bool) -> Table:
     )
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command what a pipe that nobody reads any more means; rich would end with 1."""
+        raise
+
+
 def console_on(stream: TextIO | None = None, *, piped: int | None = None) -> Console:
     """A console on `stream` (standard output), as wide as COLUMNS says, else as its terminal is, else 80 characters.
 
@@ -134,7 +140,7 @@ def console_on(stream: TextIO | None = None, *, piped: int | None = None) -> Con
     """
     stream = stream or sys.stdout
     width = piped if piped and not stream.isatty() else _width(stream)
-    return Console(file=stream, highlight=False, markup=False, width=width)
+    return _Console(file=stream, highlight=False, markup=False, width=width)
 
 
 def _width(stream: TextIO) -> int:

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
-from assay.errors import WorkspaceError
+from assay.errors import NO_ROOM, DiskFault, WorkspaceError
 from assay.results.records import SCHEMA_VERSION, AnyRecord, IndexedRecord
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 _SYNC_SECONDS = 1.0
+_ROOM = 4096  # bytes without which no work is begun: a full disk still makes empty files
 _LOCK_SECONDS = 1.0  # who merely looks whether the lock is held, holds it for a moment
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
@@ -168,9 +169,13 @@ class Journal:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             probe = self._folder / f".writable-{os.getpid()}-{os.urandom(3).hex()}"
-            probe.touch()
-            probe.unlink()
+            try:
+                probe.write_bytes(bytes(_ROOM))
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise self._refused(error) from error
             raise WorkspaceError(
                 f"the workspace {workspace} cannot be written to ({error.strerror}); "
                 "name another folder with --workspace"
@@ -179,7 +184,7 @@ class Journal:
         self._syncer.start()
 
     def append(self, record: AnyRecord) -> Location:
-        """Write one record; it is the operating system's when this returns. Raises `WorkspaceError` if the disk refuses."""
+        """Write one record; it is the operating system's when this returns. Raises `DiskFault` if the disk refuses."""
         return self.append_all((record,))[0]
 
     def append_all(self, records: Sequence[AnyRecord]) -> list[Location]:
@@ -194,10 +199,7 @@ class Journal:
                 segment, file = self._open()
                 self._write(file, b"".join(lines))
             except OSError as error:
-                raise WorkspaceError(
-                    f"the journal in {self._folder} cannot be written to ({error.strerror}); what was written before is "
-                    "safe: make room and run the same command again"
-                ) from error
+                raise self._refused(error) from error
             locations = []
             for line in lines:
                 locations.append(Location(segment, self._length, len(line)))
@@ -205,6 +207,12 @@ class Journal:
             self._seq += len(lines)
             self._dirty = True
             return locations
+
+    def _refused(self, error: OSError) -> DiskFault:
+        return DiskFault(
+            f"the journal in {self._folder} cannot be written to ({error.strerror}); what was written before is safe: make "
+            "room and run the same command again"
+        )
 
     def _open(self) -> tuple[Path, int]:
         # Opened at the first record: a command that writes nothing leaves no empty segment behind.

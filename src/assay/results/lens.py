@@ -147,7 +147,9 @@ class Lens:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db.execute(f'copy (from "{table}") to $path (format parquet)', {"path": str(temporary)})
             temporary.replace(path)
-        except (OSError, duckdb.Error) as error:
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+        except duckdb.Error as error:
             raise BadInput(f"{path} cannot be written: {error}") from error
         row = self._db.execute(f'select count(*) from "{table}"').fetchone()
         return int(row[0]) if row is not None else 0
