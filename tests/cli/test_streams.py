@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from assay.cli.score_files import lines
+from assay.errors import BadInput
 from assay.results.journal import Damage, read
 from assay.results.records import AnswerScored
 from tests.cli.running import ASSAY, jsonl
@@ -30,3 +32,16 @@ def test_an_output_that_takes_nothing(tmp_path: Path, streams: str, code: int, s
     kept = [r for _, r in read(tmp_path / "assay-results", damage) if isinstance(r, AnswerScored)]
     assert len(kept) == (0 if "-o" in streams else 3)
     assert damage.lines == 0, "nothing that was printed got into the journal"
+
+
+def test_one_command_at_a_time_writes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    with lines(path) as file:
+        assert file is not None
+        with pytest.raises(BadInput, match=r"another command is writing .*s\.jsonl"), lines(path):
+            pass
+        file.write(b"mine\n")
+    with lines(path) as file:
+        assert file is not None
+        file.write(b"and mine\n")
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"and mine\n"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -91,20 +93,42 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
     special = path.exists() and not path.is_file()  # a pipe or a device is written to, and never replaced
     part = path if special else path.with_name(path.name + ".part")
     try:
-        file = part.open("wb")
+        file = part.open("wb") if special else _claimed(part, path)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from error
     try:
-        with file:
-            yield file
-        if not special:
-            part.replace(path)
-    except BaseException as error:
-        if not special:
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        with file:  # closed last: it is this process's alone for as long as it is open
+            try:
+                yield file
+                file.flush()
+                if not special:
+                    part.replace(path)
+            except BaseException:
+                if not special:
+                    part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if error.errno in NO_ROOM:
             raise DiskFault(
                 f"{path} cannot be written ({error.strerror}); what was judged is kept: make room and run the same command "
                 "again, or name another file with -o"
             ) from error
         raise
+
+
+def _claimed(part: Path, path: Path) -> IO[bytes]:
+    """The file under this name, empty, for one process at a time: the lines of two would be mixed."""
+    while True:
+        file = part.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise BadInput(f"another command is writing {path}; wait for it, or name another file with -o") from None
+        except OSError:  # a file system without locks
+            pass
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                file.truncate(0)
+                return file
+        file.close()  # its writer has just moved it to its place
