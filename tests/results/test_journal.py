@@ -74,12 +74,13 @@ def test_a_torn_tail_is_skipped_and_counted(tmp_path: Path, cut: int) -> None:
     assert damage.lines == 1
 
 
-def test_a_line_of_rubbish_costs_itself_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rubbish", [b"\0\0\0\0", b'{"kind":"completion","v":1,"key":"\xff"}', b"[" * 100_000])
+def test_a_line_of_rubbish_costs_itself_only(tmp_path: Path, rubbish: bytes) -> None:
     with Journal(tmp_path, 1) as journal:
         journal.append(completion("a"))
     [segment] = segments(tmp_path)
     with segment.open("ab") as file:
-        file.write(b"\0\0\0\0\n" + segment.read_bytes().replace(b'"a"', b'"b"'))
+        file.write(rubbish + b"\n" + segment.read_bytes().replace(b'"a"', b'"b"'))
     damage = Damage()
     assert [r.key for _, r in read(tmp_path, damage) if isinstance(r, CompletionMade)] == ["a", "b"]
     assert damage.lines == 1

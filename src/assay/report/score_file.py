@@ -49,7 +49,7 @@ def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
         for number, text in enumerate(file, 1):
             try:
                 lines.append(_decoder.decode(text))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise BadInput(at(path, number, f"not a line that assay score writes: {error}")) from None
     if not lines:
         raise BadInput(f"{path} holds no scores")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _SYNC_SECONDS = 1.0
 _ROOM = 4096  # bytes without which no work is begun: a full disk still makes empty files
 _LOCK_SECONDS = 1.0  # who merely looks whether the lock is held, holds it for a moment
+# How a line fails to be a record: no JSON of the right shape, bytes that are no UTF-8, nested without end.
+NO_RECORD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _indexed: msgspec.json.Decoder[IndexedRecord] = msgspec.json.Decoder(IndexedRecord)
@@ -125,11 +127,11 @@ def _count(damage: Damage | None) -> None:
 def _parse(segment: Path, number: int, line: bytes, decoder: msgspec.json.Decoder[T]) -> T | None:
     try:
         return decoder.decode(line)
-    except msgspec.MsgspecError:
+    except NO_RECORD:
         pass
     try:
         seen = _version.decode(line)
-    except msgspec.MsgspecError:
+    except NO_RECORD:
         return None
     if seen.v > SCHEMA_VERSION:
         raise WorkspaceError(
@@ -146,7 +148,7 @@ def check_schema(workspace: Path) -> None:
             for number, line in enumerate(file, 1):
                 try:
                     seen = _version.decode(line)
-                except msgspec.MsgspecError:
+                except NO_RECORD:
                     continue
                 if seen.v > SCHEMA_VERSION:
                     _parse(segment, number, b'{"v":%d,"kind":"?"}' % seen.v, _decoder)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import structs
 
-from assay.results.journal import Location, read_at, read_on, segments
+from assay.results.journal import NO_RECORD, Location, read_at, read_on, segments
 from assay.results.records import (
     FROM_FILES,
     AnswerScored,
@@ -100,7 +100,7 @@ class Feed:
     def _recall_line(self, at: Location, line: bytes) -> None:
         try:
             seen = _glance.decode(line)
-        except msgspec.MsgspecError:
+        except NO_RECORD:
             return
         if seen.kind == "completion":
             self._answers[bytes.fromhex(seen.key)] = at

@@ -52,7 +52,7 @@ def read_state(workspace: Path, name: str) -> SinkState:
     """A sink's state; a fresh one if it has none, or none that can be read: then all is sent again."""
     try:
         return msgspec.json.decode(state_file(workspace, name).read_bytes(), type=SinkState)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return SinkState()
 
 
