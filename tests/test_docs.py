@@ -33,7 +33,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli import app
+from assay.cli.app import app
 from assay.config import load_config
 from assay.errors import SuiteError
 from assay.hosts.address import parse_address as parse_host_address

@@ -1,73 +1,29 @@
-"""The command line: one thin file a verb, imported when the verb is used."""
+"""The command line."""
 
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from typing import NoReturn
 
-from cyclopts import App
-
-from assay import __version__
 from assay.cli import streams
 from assay.errors import NO_ROOM, AssayError, DiskFault
 
-app = App(
-    name="assay",
-    help="Which LoRA checkpoint to ship, and what each one broke.",
-    version=__version__,
-    help_format="plaintext",
-)
-app.command(
-    "assay.cli.watch:watch",
-    name="watch",
-    help="Evaluate a folder's checkpoints as training writes them, and show what each gained and broke.",
-)
-app.command("assay.cli.report:report", name="report", help="Show the table again, from the journal.")
-app.command(
-    "assay.cli.status:status",
-    name="status",
-    help="Show what is done, what failed and why, and how far each sink has got.",
-)
-app.command("assay.cli.ship:ship", name="ship", help="Forward to sinks what they don't have yet.")
-app.command("assay.cli.export:export", name="export", help="Write the journal's tables as Parquet files.")
-app.command("assay.cli.take_in:import_command", name="import", help="Take results of go-ml's into the journal.")
-app.command("assay.cli.query:query", name="query", help="Ask the journal in SQL.")
-app.command("assay.cli.score:score", name="score", help="Score answers that already exist.")
-app.command("assay.cli.probe:probe", name="probe", help="Ask a model the capability and content probes.")
-app.command(
-    "assay.cli.rescore:rescore_command",
-    name="rescore",
-    help="Score journaled answers again, by another scorer or judge.",
-)
-app.command(
-    "assay.cli.judge_check:judge_check",
-    name="judge-check",
-    help="Measure a judge against labelled examples.",
-)
-app.command(
-    "assay.cli.compare:compare_command",
-    name="compare",
-    help="Compare two checkpoints, runs or score files, sample by sample.",
-)
+# What shells report for a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def main() -> NoReturn:
     """Run `assay`; a user's mistake is one sentence on standard error and an exit code, never a traceback."""
-    # A thousand answers under way hold far more objects than Python's 700 before it looks for dead cycles, which took a
-    # twentieth of the time of a judged answer.
-    gc.set_threshold(50_000, 20, 20)
-    streams.prepare()
     try:
-        # Alone, - is a name and no flag, which the parser doesn't know; as a path ./- is the same.
-        words = ["./-" if word == "-" else word for word in sys.argv[1:]]
-        code = app(words, result_action="return_value")
-        streams.finish()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as Ctrl-C does, and tidies up
+        code = _run()
     except AssayError as error:
         streams.say(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:  # `assay report | head`
         streams.abandon()
         code = streams.UNREAD
@@ -77,4 +33,18 @@ def main() -> NoReturn:
         streams.abandon()
         streams.say(f"standard output cannot be written ({error.strerror}); what was earned is kept")
         code = DiskFault.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code)
+
+
+def _run() -> int:
+    # A thousand answers under way hold far more objects than Python's 700 before it looks for dead cycles, which took a
+    # twentieth of the time of a judged answer.
+    gc.set_threshold(50_000, 20, 20)
+    streams.prepare()
+    from assay.cli.app import app  # here, for Ctrl-C may come while it is imported
+
+    # Alone, - is a name and no flag, which the parser doesn't know; as a path ./- is the same.
+    words = ["./-" if word == "-" else word for word in sys.argv[1:]]
+    code = app(words, result_action="return_value")
+    streams.finish()
+    return code if isinstance(code, int) else 0

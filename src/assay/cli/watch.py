@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from assay.checkpoints.naming import FAMILIES, Family
+from assay.cli import INTERRUPTED
 from assay.cli.json_log import JsonLog
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
@@ -29,9 +30,6 @@ from assay.sinks.open import open_sink
 from assay.watch import watch as run_watch
 
 Flag = Parameter(negative="", show_default=False)
-
-# What shells report for a program that Ctrl-C ended.
-INTERRUPTED = 130
 
 
 def watch(
