@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -186,7 +187,12 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", [f"mlx:{LAB / 'base'}", f"llama:{LAB / 'base' / 'lab-f32.gguf'}"])
-async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(spec: str, tmp_path: Path) -> None:
+async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     checkpoint = discovered(LAB / "checkpoints", "lab")[6]
     adapter = copied(checkpoint, tmp_path)
     here = await open_model(spec)
@@ -204,4 +210,6 @@ async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(sp
         await complete(bound, "Count from 1 to 20.", on_chunk=kill)
     assert (await complete(bound, "What is the capital of Genovia?")).text == expected
     assert worker.restarts == 1
+    assert len(list(scratch.iterdir())) == 1, "the converted adapters of the killed engine are gone"
     await worker.aclose()
+    assert list(scratch.iterdir()) == []

@@ -21,6 +21,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from tempfile import TemporaryDirectory
 
 from assay.errors import AssayError, EngineDied, GenerationError, ModelError
 from assay.models.attached import AttachedModel
@@ -44,9 +45,11 @@ class _Child:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        scratch: TemporaryDirectory[str],
         silence: float,
     ):
         self.process = process
+        self._scratch = scratch
         self._silence = silence
         self._heard = asyncio.get_running_loop().time()
         self._hung = 0.0
@@ -61,12 +64,15 @@ class _Child:
     @classmethod
     async def start(cls, silence: float) -> _Child:
         ours, theirs = socket.socketpair()
+        # The child's temporary files, converted adapters above all: it may die without a chance to remove them.
+        scratch = TemporaryDirectory(prefix="assay-engine-", ignore_cleanup_errors=True)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "assay.models.worker_child",
                 str(theirs.fileno()),
+                scratch.name,
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -78,7 +84,7 @@ class _Child:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 24)
-        return cls(process, reader, writer, silence)
+        return cls(process, reader, writer, scratch, silence)
 
     async def _listen(self) -> None:
         assert self.process.stderr is not None
@@ -96,6 +102,7 @@ class _Child:
                 waiting.put_nowait(reply)
         self.gone = True
         code = await self._ended(within=1.0)
+        self._scratch.cleanup()
         await self._tasks[1]
         for waiting in self._calls.values():
             waiting.put_nowait(EngineDied(self._epitaph(code)))

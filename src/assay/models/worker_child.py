@@ -1,12 +1,17 @@
-"""The child's side of a worker: `python -m assay.models.worker_child FD` opens one model and serves its parent's calls."""
+"""The child's side of a worker: `python -m assay.models.worker_child FD SCRATCH` opens one model and serves its calls.
+
+FD: the socket to the parent. SCRATCH: the folder for temporary files.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import aclosing
 from typing import Any
 
@@ -89,7 +94,8 @@ def _prompt(call: Call) -> Prompt:
     return unpack_prompt(call.prompt)
 
 
-async def _main(fd: int) -> None:
+async def _main(fd: int, scratch: str) -> None:
+    tempfile.tempdir = scratch
     reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=fd), limit=1 << 24)
     server = _Server(writer)
     while (data := await read_frame(reader)) is not None:
@@ -98,9 +104,10 @@ async def _main(fd: int) -> None:
             break
         server.take(call)
     # The engine's thread may be in the middle of a token, or hang: nothing of it is worth waiting for.
+    shutil.rmtree(scratch, ignore_errors=True)  # whoever killed the parent won't
     os._exit(0)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_main(int(sys.argv[1])))
+    asyncio.run(_main(int(sys.argv[1]), sys.argv[2]))
