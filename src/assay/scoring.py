@@ -66,13 +66,22 @@ class ScoredAnswer(msgspec.Struct, frozen=True):
 
     @property
     def failures(self) -> list[dict[str, str]]:
-        """Why metrics have no score: `suite`, `metric`, `error_class` and `reason` of each."""
-        return [
-            {"suite": suite, "metric": failure.metric, "error_class": failure.error_class, "reason": failure.reason}
+        """Why metrics have no score: `suite`, `metric`, `error_class` and `reason` of each.
+
+        A question that was asked in vain and fits no suite has one entry, in which suite and metric are "".
+        """
+        found = [
+            _failure(suite, failure.metric, failure)
             for suite, _, outcomes in self.outcomes
             for failure in outcomes
             if isinstance(failure, ScoreFailure)
         ]
+        failure = self.answered.failure
+        return [_failure("", "", failure)] if failure is not None and not self.outcomes else found
+
+
+def _failure(suite: str, metric: str, failure: ScoreFailure | NoAnswer) -> dict[str, str]:
+    return {"suite": suite, "metric": metric, "error_class": failure.error_class, "reason": failure.reason}
 
 
 def values_of(outcomes: Outcomes) -> dict[str, bool | int | float | Json]:

@@ -125,7 +125,7 @@ async def test_scorers_of_ones_own_and_several_kinds_keep_their_order() -> None:
     found = await score([{"prompt": "Q?", "response": "thanks"}], [len, "lek", Polite(), FinalNumber()])
     assert list(found[0].scores) == ["len", "lek", "polite"], "and a scorer that needs a target asks for none"
     assert found[0].scores["polite"] == {"please": False, "thanks": True}
-    assert "no answer has the fields that final_number goes by" in str(found)
+    assert "final_number scored nothing: no answer has target" in str(found)
 
 
 async def test_judges_by_spec_by_model_and_as_scorers(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_what_comes_back_shows_itself() -> None:
     assert text == found.table()
     assert "contains_word  correct  67% [21%–94%] (n=3)" in text
     assert "len            len" in text
-    assert "no answer has the fields that exact goes by" in text
+    assert "exact scored nothing: no answer has correct_answer" in text
     assert "len: 1 without a score (permanent; <b> of <m>): the request failed: no & never" in text
     assert "2 could not be read:\nanswers: row 5: no 'response'; there are: prompt\nanswers: row 6: " in text
     page = found._repr_html_()

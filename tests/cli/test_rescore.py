@@ -128,6 +128,10 @@ def test_an_unreachable_judge_is_exit_code_3(watched: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "to go on: assay rescore suite.yaml" in done.stderr
     assert rows(watched, "report") == before
+    done = assay(watched, "rescore", "suite.yaml", "--scorer", "final_number", "--judge", "http://127.0.0.1:1/v1#m")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == assay(watched, "report").stdout, "what needs no judge is scored and shown"
+    assert len(rows(watched, "report")) > len(before)
 
 
 OTHER = """\

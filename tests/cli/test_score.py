@@ -206,8 +206,17 @@ def test_bad_input_gets_one_sentence(place: Path, words: list[str], said: str) -
 def test_a_suite_that_fits_no_answer_is_said(place: Path) -> None:
     jsonl(place / "q.jsonl", questions(2))
     done = assay(place, "score", "q.jsonl", "--suite", "exact,heuristic")
-    assert "no answer has the fields that the suite 'exact' goes by" in done.stderr
-    assert "'heuristic'" not in done.stderr
+    assert done.returncode == 1, "the table has what the other suite scored"
+    assert "assay: exact scored nothing: no answer has correct_answer" in done.stderr
+    assert "heuristic" not in done.stderr
+    gone = {"custom_id": "b1", "response": None, "error": {"code": "batch_expired", "message": "Too late."}}
+    jsonl(place / "batch.jsonl", [gone])
+    done = assay(place, "score", "batch.jsonl", "--suite", "exact", "-o", "s.jsonl")
+    assert (done.returncode, done.stdout) == (2, ""), "no suite fits"
+    assert "(transient; b1): the request failed: Too late." in done.stderr
+    assert "assay: exact scored nothing: no answer has correct_answer" in done.stderr
+    (failure,) = lines(place / "s.jsonl")[0]["failures"]
+    assert (failure["suite"], failure["reason"]) == ("", "the request failed: Too late.")
 
 
 def test_limit(place: Path) -> None:
@@ -352,7 +361,7 @@ def test_an_unreachable_judge_is_exit_code_3_with_the_command_to_go_on(place: Pa
     assert "Traceback" not in done.stderr
     assert "nothing was earned yet" in done.stderr
     assert f"to try again: assay {' '.join(words[:5])} 'http://127.0.0.1:1/v1#m' -o s.jsonl" in done.stderr
-    assert done.stdout == ""
+    assert done.stdout == assay(place, "score", "a.jsonl", "--suite", "exact").stdout, "what needs no judge is scored"
     assert list(place.glob("s.jsonl*")) == []
 
 

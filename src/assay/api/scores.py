@@ -9,6 +9,7 @@ from assay.report.reasons import Reasons
 from assay.report.score_table import tally_columns, tally_rows
 from assay.report.shown import Shown, outcome_row
 from assay.results.tally import Questions, Tally
+from assay.scorers.sets import unfit
 from assay.scoring import ScoredAnswer, count
 from assay.suites.answers import BadLine
 
@@ -77,12 +78,11 @@ class Scores(Shown):
 
     def _notes(self) -> list[str]:
         scored = {suite for _, suite, _ in self._tallies}
-        unfit = [f"no answer has the fields that {suite} goes by" for suite in self.suites if suite not in scored]
         bad = [str(line) for line in self.bad[:_SHOWN]]
         if self.bad:
             left = " (the others are in .bad)" if len(self.bad) > _SHOWN else ""
             bad = [f"{len(self.bad)} could not be read{left}:", *bad]
-        return [*unfit, *self._reasons.lines(), *bad]
+        return [*unfit(self.suites, scored), *self._reasons.lines(), *bad]
 
 
 def _rows(scored: ScoredAnswer) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
 from assay.cli.suites import load
-from assay.errors import BadInput
+from assay.errors import BadInput, Unreachable
 from assay.plugins import nearest
 from assay.rescoring import Answer, Asking, asked_by, asked_in, journaled, rescore
 from assay.results.index import Ledger
@@ -27,7 +27,6 @@ from assay.scorers.sets import one_a_name
 from assay.suites.asked import journaled_samples
 from assay.suites.own_data import is_training_data
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
-from assay.types import Sample
 
 Names = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -67,9 +66,15 @@ def rescore_command(
     if not scorers and judge is None:
         raise BadInput("nothing to score by: name a --scorer or a --judge")
     answers, asked, names = _chosen(found.workspace, suite, run)
+    one = names[0] if len(names) == 1 else None
     with resumable(found.workspace):
-        failed = run_work(_rescore(found, answers, asked, scorers, rubrics, judge, votes))
-    show(found.workspace, run=run, suite=names[0] if len(names) == 1 else None, as_json=json)
+        try:
+            failed = run_work(_rescore(found, answers, asked, scorers, rubrics, judge, votes))
+        except Unreachable:
+            if scorers:  # they needed no judge
+                show(found.workspace, run=run, suite=one, as_json=json)
+            raise
+    show(found.workspace, run=run, suite=one, as_json=json)
     return 1 if failed else 0
 
 
@@ -126,17 +131,20 @@ async def _rescore(
         make = judge_maker(model, votes)
         plain = [build_scorer(ScorerSpec(name)) for name in names]
         judges = one_a_name(make(rubric) for rubric in rubrics or ["semantic"]) if make is not None else []
-        scorers: list[Scorer] = [*plain, *judges]
-
-        def of(_: Sample) -> list[Scorer]:
-            return scorers
-
+        concurrency = model.info.concurrency if model is not None else 1
         ledger = Ledger(found.workspace)
         try:
-            concurrency = model.info.concurrency if model is not None else 1
-            _, failed = await rescore(answers, asked, of, ledger, concurrency=concurrency)
+            # A judge that is gone takes nothing from those who need none: they come first.
+            return sum([await _by(chosen, answers, asked, ledger, concurrency) for chosen in (plain, judges) if chosen])
         finally:
             ledger.close()
-        return failed
     finally:
         await close_judge(model)
+
+
+async def _by(
+    scorers: Sequence[Scorer], answers: Sequence[Answer], asked: Asking, ledger: Ledger, concurrency: int
+) -> int:
+    """Score all answers by these; how many scores failed."""
+    _, failed = await rescore(answers, asked, lambda _: scorers, ledger, concurrency=concurrency)
+    return failed

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json as js
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -22,15 +22,16 @@ from assay.cli.score_files import DASH, check_output, lines, run_named_after, sa
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.errors import BadInput
+from assay.errors import BadInput, Unreachable
 from assay.models.base import TextModel
 from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
 from assay.results.index import Ledger
 from assay.results.tally import Questions, Tally
-from assay.scorers.sets import Picker
+from assay.scorers.sets import Pick, Picker, unfit
 from assay.scoring import answer_record, count, score_answers, score_line
-from assay.suites.answers import Answered, BadLine, read_answers
+from assay.suites.answers import BadLine, read_answers
+from assay.types import Sample
 
 _SHOWN_BAD_LINES = 20
 # Answers scored between two looks for Ctrl-C and SIGTERM: scorers that only read text leave the event loop no turn.
@@ -88,17 +89,16 @@ def score(
     if json and output == DASH:
         raise BadInput("-o - and --json would both write to standard output; name a file with -o, or leave out --json")
     gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
-    reasons = Reasons()
     with resumable(found.workspace), source(file) as readable:
-        tallies, bad = run_work(_score(job, readable, found, reasons))
-    if json:
-        print(js.dumps(tally_rows(tallies, job.run), ensure_ascii=False, indent=2))
-    else:
-        print_tallies(tallies, table)
-    print_reasons(reasons)
-    if bad:
-        print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
-    return 1 if bad or any(t.failed for t in tallies.values()) else 0
+        outcome = run_work(_score(job, readable, found))
+        if json:
+            print(js.dumps(tally_rows(outcome.tallies, job.run), ensure_ascii=False, indent=2))
+        else:
+            print_tallies(outcome.tallies, table)
+        _tell(outcome)
+        if outcome.gone is not None:
+            raise outcome.gone
+    return outcome.exit_code
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -112,31 +112,54 @@ class _Job(msgspec.Struct, frozen=True):
     run: str
 
 
-def _note_unfit(suites: Sequence[str], tallies: Tallies) -> None:
-    for suite in suites:
-        if not any(suite == name for _, name, _ in tallies):
-            print(f"assay: no answer has the fields that the suite {suite!r} goes by", file=sys.stderr)
+class _Outcome(msgspec.Struct):
+    """What scoring came to. unfit: sentences about suites that scored nothing. gone: why the judge could not be asked."""
+
+    tallies: Tallies = {}
+    reasons: Reasons = msgspec.field(default_factory=Reasons)
+    bad: dict[str, None] = {}  # lines that could not be read, as they were told, in order
+    unfit: list[str] = []
+    gone: Unreachable | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """2 where no suite that was named fits any answer."""
+        if self.unfit and not self.tallies:
+            return 2
+        failed = self.reasons.has_unplaced or any(t.failed for t in self.tallies.values())
+        return 1 if self.unfit or self.bad or failed else 0
 
 
-async def _score(job: _Job, file: Path, found: Config, reasons: Reasons) -> tuple[Tallies, int]:
+def _tell(outcome: _Outcome) -> None:
+    """After the table: what is not in it."""
+    print_reasons(outcome.reasons)
+    for sentence in outcome.unfit:
+        print(f"assay: {sentence}", file=sys.stderr)
+    if bad := len(outcome.bad):
+        print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
+
+
+async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
     model = await open_judge(job.judge, found)
-    bad: list[BadLine] = []
-
-    def told(line: BadLine) -> None:
-        bad.append(line)
-        _print_bad(str(line).replace(str(file), said(job.file)), len(bad))
-
     try:
         picker = Picker(job.suites, judge_maker(model, job.votes))
-        answers: Iterator[Answered] = read_answers(file, on_bad=told, strict=job.strict)
         ledger = Ledger(found.workspace)
         try:
-            with lines(job.output) as out:
-                tallies = await _run(job, file, islice(answers, job.limit), picker, ledger, model, out, reasons)
+            outcome = _Outcome()
+            try:
+                with lines(job.output) as out:
+                    await _run(job, file, picker, ledger, outcome, model, out)
+            except Unreachable as error:
+                if picker.is_judged_only:
+                    raise
+                # A judge that is gone takes nothing from those who need none.
+                outcome = _Outcome(bad=outcome.bad, gone=error)
+                await _run(job, file, picker.without_judges, ledger, outcome)
         finally:
             ledger.close()
-        _note_unfit(picker.names, tallies)
-        return tallies, len(bad)
+        if outcome.gone is None:
+            outcome.unfit = unfit(picker.names, {suite for _, suite, _ in outcome.tallies})
+        return outcome
     finally:
         await close_judge(model)
 
@@ -144,27 +167,30 @@ async def _score(job: _Job, file: Path, found: Config, reasons: Reasons) -> tupl
 async def _run(
     job: _Job,
     file: Path,
-    answers: Iterator[Answered],
-    picker: Picker,
+    pick: Callable[[Sample], Sequence[Pick]],
     ledger: Ledger,
-    model: TextModel | None,
-    out: IO[bytes] | None,
-    reasons: Reasons,
-) -> Tallies:
+    outcome: _Outcome,
+    model: TextModel | None = None,
+    out: IO[bytes] | None = None,
+) -> None:
+    """Score the file's answers into `outcome`."""
     from assay.cli.score_progress import ScoreProgress
 
-    tallies: Tallies = {}
+    def told(line: BadLine) -> None:
+        _print_bad(str(line).replace(str(file), said(job.file)), outcome.bad)
+
     questions = Questions()
     concurrency = model.info.concurrency if model is not None else 1
     if model is not None:
         asyncio.get_running_loop().call_later(_FIRST_WAIT, _prepare_table)
-    stream = score_answers(answers, picker, ledger=ledger, run=job.run, concurrency=concurrency)
+    answers = islice(read_answers(file, on_bad=told, strict=job.strict), job.limit)
+    stream = score_answers(answers, pick, ledger=ledger, run=job.run, concurrency=concurrency)
     with ScoreProgress(file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
+                count(scored, outcome.tallies, questions)
                 line = score_line(scored)
-                count(scored, tallies, questions)
-                reasons.add_answer(line["failures"], scored.name)
+                outcome.reasons.add_answer(line["failures"], scored.name)
                 if out is not None:
                     out.write(msgspec.json.encode(line) + b"\n")
                     if job.output == DASH:  # somebody waits for it
@@ -175,7 +201,6 @@ async def _run(
                 progress.advance()
                 if progress.done % _LISTEN_EVERY == 0:
                     await asyncio.sleep(0)
-    return tallies
 
 
 def _prepare_table() -> None:
@@ -184,8 +209,11 @@ def _prepare_table() -> None:
     import rich.table  # noqa: F401
 
 
-def _print_bad(said: str, count: int) -> None:
-    if count <= _SHOWN_BAD_LINES:
+def _print_bad(said: str, known: dict[str, None]) -> None:
+    if said in known:  # the file is read a second time
+        return
+    known[said] = None
+    if len(known) <= _SHOWN_BAD_LINES:
         print(f"assay: {said}", file=sys.stderr)
-    elif count == _SHOWN_BAD_LINES + 1:
+    elif len(known) == _SHOWN_BAD_LINES + 1:
         print("assay: more bad lines are counted and not shown", file=sys.stderr)

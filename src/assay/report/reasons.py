@@ -45,9 +45,15 @@ class Reasons:
         for suite, error_class, reason in {(f["suite"], f["error_class"], f["reason"]): 0 for f in failures}:
             self.add(suite, error_class, reason, which)
 
+    @property
+    def has_unplaced(self) -> bool:
+        """Are there answers without a score that no suite has counted?"""
+        return "" in self._found
+
     def lines(self) -> Iterator[str]:
         """The commonest of each suite."""
         for suite, by_key in self._found.items():
+            suite = suite or "answers that fit no suite"
             found = sorted(by_key.values(), key=lambda reason: -reason.count)
             for one in found[:_SHOWN]:
                 said = one.said if len(one.said) <= _LENGTH else one.said[: _LENGTH - 3] + "..."

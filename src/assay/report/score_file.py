@@ -76,6 +76,8 @@ def _cells(path: Path, line: ScoreLine) -> list[Cell]:
         if isinstance(value, bool | int | float) and metric != EXTRACTED
     ]
     for failure in line.failures:
+        if not failure.suite:  # no suite has counted it
+            continue
         outcome = "truncated" if failure.error_class == "truncated" else "failed"
         found.append(cell(failure.suite, failure.metric, outcome, None))
     return found

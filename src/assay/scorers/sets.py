@@ -14,7 +14,7 @@ lies. Programs also give scorers themselves, which are suites of their names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -38,6 +38,12 @@ _FIELDS = {
     **{"exact": {"correct_answer"}, "answer": _ANSWERS, "final_answer": _ANSWERS, "gsm8k_v1": _ANSWERS},
     **{"contains_word": {"target"}, "final_number": {"target"}, "probe_answer": {"target"}},
     "markers": {"evasion_markers", "fact_markers"},
+}
+# What the answers of other suites need, in words.
+_NEEDS = {
+    "standard": "correct_answer, best_answer, risk_area, or the domain toxigen or content",
+    "content": "ground_truth or the domain content",
+    "choice": "choices with correct_answer or target, or a letter in one of these",
 }
 _JUDGED = ("semantic", "capability", "content")
 NAMES = (*_BY_TEXT, "standard", *_JUDGED)
@@ -77,6 +83,15 @@ class Picker:
     def __call__(self, sample: Sample) -> list[Pick]:
         """The scorers of this sample, suite by suite."""
         return [(suite, scorer) for suite, (_, rule) in self._suites.items() for scorer in rule(sample.reference)]
+
+    def without_judges(self, sample: Sample) -> list[Pick]:
+        """Those of this sample's scorers that only read the text."""
+        return [(suite, scorer) for suite, scorer in self(sample) if not isinstance(scorer, Judge)]
+
+    @property
+    def is_judged_only(self) -> bool:
+        """Does every suite need a judge for every answer?"""
+        return all(given in self._judges for given, _ in self._suites.values())
 
     def _add(self, given: str) -> None:
         rule = self._rule(given)
@@ -131,6 +146,15 @@ class Picker:
         if rubric not in self._judges:
             self._judges[rubric] = self._make_judge(rubric)
         return self._judges[rubric]
+
+
+def unfit(suites: Iterable[str], scored: Collection[str]) -> list[str]:
+    """Which of the suites fit no answer, and what they go by: a sentence for each that isn't among those `scored`."""
+    return [f"{name} scored nothing: no answer has {_needed(name)}" for name in suites if name not in scored]
+
+
+def _needed(suite: str) -> str:
+    return _NEEDS.get(suite) or " or ".join(sorted(_FIELDS.get(suite, ()))) or "what it goes by"
 
 
 def _by_fields(scorer: Scorer, fields: set[str] | None) -> Rule:
