@@ -309,10 +309,11 @@ async def test_forms_of_a_message_that_servers_send() -> None:
             b'{"choices": [{"finish_reason": "stop"}]}',
         ]
         for raw in whole + ended:
-            server.script = lambda ask, raw=raw: Reply(raw=raw)
+            server.script = lambda ask, raw=raw: Reply(raw=raw) if ask.question == "?" else Reply()
             with pytest.raises(GenerationError) as caught:
                 await complete(model, "?")
             assert caught.value.error_class == "transient"
+            await complete(model, "Another?")  # three in a row would be the server's fault
 
 
 @pytest.mark.parametrize("listener", [None, listen])

@@ -328,6 +328,29 @@ async def test_a_server_that_fails_the_trial_question_too_is_gone(first: list[st
         assert len(server.asked) == len(first) + 2 * 20 + 2
 
 
+@pytest.mark.parametrize("few", [6, 60])
+@pytest.mark.parametrize("bad", [Reply(raw=b"<html>A proxy.</html>"), Reply(raw=b"")], ids=["page", "empty"])
+async def test_what_replies_as_no_such_server_does_is_found_out_after_three_questions(bad: Reply, few: int) -> None:
+    async with OpenAIServer() as server, opened(server, attempts=1, concurrency=1) as model:
+        server.script = lambda ask: bad if ask.number else Reply()
+        await complete(model, "good")
+        asking = (complete(model, f"{n}") for n in range(few))
+        ends = await asyncio.gather(*asking, return_exceptions=True)
+        assert isinstance(ends[2], Unreachable)
+        assert "3 questions in a row came to nothing" in str(ends[2])
+        places = [ask.number for ask in server.asked if ask.question == "good"]
+        assert places[:2] == [0, 5], "the trial question goes before those that wait"
+
+
+async def test_questions_under_way_since_before_the_last_answer_are_counted_too() -> None:
+    async with OpenAIServer() as server, opened(server, attempts=2, concurrency=32, backoff_seconds=0.01) as model:
+        server.script = lambda ask: Reply(status=502, raw=b"") if ask.question != "good" or ask.number else Reply()
+        asking = (complete(model, "good" if not n else f"{n}") for n in range(30))
+        ends = await asyncio.gather(*asking, return_exceptions=True)
+        assert isinstance(ends[0], Completion)
+        assert any(isinstance(end, Unreachable) for end in ends)
+
+
 async def test_a_form_that_the_server_always_fails_ends_the_work_and_is_not_gone_through_to_the_end() -> None:
     async with OpenAIServer() as server, opened(server, attempts=1) as model:
         server.script = lambda ask: Reply(status=500, raw=b"") if "response_format" in ask.body else Reply()

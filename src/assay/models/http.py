@@ -88,8 +88,8 @@ class HttpModel:
     Raises `GenerationError` with its class for what one question may be the reason of, `ModelError` for a wrong address,
     name or key, `UnsupportedOption` for an option that the server refuses, and `Unreachable` for a server that can't be
     reached: no attempt at the question got a connection, and meanwhile nothing else was answered either; or it takes
-    connections and never answers; or twenty questions in a row, all asked since its last answer, were given up, and so was
-    one that it can answer (`http_health`).
+    connections and never answers; or twenty questions in a row (three where it replies as no such server does) were given
+    up, and so was one that it can answer (`http_health`).
     """
 
     def __init__(
@@ -195,13 +195,13 @@ class HttpModel:
         except Fault as fault:
             raise await self._given_up(fault, question, attempts) from None
 
-    async def _answer(self, question: Question, attempts: Attempts) -> Completion:
-        """Ask until there is an answer. Raises the last `Fault`."""
+    async def _answer(self, question: Question, attempts: Attempts, *, first: bool = False) -> Completion:
+        """Ask until there is an answer. Raises the last `Fault`. first: before all who wait for their turn."""
         prompt, options, schema = question.prompt, question.options, question.schema
         caught: Fault | None = None
         while True:
             request = request_for(self._address.model, prompt, options, self._dialect, schema=schema)
-            epoch = await self._slot(attempts, caught)
+            epoch = await self._slot(attempts, caught, first=first)
             try:
                 completion = await self._reply(request, options, attempts)
                 self._success(question)
@@ -214,10 +214,10 @@ class HttpModel:
                 self._limit.release()
             await self._repair(caught, question, request, attempts)
 
-    async def _slot(self, attempts: Attempts, fault: Fault | None) -> int:
+    async def _slot(self, attempts: Attempts, fault: Fault | None, *, first: bool = False) -> int:
         """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline, and raises it then."""
         if fault is None:
-            return await self._limit.acquire()
+            return await self._limit.acquire(first=first)
         try:
             async with asyncio.timeout_at(attempts.deadline):
                 return await self._limit.acquire(first=True)
@@ -330,7 +330,7 @@ class HttpModel:
             return ModelError(said)
         if self._health.is_unconnected(fault, attempts):
             return Unreachable(said)
-        doubt = self._health.doubt(fault, attempts)
+        doubt = self._health.doubt(fault)
         if doubt and await self._health.is_gone(fault, question, attempts, self._try):
             if fault.kind in _USERS and not self._health.has_succeeded:
                 return ModelError(f"{said}; a plain question fares no better")
@@ -339,9 +339,8 @@ class HttpModel:
 
     async def _try(self, question: Question) -> Completion:
         """The answer to a question of which it matters only whether there is one: within the time of a single request."""
-        return await self._answer(
-            question, Attempts(msgspec.structs.replace(self._settings, total_seconds=self._settings.call_seconds))
-        )
+        settings = msgspec.structs.replace(self._settings, total_seconds=self._settings.call_seconds)
+        return await self._answer(question, Attempts(settings), first=True)
 
     def _success(self, question: Question) -> None:
         self._health.succeeded(question)

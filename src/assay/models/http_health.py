@@ -19,15 +19,15 @@ from assay.models.http_retry import Attempts
 from assay.types import GenerateOptions, Prompt, Raw
 
 # A server that never answered anything is doubted after so many questions: one may only be a hard question. The same holds for
-# one that turns them away.
+# one that turns them away, and for what replies as no such server does.
 _SILENT_CALLS = 3
 
-# So many questions in a row, each asked and given up since the last answer: the server, or what its proxy stands for, may be
-# gone.
+# So many questions in a row, given up since the last answer: the server, or what its proxy stands for, may be gone.
 _FAILED_CALLS = 20
 
 _NEVER = float("-inf")
 _MOMENTARY = ("unconnected", "silent", "broken", "busy", "failing", "garbled", "webpage")
+_NO_API = ("garbled", "webpage")
 _TURNED_AWAY = ("setup", "spent", "forbidden")
 _REFUSALS = ("refused", "unsuited", "forbidden")  # nobody refuses who is not there
 _PLAIN, _FEW_TOKENS = "Say yes.", 16
@@ -84,17 +84,17 @@ class Health:
         """Did no attempt at the question get a connection, and meanwhile nothing else was answered either?"""
         return fault.kind == "unconnected" and self._answered_at < attempts.began
 
-    def doubt(self, fault: Fault, attempts: Attempts) -> str:
+    def doubt(self, fault: Fault) -> str:
         """Why the server may be gone, now that a question was given up with `fault`; "" if nothing says so."""
         if fault.kind in ("silent", "broken") and self._answered_at == _NEVER:
             self._silent_calls += 1
             if self._silent_calls >= _SILENT_CALLS:
                 return "it has not answered anything yet"
-        if fault.kind in _MOMENTARY and self._alive_at < attempts.began:
+        if fault.kind in _MOMENTARY:
             self._failed_calls += 1
-            if self._failed_calls >= _FAILED_CALLS:
+            if self._failed_calls >= (_SILENT_CALLS if fault.kind in _NO_API else _FAILED_CALLS):
                 return f"{self._failed_calls} questions in a row came to nothing"
-        if self._turns_away(fault) and self._alive_at < attempts.began:
+        if self._turns_away(fault):
             self._turned_away += 1
             # Some gateways forbid what others call a violation of their policy.
             few = fault.kind != "forbidden" or not self.has_succeeded
@@ -114,12 +114,13 @@ class Health:
         ask: raises `Fault`, or `UnsupportedOption` for a form that the server refuses. Several that doubt at the same time
         share what the first of them finds out.
         """
+        now = asyncio.get_running_loop().time
+        doubted = now()
         async with self._asking:
-            if self._alive_at >= attempts.began:
+            if self._alive_at >= doubted:
                 return False
             if self._gone_at >= attempts.began:
                 return True
-            now = asyncio.get_running_loop().time
             asked = now()
             turned_away = self._turns_away(fault)
             try:

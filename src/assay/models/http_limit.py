@@ -40,7 +40,7 @@ class AdaptiveLimit:
     async def acquire(self, *, first: bool = False) -> int:
         """Wait for a slot. The number that comes back tells `push_back` when the request began.
 
-        first: before all who wait already; for a request that had its turn and must be repeated.
+        first: before all who wait already; for a request that had its turn and must be repeated, or on which theirs depend.
         """
         if self._used < int(self._bound) and not self._waiting:
             self._used += 1
