@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json as js
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
 from assay.cli.reasons import print_reasons
 from assay.cli.score_files import DASH, check_output, lines, run_named_after, said, source
+from assay.cli.score_run import noting, run_of
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
@@ -30,7 +31,7 @@ from assay.results.index import Ledger
 from assay.results.tally import Questions, Tally
 from assay.scorers.sets import Pick, Picker, unfit
 from assay.scoring import answer_record, count, score_answers, score_line
-from assay.suites.answers import BadLine, read_answers
+from assay.suites.answers import Answered, BadLine, read_answers
 from assay.types import Sample
 
 _SHOWN_BAD_LINES = 20
@@ -75,15 +76,15 @@ def score(
     strict
         Stop at the first bad line.
     run
-        The run's name [from the file].
+        The run's name [the file's].
     """
     found = with_flags(settings(config, workspace), http, judge)
     names = [name.strip() for given in suite or ["heuristic"] for name in given.split(",") if name.strip()]
     if not names:
         raise BadInput("--suite names no suite")
-    job = _Job(file, names, judge, votes, output, limit, strict, run_named_after(file) if run is None else run)
+    job = _Job(file, names, judge, votes, output, limit, strict, run)
     check_limit(limit)
-    check_run(job.run)
+    check_run(run_named_after(file) if run is None else run)
     check_output(output, file)
     table = sys.stderr if output == DASH else sys.stdout
     if json and output == DASH:
@@ -92,7 +93,7 @@ def score(
     with resumable(found.workspace), source(file) as readable:
         outcome = run_work(_score(job, readable, found))
         if json:
-            print(js.dumps(tally_rows(outcome.tallies, job.run), ensure_ascii=False, indent=2))
+            print(js.dumps(tally_rows(outcome.tallies, outcome.run), ensure_ascii=False, indent=2))
         else:
             print_tallies(outcome.tallies, table)
         _tell(outcome)
@@ -109,15 +110,16 @@ class _Job(msgspec.Struct, frozen=True):
     output: Path | None
     limit: int | None
     strict: bool
-    run: str
+    run: str | None
 
 
 class _Outcome(msgspec.Struct):
     """What scoring came to. unfit: sentences about suites that scored nothing. gone: why the judge could not be asked."""
 
+    run: str
+    bad: dict[str, None]  # lines that could not be read, as they were told
     tallies: Tallies = {}
     reasons: Reasons = msgspec.field(default_factory=Reasons)
-    bad: dict[str, None] = {}  # lines that could not be read, as they were told, in order
     unfit: list[str] = []
     gone: Unreachable | None = None
 
@@ -141,20 +143,30 @@ def _tell(outcome: _Outcome) -> None:
 
 async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
     model = await open_judge(job.judge, found)
+    bad: dict[str, None] = {}
+
+    def answers() -> Iterator[Answered]:
+        def told(line: BadLine) -> None:
+            _print_bad(str(line).replace(str(file), said(job.file)), bad)
+
+        return islice(read_answers(file, on_bad=told, strict=job.strict), job.limit)
+
     try:
         picker = Picker(job.suites, judge_maker(model, job.votes))
+        first = answers()
         ledger = Ledger(found.workspace)
         try:
-            outcome = _Outcome()
+            read = run_of(job.run, job.file, file, ledger, _note)
+            outcome = _Outcome(read.run, bad)
             try:
                 with lines(job.output) as out:
-                    await _run(job, file, picker, ledger, outcome, model, out)
+                    await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
             except Unreachable as error:
                 if picker.is_judged_only:
                     raise
                 # A judge that is gone takes nothing from those who need none.
-                outcome = _Outcome(bad=outcome.bad, gone=error)
-                await _run(job, file, picker.without_judges, ledger, outcome)
+                outcome = _Outcome(read.run, bad, gone=error)
+                await _run(job, file, answers(), picker.without_judges, ledger, outcome)
         finally:
             ledger.close()
         if outcome.gone is None:
@@ -167,24 +179,21 @@ async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
 async def _run(
     job: _Job,
     file: Path,
+    answers: Iterator[Answered],
     pick: Callable[[Sample], Sequence[Pick]],
     ledger: Ledger,
     outcome: _Outcome,
     model: TextModel | None = None,
     out: IO[bytes] | None = None,
 ) -> None:
-    """Score the file's answers into `outcome`."""
+    """Score the answers into `outcome`."""
     from assay.cli.score_progress import ScoreProgress
-
-    def told(line: BadLine) -> None:
-        _print_bad(str(line).replace(str(file), said(job.file)), outcome.bad)
 
     questions = Questions()
     concurrency = model.info.concurrency if model is not None else 1
     if model is not None:
         asyncio.get_running_loop().call_later(_FIRST_WAIT, _prepare_table)
-    answers = islice(read_answers(file, on_bad=told, strict=job.strict), job.limit)
-    stream = score_answers(answers, pick, ledger=ledger, run=job.run, concurrency=concurrency)
+    stream = score_answers(answers, pick, ledger=ledger, run=outcome.run, concurrency=concurrency)
     with ScoreProgress(file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
@@ -195,12 +204,16 @@ async def _run(
                     out.write(msgspec.json.encode(line) + b"\n")
                     if job.output == DASH:  # somebody waits for it
                         out.flush()
-                record = answer_record(scored, job.run, said(job.file))
+                record = answer_record(scored, outcome.run, said(job.file))
                 if record is not None:
                     ledger.append(record)
                 progress.advance()
                 if progress.done % _LISTEN_EVERY == 0:
                     await asyncio.sleep(0)
+
+
+def _note(said: str) -> None:
+    print(f"assay: {said}", file=sys.stderr)
 
 
 def _prepare_table() -> None:

@@ -13,6 +13,7 @@ from assay.results.journal import Damage, Journal, Location, indexed, read_at
 from assay.results.records import (
     AnswerNoted,
     AnswerScored,
+    AnswersRead,
     AnyRecord,
     Attempt,
     CheckpointSeen,
@@ -44,6 +45,7 @@ class Ledger:
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
         self._runs: dict[str, Run] = {}
+        self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
         self._fingerprints: dict[tuple[str, str], Proof] = {}
@@ -99,6 +101,8 @@ class Ledger:
                 name = _scale(record)
                 low, high = self._scales.get(name, (None, None))
                 self._scales[name] = _least(low, record.low), _most(high, record.high)
+            case AnswersRead():
+                self._answers.setdefault(record.run, []).append(record)
             case SampleAsked():
                 self._samples.setdefault(record.suite_digest, set()).add(record.sample)
             case Run():
@@ -181,6 +185,10 @@ class Ledger:
     def run(self, name: str) -> Run | None:
         """The run's last beginning; None if nothing of that name was begun."""
         return self._runs.get(name)
+
+    def answer_files(self) -> dict[str, list[AnswersRead]]:
+        """From runs to the files whose answers they hold."""
+        return self._answers
 
     def seen(self) -> list[CheckpointSeen]:
         """The journal's last word on each run's checkpoint files."""

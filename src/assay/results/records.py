@@ -316,6 +316,14 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     repeat: int = 0
 
 
+class AnswersRead(Record, tag="file", kw_only=True, frozen=True):
+    """A file whose answers a run holds. path: absolute, "" for a pipe. digest: of its content, sha256 hex."""
+
+    run: str
+    path: str
+    digest: str
+
+
 class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):
     """The bounds of a metric, as far as the scores of a model's answers from a file have stated them; None: no bound yet.
 
@@ -346,6 +354,7 @@ _Others: TypeAlias = (
     | ScoreMade
     | Failure
     | Finished
+    | AnswersRead
     | ScaleSeen
     | VoteCast
 )

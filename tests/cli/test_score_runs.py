@@ -1,0 +1,74 @@
+"""Which run the answers of a file belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assay.cli.score_files import DASH
+from assay.cli.score_run import noting, run_of
+from assay.results.index import Ledger
+from assay.suites.answers import read_answers
+from tests.cli.running import assay, jsonl
+
+Run = Callable[..., str]
+
+
+def answers(path: Path, response: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    return jsonl(path, [{"id": "1", "prompt": "Q?", "response": response, "correct_answer": "5"}])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """The run of a file, or of a copy of what came through a pipe, as a command finds it that knows the journal alone."""
+
+    def found(file: Path, copy: Path | None = None, wanted: str | None = None) -> str:
+        ledger = Ledger(tmp_path / "results")
+        told: list[str] = []
+        try:
+            read = run_of(wanted, file, copy or file, ledger, told.append)
+            assert list(noting(read_answers(copy or file), read, ledger))
+        finally:
+            ledger.close()
+        assert ("--run gives another name" in "".join(told)) == (read.run not in ("answers", "stdin", wanted))
+        return read.run
+
+    return found
+
+
+def test_two_files_of_one_name_have_runs_of_their_own(tmp_path: Path, run: Run) -> None:
+    one, other = answers(tmp_path / "a" / "answers.jsonl", "5"), answers(tmp_path / "b" / "answers.jsonl", "6")
+    assert run(one) == "answers"
+    second = run(other)
+    assert second.startswith("answers-")
+    for _ in range(2):
+        assert (run(one), run(other)) == ("answers", second)
+    answers(other, "7")
+    assert run(other) == second, "it has grown or changed where it was"
+    other.parent.rename(tmp_path / "c")
+    assert run(tmp_path / "c" / "answers.jsonl") == second, "it was moved"
+    copied = answers(tmp_path / "b" / "answers.jsonl", "7")
+    third = run(copied)
+    assert third not in ("answers", second), "the one that it was copied from is still there"
+    assert run(one, wanted="mine") == "mine"
+    assert run(one) == "answers"
+
+
+def test_what_comes_through_a_pipe_is_known_by_its_content(tmp_path: Path, run: Run) -> None:
+    one, other = answers(tmp_path / "1", "5"), answers(tmp_path / "2", "6")
+    assert run(DASH, one) == "stdin"
+    assert run(DASH, other).startswith("stdin-")
+    assert run(DASH, one) == "stdin"
+
+
+def test_neither_overwrites_the_numbers_of_the_other(tmp_path: Path) -> None:
+    words = [str(answers(tmp_path / name / "answers.jsonl", text)) for name, text in (("a", "5"), ("b", "6"))]
+    done = [assay(tmp_path, "score", word, "--suite", "exact", "--json") for word in words]
+    rows = [json.loads(each.stdout)[0] for each in done]
+    assert [row["mean"] for row in rows] == [1.0, 0.0]
+    assert f"assay: the run 'answers' is that of {words[0]}; this one is called {rows[1]['run']!r}" in done[1].stderr
+    assert json.loads(assay(tmp_path, "report", "--json").stdout) == rows
