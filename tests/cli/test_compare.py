@@ -78,6 +78,24 @@ def test_two_bare_models(tmp_path: Path) -> None:
     assert changes(tmp_path, "poor@base", "good@base") == found
 
 
+def test_questions_without_ids_are_called_by_their_beginning(tmp_path: Path) -> None:
+    asked = [
+        "Is it\nright?",
+        "Is it not right to say so, whatever else anybody may say?",
+        "Is it not right to say so, ever?",
+    ]
+    jsonl(tmp_path / "mine.jsonl", [{"prompt": prompt, "completion": "right"} for prompt in asked])
+    for name, answer in (("poor", "wrong"), ("good", "right")):
+        written(tmp_path / f"{name}.yaml", f"default: {answer}\n")
+        done = assay(tmp_path, "probe", f"scripted:{name}.yaml", "--suite", "mine.jsonl")
+        assert done.returncode == 0, done.stderr
+    shown = " ".join(assay(tmp_path, "compare", "poor", "good", columns="200").stdout.split())
+    assert "▲ “Is it right?”, “Is it not right to say so, whatever els…”, “Is it not right to say so, ever?”" in shown
+    [found] = changes(tmp_path, "poor", "good").values()
+    assert len(found["gained"]) == 3
+    assert not any("right" in name for name in found["gained"]), "programs get ids"
+
+
 def test_a_run_whose_name_holds_an_at_sign(tmp_path: Path) -> None:
     written(tmp_path / "suite.yaml", SUITE)
     written(tmp_path / "m.yaml", "default: right\n")
@@ -200,7 +218,12 @@ def test_unknown_names_are_bad_input(watched: Path) -> None:
     assert "no suite in common called 'smal'" in bad(watched, "compare", "lab@10", "lab@20", "--suite", "smal")
     assert "lab@last: there is no such checkpoint" in bad(watched, "compare", "lab@10", "lab@last")
     jsonl(watched / "a.jsonl", [{"id": "a", "prompt": "P", "response": "R"}])
-    assert "a.jsonl:1: not a line that assay score writes" in bad(watched, "compare", "a.jsonl", "lab@10")
+    said = "a.jsonl is no file of scores; if it holds answers, score them first: assay score a.jsonl -o scored.jsonl"
+    assert said in bad(watched, "compare", "a.jsonl", "lab@10")
+    jsonl(watched / "b.jsonl", [{"id": "a", "model": "m", "prompt": "P", "response": "R"}])
+    assert said.replace("a.jsonl", "b.jsonl") in bad(watched, "compare", "b.jsonl#m", "lab@10")
+    jsonl(watched / "torn.jsonl", [line("a", "m", ok=True), {"id": "a"}])
+    assert "torn.jsonl:2: not a line that assay score writes" in bad(watched, "compare", "torn.jsonl", "lab@10")
     written(watched / "empty.jsonl", "")
     assert "empty.jsonl holds no scores" in bad(watched, "compare", "empty.jsonl", "lab@10")
     jsonl(watched / "other.jsonl", [line("a", "m", ok=True)])

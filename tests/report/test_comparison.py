@@ -35,6 +35,17 @@ def test_groups_that_only_one_side_has_are_said_and_not_compared() -> None:
     assert two.group == "new"
 
 
+def test_all_groups_are_a_line_of_their_own_where_several_have_pairs() -> None:
+    one, two, other = cell("a", 1, "one"), cell("b", 1, "two"), cell("c", 1, "all")
+    assert [(c.group, c.n) for c in compare([one, two], [one, two])] == [("one", 1), ("two", 1), ("all", 2)]
+    assert [(c.group, c.n) for c in compare([one], [one, two])] == [("one", 1), ("two", 0)], "both would say the same"
+    assert [(c.group, c.n, c.whole) for c in compare([one, other], [one, other])] == [
+        ("one", 1, False),
+        ("all", 1, False),
+        ("all groups", 2, True),
+    ]
+
+
 def test_numbers() -> None:
     old = [cell(str(i), 5.0 + i % 3, boolean=False) for i in range(12)]
     new = [cell(str(i), 6.0 + i % 3 + (i % 2) / 2, boolean=False) for i in range(12)]

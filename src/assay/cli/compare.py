@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json as js
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
 from assay.errors import BadInput
-from assay.report.comparison import ALL, Change, compare
+from assay.report.comparison import Change, compare
 from assay.report.figures import difference_figure, number_figure, share_figure
+from assay.report.questions import is_made, questions
 from assay.report.sides import sides
+from assay.results.journal import segments
+from assay.results.lens import Lens
 
 # Samples named in a cell of the table; --json has them all.
 _NAMED = 8
@@ -51,8 +55,25 @@ def compare_command(
     if json:
         print(js.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
         return 0
-    _print(changes, old, new)
+    _print(_by_question(changes, where), old, new)
     return 0
+
+
+def _by_question(changes: list[Change], workspace: Path) -> list[Change]:
+    """The same, with questions that have no id of their own called by their beginning, as far as the journal knows them."""
+    made = {(change.suite, name) for change in changes for name in change.gained + change.lost if is_made(name)}
+    if not made or not segments(workspace):
+        return changes
+    with Lens(workspace) as lens:
+        called = {
+            suite: questions(lens, suite, sorted(n for of, n in made if of == suite))
+            for suite in {of for of, _ in made}
+        }
+
+    def named(suite: str, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(called.get(suite, {}).get(name, name) for name in names)
+
+    return [replace(c, gained=named(c.suite, c.gained), lost=named(c.suite, c.lost)) for c in changes]
 
 
 def _print(changes: list[Change], old: str, new: str) -> None:
@@ -68,9 +89,10 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     columns += [Column("flips", [_flips(change) for change in paired], _FLIPS)]
     console = console_on()
     print_all(console, blocks(labels, columns, console.width))
-    left_out = sum(change.unpaired for change in changes if not _is_sum(change, changes))
+    left_out = _left_out(changes)
     if left_out:
-        print(f"\n{left_out} scores stand on one side only and are in no number.")
+        stand = "score stands" if left_out == 1 else "scores stand"
+        print(f"\n{left_out} {stand} on one side only, in no number.")
     if any(change.repeats != 1 for change in paired):
         print("\nn counts questions: one that was asked several times counts once, with the mean of its scores.")
     print("\nIntervals are 95 %; p is two-sided and not corrected for the number of comparisons.")
@@ -104,7 +126,7 @@ def _named(samples: Sequence[str]) -> str:
     return ", ".join(samples[:_NAMED]) + more
 
 
-def _is_sum(change: Change, changes: Sequence[Change]) -> bool:
-    """Does the line stand for others of the same suite and metric?"""
-    like = [c for c in changes if (c.suite, c.metric) == (change.suite, change.metric)]
-    return change.group == ALL and len(like) > 1
+def _left_out(changes: Sequence[Change]) -> int:
+    """Scores without a partner: of all groups together where they are summed up, for each sample's group may differ."""
+    whole = {(change.suite, change.metric) for change in changes if change.whole}
+    return sum(c.unpaired for c in changes if c.whole or (c.suite, c.metric) not in whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeAlias
 
@@ -30,7 +30,7 @@ class Change:
     of them has on each side; None where not all have as many. old, new: their means. low, high: the 95 % interval of the
     difference of means, None where nothing tells. p: two-sided (McNemar's, exact, for booleans; sign flips else). gained,
     lost: ids of samples that got better and worse. unpaired: samples that only one side has a score for; they are in no
-    number here.
+    number here. whole: it stands for all groups of its suite.
     """
 
     suite: str
@@ -48,14 +48,15 @@ class Change:
     gained: tuple[str, ...]
     lost: tuple[str, ...]
     unpaired: int
+    whole: bool = False
 
 
 def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
     """Pair the samples by suite, group, metric and id; one change a group and metric, in the order of `old`, then `new`,
     the metrics of a group together.
 
-    Behind a suite's groups, where they are several, a change over all of them for each metric that more than one has, whose
-    group is "all".
+    Behind a suite's groups, where more than one has pairs, a change over all of them for each metric that more than one has.
+    Its group is "all", or "all groups" where "all" is one of them.
     """
     before, after = _by_head(old), _by_head(new)
     heads = list(dict.fromkeys([*before, *after]))
@@ -67,8 +68,11 @@ def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
         changes += [_change(head, before.get(head, {}), after.get(head, {})) for head in own]
         for metric, count in Counter(metric for _, _, metric in own).items():
             if count > 1:
-                whole = [_whole(side, suite, metric) for side in (before, after)]
-                changes.append(_change((suite, ALL, metric), *whole))
+                name = ALL if ALL not in groups else f"{ALL} groups"
+                whole = _change((suite, name, metric), *(_whole(side, suite, metric) for side in (before, after)))
+                pairs = [c.n for c in changes if (c.suite, c.metric) == (suite, metric) and c.n]
+                if pairs != [whole.n]:  # else the one group that has pairs says it all
+                    changes.append(replace(whole, whole=True))
     return changes
 
 

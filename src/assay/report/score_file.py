@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -39,18 +40,16 @@ class ScoreLine(msgspec.Struct):
     repeat: int = 0
 
 
+# Each line that `assay score` writes has the key, if there is no score under it.
+_SCORES = b'"scores":'
+
 _decoder = msgspec.json.Decoder(ScoreLine)
 
 
 def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
     """The cells of one model's answers. Raises `BadInput` if the file is something else, or holds several models unnamed."""
-    lines: list[ScoreLine] = []
     with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
-            try:
-                lines.append(_decoder.decode(text))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise BadInput(at(path, number, f"not a line that assay score writes: {error}")) from None
+        lines = [_line(path, number, text) for number, text in enumerate(file, 1)]
     if not lines:
         raise BadInput(f"{path} holds no scores")
     models = list(dict.fromkeys(line.model for line in lines))
@@ -59,6 +58,21 @@ def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
     if model is not None and model not in models:
         raise BadInput(f"{path} holds no model {model!r}; {nearest(model, models)}")
     return [cell for line in lines if model in (None, line.model) for cell in _cells(path, line)]
+
+
+def _line(path: Path, number: int, text: bytes) -> ScoreLine:
+    try:
+        line = _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        line = None
+    if line is not None and (line.scores or line.failures or _SCORES in text):
+        return line
+    if number == 1:
+        raise BadInput(
+            f"{path} is no file of scores; if it holds answers, score them first: "
+            f"assay score {quote(str(path))} -o scored.jsonl"
+        )
+    raise BadInput(at(path, number, "not a line that assay score writes; score the answers again with assay score -o"))
 
 
 def _cells(path: Path, line: ScoreLine) -> list[Cell]:
