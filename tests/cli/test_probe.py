@@ -66,6 +66,9 @@ def test_categories_of_several_suites(place: Path) -> None:
     assert {(row["suite"], row["group"]) for row in json.loads(done.stdout)} == {("small", "new"), ("other", "fresh")}
     done = assay(place, "probe", MODEL, *ON, "--suite", "other.yaml", "--category", "fresh", "--run", "one", "--json")
     assert {(row["suite"], row["group"]) for row in json.loads(done.stdout)} == {("other", "fresh")}
+    assert {row["suite"] for row in rows(place, MODEL, "--suite", "other.yaml").values()} == {"other"}, (
+        "what was asked for"
+    )
 
 
 def test_an_adapter_stands_beside_the_base_and_is_shown_to_be_live(place: Path) -> None:

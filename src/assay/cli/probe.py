@@ -83,7 +83,7 @@ def probe(
     tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), adapter_at(adapter))
     with resumable(found.workspace):
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
-    show(found.workspace, run=called, as_json=json)
+    show(found.workspace, run=called, suites=[each.name for each in suites], as_json=json)
     if not json:
         next_steps(found.workspace, called)
     return 0 if done else 1

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from assay.cli.reasons import print_reasons
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.decision import Decision, decide
+from assay.report.questions import questions
 from assay.report.reasons import Reasons
 from assay.report.rows import Proofs, broke, rows
 from assay.report.score_table import Tallies, answer_tables, print_tallies, tally_rows
@@ -25,12 +28,13 @@ def show(
     run: str | None = None,
     runs: Sequence[str] | None = None,
     suite: str | None = None,
+    suites: Sequence[str] | None = None,
     as_json: bool = False,
     answers: bool = False,
 ) -> None:
     """Print every (run, suite) that fits, as tables or as one JSON list of rows; with `answers` also those from files.
 
-    runs: only these. Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
+    runs, suites: only these. Raises `BadInput` if a name fits none, `WorkspaceError` if there are no results.
     """
     with Lens(workspace) as lens:
         known = lens.run_suites()
@@ -38,7 +42,7 @@ def show(
         _check("run", run, {r.run for r in known} | {name for name, _ in from_files}, workspace)
         _check("suite", suite, {r.suite for r in known} | {name for _, name in from_files}, workspace)
         chosen = [r for r in known if (run is None or r.run == run) and (suite is None or r.suite == suite)]
-        chosen = [r for r in chosen if runs is None or r.run in runs]
+        chosen = [r for r in chosen if (runs is None or r.run in runs) and (suites is None or r.suite in suites)]
         files = answer_tables(lens, run, suite) if answers else {}
         if as_json:
             found = [row for r in chosen for row in _rows(lens, r)]
@@ -104,6 +108,8 @@ def _table(lens: Lens, each: RunSuite) -> None:
         print(f"run {each.run}, suite {each.suite}: nothing has been scored yet")
         return
     proofs = lens.proofs(each.run, each.suite)
+    called = questions(lens, each.suite, [cell.sample for cell in cells])
+    cells = [cell if cell.sample not in called else replace(cell, sample=called[cell.sample]) for cell in cells]
     decision = _decision(cells, proofs, each)
     print_table(console_on(), rows(cells, proofs, each.groups), decision, broke(cells), unusable)
 
