@@ -101,11 +101,12 @@ def test_other_names_for_prompt_and_response(tmp_path: Path) -> None:
         ("[1]", "not a JSON object but a list"),
         ("plain text", "not valid JSON"),
         ({"id": "b", "prompt": "Hi"}, "no 'response'; there are: "),
-        ({"id": "b", "response": "Ho"}, "no 'prompt'; there are: "),
+        ({"id": "b", "response": "Ho"}, "no 'prompt', nor another field that could be it"),
         ({"prompt": "Hi", "response": None}, "response holds nothing: there is no answer"),
         ({"prompt": "Hi", "response": None, "error": 0}, "response holds nothing: there is no answer"),
         ({"prompt": "Hi", "response": None, "output": "Ho"}, "response holds nothing: there is no answer"),
         ({"prompt": "Hi", "error": None}, "no 'response'; there are: prompt, error"),
+        ("{}", "no 'response', nor another field that could be it"),
         ({"prompt": "Hi", "response": 7}, "response must be text, not the number 7"),
         ({"prompt": [], "response": "Ho"}, "prompt must be text or a list of messages"),
         ({"prompt": [{"role": "robot", "content": ""}], "response": "Ho"}, "unknown role 'robot'"),
@@ -271,7 +272,7 @@ def writing(data: bytes, name: str = "a.jsonl") -> Callable[[Path], Path]:
         (writing(b"[7]"), "a.jsonl: row 1: not a JSON object but the number 7; answers are read from"),
         (writing(b'{\n "prompt": "Hi"\n}'), "a.jsonl:1: not valid JSON: "),
         (writing(b'{"prompt": "Hi"}\n{"prompt": "Hi"}\n{}'), "a.jsonl:1: no 'response'; there are: prompt; none of"),
-        (writing(b'{"response": "Ho"}\n'), "a.jsonl:1: no 'prompt'; there are: "),
+        (writing(b'{"response": "Ho"}\n'), "a.jsonl:1: no 'prompt', nor another field that could be it"),
         (writing('{"prompt": ""}'.encode("utf-16")), "a.jsonl:1: UTF-16 text; save the file as UTF-8"),
         (writing(b"\x1f\x8b and more"), "a.jsonl: damaged, though it begins as gzip does: "),
         (writing(b"\x28\xb5\x2f\xfd and more"), "a.jsonl: damaged, though it begins as zstd does: "),
@@ -283,9 +284,11 @@ def writing(data: bytes, name: str = "a.jsonl") -> Callable[[Path], Path]:
     ],
 )
 def test_a_file_that_holds_no_answers(tmp_path: Path, make: Callable[[Path], Path], sentence: str) -> None:
+    told: list[BadLine] = []
     with pytest.raises(SuiteError) as caught:
-        list(read_answers(make(tmp_path), on_bad=lambda bad: None))
+        list(read_answers(make(tmp_path), on_bad=told.append))
     assert sentence in str(caught.value)
+    assert str(caught.value) not in map(str, told), "nothing is said twice"
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
 

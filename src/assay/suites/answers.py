@@ -115,35 +115,52 @@ def _checked(
     again: bool = True,
 ) -> Iterator[Answered]:
     """again: `read` can be called a second time."""
-    seen = Seen()
-    given: Seen | None = None
     good = bad = 0
     first: BadLine | None = None
-    for item in read():
-        if isinstance(item, Answered) and item.failure is not None:
-            if given is None:
-                given = _given(read()) if again else Seen()
-            if not given.add(item.id, item.model, item.repeat or 0):
-                good += 1
-                yield item
-            continue
+    untold: list[BadLine] = []  # the first bad line, which is the error itself where nothing follows
+    for item in _once(path, read, rows=rows, again=again):
+        for line in untold:
+            on_bad(line)
+        untold = []
         if isinstance(item, Answered):
-            if not seen.add(item.id, item.model, item.repeat or 0):
-                good += 1
-                yield item
-                continue
-            item = _duplicate(item, Place(path, row=item.line) if rows else Place(path, item.line))
+            good += 1
+            yield item
+            continue
         if strict:
             raise item.place.error(item.reason)
         bad += 1
-        first = first or item
-        on_bad(item)
+        if first is None:
+            first, untold = item, [item]
+        else:
+            on_bad(item)
     if good:
+        for line in untold:
+            on_bad(line)
         return
     if first is None:
         raise SuiteError(f"{path}: there are no answers in it")
     others = f"; none of the other {bad - 1:,} gives an answer either" if bad > 1 else ""
     raise first.place.error(first.reason + others)
+
+
+def _once(
+    path: Path, read: Callable[[], Iterator[Answered | BadLine]], *, rows: bool, again: bool
+) -> Iterator[Answered | BadLine]:
+    """Each answer once: a second one is a bad line, and a failure beside an answer to the same question is nothing."""
+    seen = Seen()
+    given: Seen | None = None
+    for item in read():
+        if isinstance(item, BadLine):
+            yield item
+        elif item.failure is not None:
+            if given is None:
+                given = _given(read()) if again else Seen()
+            if not given.add(item.id, item.model, item.repeat or 0):
+                yield item
+        elif seen.add(item.id, item.model, item.repeat or 0):
+            yield _duplicate(item, Place(path, row=item.line) if rows else Place(path, item.line))
+        else:
+            yield item
 
 
 def _given(found: Iterator[Answered | BadLine]) -> Seen:

@@ -316,7 +316,8 @@ def _other(record: dict[str, Any], names: tuple[str, ...]) -> str:
         return found[0]
     if found:
         raise Unfit(f"{' and '.join(found)} could each be the {names[0]}; name one of them {names[0]!r}")
-    raise Unfit(f"no {names[0]!r}; there are: {', '.join(map(str, record)) or 'no fields'}")
+    others = f"; there are: {', '.join(map(str, record))}" if record else ", nor another field that could be it"
+    raise Unfit(f"no {names[0]!r}{others}")
 
 
 def kind(value: object) -> str:
