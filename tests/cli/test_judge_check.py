@@ -52,6 +52,8 @@ def test_agreement_by_hand(place: Path) -> None:
     assert (clarity["n"], clarity["exact"]["value"], clarity["within_one"]["value"]) == (4, 0.5, 0.75)
     assert clarity["error"]["value"] == pytest.approx((0 + 1 + 0 + 2) / 4)
     assert clarity["spearman"]["value"] == pytest.approx(1.0)
+    assert clarity["alpha"]["units"] == 4
+    assert found["votes"] == {}, "a judge that votes once can't disagree with itself"
     # Quadratic weights: 1 less the mean squared difference over the variances and the squared difference of means.
     scores, labels = [2, 6, 9, 8], [2, 5, 9, 6]
     means = sum(scores) / 4, sum(labels) / 4
@@ -72,7 +74,15 @@ def test_the_table(place: Path) -> None:
     assert [line.split()[:3] for line in body[:3]] == [[name, "4", "50%"] for name in LABELS]
     assert "pairs: 0 of 2 judged alike in both orders" in shown.stdout
     assert "preferred in 0 of 2" in shown.stdout
+    assert "votes' alpha" not in shown.stdout
     assert not (place / "assay-results").exists(), "nothing is kept"
+
+
+def test_how_a_judges_votes_agree(place: Path) -> None:
+    found = trial(place, "scripted:judge.yaml", "labels.jsonl", "--votes", "2")
+    agreed = {name: (each["units"], each["interval"]["value"]) for name, each in found["votes"].items()}
+    assert agreed == dict.fromkeys(LABELS, (4, 1.0))
+    assert "votes' alpha" in assay(place, "judge-check", "scripted:judge.yaml", "labels.jsonl", "--votes", "2").stdout
 
 
 def test_several_labels_of_one_answer(place: Path) -> None:
@@ -80,6 +90,7 @@ def test_several_labels_of_one_answer(place: Path) -> None:
     found = trial(place, "scripted:judge.yaml", "more.jsonl")
     assert (found["asked"], found["answers"]) == (5, 4)
     assert (found["agreement"]["clarity"]["n"], found["agreement"]["clarity"]["answers"]) == (5, 4)
+    assert found["agreement"]["clarity"]["alpha"]["units"] == 4
     assert found["agreement"]["clarity"]["kappa"]["low"] is None, "four answers make no interval"
     assert found["position"]["n"] == 2
     shown = assay(place, "judge-check", "scripted:judge.yaml", "more.jsonl").stdout

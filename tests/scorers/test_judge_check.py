@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from assay.errors import SuiteError
 from assay.models.open import open_model
-from assay.scorers.judge_check import Estimate, agreement, length_bias, padded, padding_effect
+from assay.scorers.estimate import Estimate
+from assay.scorers.judge_check import agreement, length_bias, padded, padding_effect
 from assay.scorers.judge_labels import Labelled, builtin_labels, load_labels
 from assay.scorers.judge_pairs import pair_messages
 from assay.scorers.judge_trial import try_judge

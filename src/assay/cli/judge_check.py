@@ -21,7 +21,7 @@ from assay.scorers.rubric import Rubric
 from assay.scorers.rubric_file import load_rubric
 
 if TYPE_CHECKING:
-    from assay.scorers.judge_check import Estimate
+    from assay.scorers.estimate import Estimate
 
 # The exit code of a check that measured nothing.
 INCONCLUSIVE = 4
@@ -90,6 +90,8 @@ def _print(trial: JudgeTrial) -> None:
         Column("exact", [_figure(each.exact, percent=True) for each in found]),
         Column("within one", [_figure(each.within_one, percent=True) for each in found]),
         Column("kappa", [_figure(each.kappa) for each in found]),
+        Column("alpha", [_figure(each.alpha.interval) for each in found]),
+        *([Column("votes' alpha", [_votes(trial, name) for name in names])] if trial.votes else []),
         Column("Spearman", [_figure(each.spearman) for each in found]),
         Column("error", [_figure(each.error) for each in found]),
         Column("length bias", [_figure(trial.length[name]) if name in trial.length else "–" for name in names]),
@@ -136,6 +138,10 @@ def _left_out(trial: JudgeTrial) -> str:
 
 def _padding(trial: JudgeTrial, name: str) -> str:
     return f"{trial.padding[name].mean:+.2f} (p = {trial.padding[name].p:.2g})" if name in trial.padding else "–"
+
+
+def _votes(trial: JudgeTrial, name: str) -> str:
+    return _figure(trial.votes[name].interval) if name in trial.votes else "–"
 
 
 def _figure(estimate: Estimate, *, percent: bool = False) -> str:

@@ -11,32 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from assay.results.stats import PairedDifference, paired_difference, t_quantile, wilson
+from assay.scorers.alpha import Alpha, alpha
+from assay.scorers.estimate import DRAWS, FEWEST, NEAR, Estimate, percentiles, ratio
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
-
-DRAWS = 2000
-_NEAR = 1e-9
-_FEWEST = 5  # answers that an interval is made of
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number and its 95% interval.
-
-    All None where it is not defined, as a correlation with a constant is not. low and high alone None where the examples
-    can't tell: fewer than five answers, or resamplings that all come out alike.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
+    from assay.scorers.estimate import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +30,8 @@ class Agreement:
     point of the scale away; Wilson intervals, for as many answers as there are. spearman, kendall: rank correlations (rho;
     tau-b), -1 to 1. kappa: quadratic-weighted, at most 1; 0 is what chance gives. The intervals of these three are percentile
     bootstrap ones: with fewer than some 30 answers read them as rough. error: the mean of score less label, in points of
-    the scale, with Student's t: above 0, the judge is lenient.
+    the scale, with Student's t: above 0, the judge is lenient. alpha: Krippendorff's, of the judge and all people who labelled
+    an answer, each as one rater of it.
     """
 
     n: int
@@ -59,6 +42,7 @@ class Agreement:
     kendall: Estimate
     kappa: Estimate
     error: Estimate
+    alpha: Alpha
 
 
 def agreement(scores: Sequence[float], labels: Sequence[float], answers: Sequence[Hashable] | None = None) -> Agreement:
@@ -80,12 +64,13 @@ def agreement(scores: Sequence[float], labels: Sequence[float], answers: Sequenc
     return Agreement(
         n=len(gaps),
         answers=distinct,
-        exact=_share([gap <= _NEAR for gap in gaps], distinct),
-        within_one=_share([gap <= 1 + _NEAR for gap in gaps], distinct),
+        exact=_share([gap <= NEAR for gap in gaps], distinct),
+        within_one=_share([gap <= 1 + NEAR for gap in gaps], distinct),
         spearman=_bootstrap(sample, _spearman),
         kendall=_bootstrap(sample, _kendall),
         kappa=_bootstrap(sample, _kappa),
         error=_mean_error(scores, labels, answers),
+        alpha=alpha(_ratings(scores, labels, answers)),
     )
 
 
@@ -138,6 +123,14 @@ def padded(answer: str, factor: float = 2.0) -> str:
     return answer + "\n\n" + " ".join(parts[1:])
 
 
+def _ratings(scores: Sequence[float], labels: Sequence[float], answers: Sequence[Hashable]) -> list[list[float]]:
+    """Of each answer the judge's score, once, and all its labels."""
+    ratings: dict[Hashable, list[float]] = {}
+    for score, label, answer in zip(scores, labels, answers, strict=True):
+        ratings.setdefault(answer, [score]).append(label)
+    return list(ratings.values())
+
+
 def _check_finite(*columns: Sequence[float]) -> None:
     if not all(math.isfinite(value) for column in columns for value in column):
         raise ValueError("a score or a label is not a finite number")
@@ -162,7 +155,7 @@ def _mean_error(scores: Sequence[float], labels: Sequence[float], answers: Seque
         sums[answer] += error - mean
     count = len(sums)
     spread = math.fsum(total * total for total in sums.values())
-    if count < _FEWEST or spread <= _NEAR:
+    if count < FEWEST or spread <= NEAR:
         return Estimate(mean, None, None)
     reach = t_quantile(0.975, count - 1) * math.sqrt(spread * count / (count - 1)) / len(errors)
     return Estimate(mean, mean - reach, mean + reach)
@@ -204,29 +197,18 @@ def _resampled(x: Sequence[float], y: Sequence[float], answers: Sequence[Hashabl
     pairs = np.array(list(place), dtype=np.float64)
     weights = np.array(list(kinds.values()), dtype=np.float64)
     draws = None
-    if len(of) >= _FEWEST:
+    if len(of) >= FEWEST:
         drawn = np.random.default_rng(0).multinomial(len(of), weights / weights.sum(), size=DRAWS)
         draws = drawn.astype(np.float64) @ within
     return _Resampled(pairs[:, 0], pairs[:, 1], (weights @ within)[None, :], draws)
 
 
 def _bootstrap(sample: _Resampled | None, statistic: _Statistic) -> Estimate:
-    """The statistic of all pairs, and the middle 95% of it over the samples drawn, as far as it is defined.
-
-    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7 (1979).
-    """
-    import numpy as np
-
+    """The statistic of all pairs, with its interval over the samples drawn."""
     if sample is None:
         return Estimate(None, None, None)
     value = float(statistic(sample.x, sample.y, sample.whole)[0])
-    if not math.isfinite(value):
-        return Estimate(None, None, None)
-    if sample.draws is None:
-        return Estimate(value, None, None)
-    values = statistic(sample.x, sample.y, sample.draws)
-    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
-    return Estimate(value, float(low), float(high)) if high - low > _NEAR else Estimate(value, None, None)
+    return percentiles(value, None if sample.draws is None else statistic(sample.x, sample.y, sample.draws))
 
 
 def _kappa(x: Floats, y: Floats, weights: Floats) -> Floats:
@@ -235,7 +217,7 @@ def _kappa(x: Floats, y: Floats, weights: Floats) -> Floats:
     spread = weights @ (x * x) / total - mean_x**2 + weights @ (y * y) / total - mean_y**2
     disagreement = weights @ ((x - y) ** 2) / total
     by_chance = spread + (mean_x - mean_y) ** 2
-    return 1 - _ratio(disagreement, by_chance)
+    return 1 - ratio(disagreement, by_chance)
 
 
 def _spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
@@ -244,7 +226,7 @@ def _spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
     from_x = rank_x - (weights * rank_x).sum(axis=1, keepdims=True) / total
     from_y = rank_y - (weights * rank_y).sum(axis=1, keepdims=True) / total
     both = (weights * from_x * from_y).sum(axis=1)
-    return _ratio(both, _root((weights * from_x**2).sum(axis=1) * (weights * from_y**2).sum(axis=1)))
+    return ratio(both, _root((weights * from_x**2).sum(axis=1) * (weights * from_y**2).sum(axis=1)))
 
 
 def _midranks(values: Floats, weights: Floats) -> Floats:
@@ -267,7 +249,7 @@ def _kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
         summed: Floats = ((weights @ signs) * weights).sum(axis=1)
         return summed
 
-    return _ratio(pairs(sign_x * sign_y), _root(pairs(np.abs(sign_x)) * pairs(np.abs(sign_y))))
+    return ratio(pairs(sign_x * sign_y), _root(pairs(np.abs(sign_x)) * pairs(np.abs(sign_y))))
 
 
 def _root(values: Floats) -> Floats:
@@ -275,12 +257,3 @@ def _root(values: Floats) -> Floats:
 
     root: Floats = np.sqrt(np.maximum(values, 0))
     return root
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """above / below; not a number where there is nothing (or only rounding errors) below."""
-    import numpy as np
-
-    whole = below > _NEAR
-    divided: Any = np.divide(above, np.where(whole, below, 1.0))
-    return np.where(whole, divided, np.nan)

@@ -12,8 +12,10 @@ from typing import TypeVar
 from assay.models.base import TextModel
 from assay.results.canonical import digest_of
 from assay.results.stats import PairedDifference
+from assay.scorers.alpha import Alpha, alpha
+from assay.scorers.estimate import Estimate
 from assay.scorers.judge import Judge
-from assay.scorers.judge_check import Agreement, Estimate, agreement, length_bias, padded, padding_effect
+from assay.scorers.judge_check import Agreement, agreement, length_bias, padded, padding_effect
 from assay.scorers.judge_labels import Labelled
 from assay.scorers.judge_pairs import PairVerdict, PositionBias, judge_pairwise, position_bias
 from assay.scorers.rubric import Rubric
@@ -29,6 +31,8 @@ R = TypeVar("R")
 class JudgeTrial:
     """What the trial showed, by dimension where it says so; `padding` has none where nothing padded was judged.
 
+    votes: how the judge's votes on one answer agree; none where each answer got one vote.
+
     asked: labelled examples. answers: distinct ones among them; several examples may label one answer to one question, which
     is judged once. failures: reasons of the answers, padded answers and pairs without a verdict; they are left out of all
     else. preferences: pairs whose labels differ, and in how many of them the judge preferred the better labelled, in both
@@ -38,6 +42,7 @@ class JudgeTrial:
     asked: int
     answers: int
     agreement: Mapping[str, Agreement]
+    votes: Mapping[str, Alpha]
     length: Mapping[str, Estimate]
     padding: Mapping[str, PairedDifference]
     position: PositionBias
@@ -129,12 +134,24 @@ def _summed(
         asked=sum(len(answer.labels) for answer in answers),
         answers=len(answers),
         agreement=agreed,
+        votes=_votes(rubric, plain),
         length=lengths,
         padding=paddings,
         position=position_bias([v for v in verdicts if isinstance(v, PairVerdict)]),
         preferences=_preferences(rubric, couples, verdicts),
         failures=tuple(o.reason for o in outcomes if isinstance(o, ScoreFailure)),
     )
+
+
+def _votes(rubric: Rubric, outcomes: Sequence[Sequence[Score | ScoreFailure]]) -> dict[str, Alpha]:
+    """How the votes on each answer agree, by dimension; an answer without a score, for want of votes, is left out."""
+    given: dict[str, list[list[float]]] = {name: [] for name in rubric.metrics}
+    for outcome in outcomes:
+        for score in outcome:
+            votes = score.detail.get("votes") if isinstance(score, Score) else None
+            if isinstance(votes, Sequence) and not isinstance(votes, str):
+                given[score.metric].append([vote for vote in votes if isinstance(vote, int | float)])
+    return {name: alpha(units) for name, units in given.items() if units}
 
 
 def _value(outcome: Score | ScoreFailure) -> float | None:
