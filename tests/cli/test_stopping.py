@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from assay.results.journal import read
@@ -147,3 +148,15 @@ def test_scorers_that_only_read_text_are_stopped_in_their_midst(tmp_path: Path, 
     scored = sum(1 for _ in read(tmp_path / WORKSPACE))
     assert 0 < scored < len(many), "it did not wait until all was done"
     assert list(tmp_path.glob("s.jsonl*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_query_that_would_take_for_ever(tmp_path: Path, number: signal.Signals) -> None:
+    jsonl(tmp_path / "a.jsonl", [{"prompt": "Q", "response": "A."}])
+    assert assay(tmp_path, "score", "a.jsonl").returncode == 0
+    endless = "select sum(a.range * b.range) from range(10000000) a, range(10000000) b"
+    with begun(tmp_path, "query", endless, interrupts=True) as job:
+        until(lambda: psutil.Process(job.pid).num_threads() > 1)  # the database is at work
+        job.send_signal(number)
+        out, err = job.communicate(timeout=60)
+    assert (job.returncode, out, err) == (130, "", "")

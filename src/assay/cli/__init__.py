@@ -24,6 +24,10 @@ def main() -> NoReturn:
         code = error.exit_code
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # DuckDB's words for Ctrl-C
+            raise
+        code = INTERRUPTED
     except BrokenPipeError:  # `assay report | head`
         streams.abandon()
         code = streams.UNREAD
