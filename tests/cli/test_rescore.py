@@ -10,7 +10,7 @@ import pytest
 
 from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
-from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, script
+from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, jsonl, script
 from tests.making import SCRIPT, SUITE, checkpoints, written
 
 WORKSPACE = "assay-results"
@@ -205,9 +205,15 @@ def test_bad_input(watched: Path, tmp_path: Path) -> None:
     assert "the rubric 'capability' needs a judge" in bad(watched, "rescore", "suite.yaml", "--rubric", "capability")
     assert "the run's name '' can't be shown" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--run", "")
     assert "of the run 'lb'" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--run", "lb")
+    answered = jsonl(watched / "a.jsonl", [{"prompt": "Q?", "response": "A."}])
+    assert assay(watched, "score", str(answered), "--workspace", "files").returncode == 0
+    said = bad(watched, "rescore", "--scorer", "lek", "--workspace", "files")
+    assert "no answers that a model gave; answers from files are scored again by assay score FILE" in said
     written(watched / "other.yaml", SUITE.replace("name: small", "name: other"))
     assert "holds no answers to the suite 'other'" in bad(watched, "rescore", "other.yaml", "--scorer", "lek")
-    assert "there are no results" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", "--workspace", "no")
+    assert "run assay watch, probe or score first" in bad(
+        watched, "rescore", "suite.yaml", "--scorer", "lek", "--workspace", "no"
+    )
     written(watched / "j.yaml", "default: none\n")
     judge = ("--judge", "scripted:gone.yaml")
     assert "the script gone.yaml cannot be read" in bad(watched, "rescore", "suite.yaml", *judge)

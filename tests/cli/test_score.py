@@ -152,6 +152,8 @@ def test_what_is_cut_off_is_counted_apart(place: Path) -> None:
     row = rows(done)["", "exact", "correct"]
     assert (row["mean"], row["asked"], row["scored"], row["failed"], row["truncated"]) == (1.0, 3, 1, 0, 2)
     assert [line["failures"][0]["error_class"] for line in lines(place / "s.jsonl")[:2]] == ["truncated"] * 2
+    assert "the answer was cut off before its end" in done.stderr
+    assert " tokens" not in done.stderr, "which nobody counted"
     assert "2 truncated" in assay(place, "score", "a.jsonl", "--suite", "exact").stdout
 
 
@@ -173,6 +175,7 @@ def test_bad_lines_are_named_counted_and_with_strict_the_end(place: Path) -> Non
     ("words", "said"),
     [
         (["gone.jsonl"], "gone.jsonl: there is no such file"),
+        (["http://a.example/x.jsonl"], "http://a.example/x.jsonl is an address; answers are read from files"),
         (["prose.jsonl"], "prose.jsonl:1: not valid JSON"),
         (["noprompt.jsonl"], "noprompt.jsonl:1: no 'prompt'"),
         (["noresponse.jsonl"], "noresponse.jsonl:1: no 'response'"),

@@ -87,7 +87,8 @@ def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[A
         answers = [answer for name in names for answer in journaled(lens, name, run)]
         if not answers:
             what = f"answers to the suite {names[0]!r}" if suite is not None else "answers that a model gave"
-            raise BadInput(f"{workspace} holds no {what}" + (f" of the run {run!r}" if run else ""))
+            hint = "; answers from files are scored again by assay score FILE" if lens.answer_suites() else ""
+            raise BadInput(f"{workspace} holds no {what}" + (f" of the run {run!r}" if run else "") + hint)
         asked = asked_in(lens, names) if loaded is None else asked_by(loaded)
     lost = Counter(place.suite for place, _, _ in answers if asked(place) is None)
     for name, count in lost.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,9 @@ from assay.suites.formats.packed import unpacked_name
 
 # What stands for standard input and for standard output.
 DASH = Path("-")
+
+# An address, of which a path keeps one slash.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+:)/+(.*)", re.IGNORECASE)
 
 
 def run_named_after(file: Path) -> str:
@@ -38,6 +42,8 @@ def source(file: Path) -> Iterator[Path]:
 
     What is wrong with the copy is told of the pipe.
     """
+    if (url := _URL.match(str(file))) is not None and not file.exists():
+        raise BadInput(f"{url[1]}//{url[2]} is an address; answers are read from files: fetch it, and name the file")
     if file != DASH and (not file.exists() or file.is_file() or file.is_dir()):
         yield file
         return

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
-from assay.errors import WorkspaceError
-from assay.results.journal import is_held, read, segments
+from assay.results.journal import is_held, no_results, read, segments
 from assay.results.records import Attempt, CheckpointSeen, CompletionMade, Finished, Run
 from assay.sinks.shipper import read_state
 from assay.watch import PLAN_FILE
@@ -24,9 +23,7 @@ def status(*, as_json: Json = False, workspace: Workspace = None, config: Config
     """
     found = settings(config, workspace)
     if not segments(found.workspace):
-        raise WorkspaceError(
-            f"there are no results in {found.workspace}; run assay watch first, or name the folder with --workspace"
-        )
+        raise no_results(found.workspace)
     told = _told(found.workspace)
     _print_json(told) if as_json else _print(told)
     return 0

@@ -141,6 +141,13 @@ def _parse(segment: Path, number: int, line: bytes, decoder: msgspec.json.Decode
     return None
 
 
+def no_results(workspace: Path) -> WorkspaceError:
+    """What a reader says of a workspace without a journal."""
+    return WorkspaceError(
+        f"there are no results in {workspace}; run assay watch, probe or score first, or name the folder with --workspace"
+    )
+
+
 def check_schema(workspace: Path) -> None:
     """Raise `WorkspaceError` if any record is of a newer schema, without building anything."""
     for segment in segments(workspace):

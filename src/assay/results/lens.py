@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from assay.errors import BadInput, WorkspaceError
+from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.results.columns import Column, titles
-from assay.results.journal import check_schema, segments
+from assay.results.journal import check_schema, no_results, segments
 from assay.results.records import FROM_FILES, origin_of
 from assay.results.tally import Tally
 from assay.types import Cell, Goal
@@ -108,9 +108,7 @@ class Lens:
 
         files = segments(workspace)
         if not files:
-            raise WorkspaceError(
-                f"there are no results in {workspace}; run assay watch first, or name the folder with --workspace"
-            )
+            raise no_results(workspace)
         check_schema(workspace)
         self.workspace = workspace
         self._db: duckdb.DuckDBPyConnection = duckdb.connect()

@@ -101,7 +101,8 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
         return _failures(scorer, "truncated", "the reasoning never ends, so there is no answer")
     if answer is None or (cut and (scorer.needs_whole_answer or not answer.strip())):
         where = "within its reasoning" if answer is None else "before its end" if answer.strip() else "before it began"
-        reason = f"the answer was cut off {where}, at {completion.usage.completion_tokens} tokens"
+        tokens = completion.usage.completion_tokens  # of an answer from a file nobody knows them
+        reason = f"the answer was cut off {where}" + (f", at {tokens} tokens" if tokens else "")
         return _failures(scorer, "truncated", reason)
     try:
         whole = completion if answer is completion.text else replace(completion, text=answer)
