@@ -12,6 +12,7 @@ from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import LossSeen
 from assay.watch import watch
+from tests.conftest import LAB
 from tests.making import adapter_file
 from tests.test_watch import Listener, job, run
 
@@ -37,6 +38,19 @@ def test_mlx_lms_lines() -> None:
         Loss(20, "train", 1.5),
         Loss(30, "val", 1.25),
     ]
+
+
+def test_mlx_lms_table() -> None:
+    table = (LAB / "checkpoints" / "train.log").read_text(encoding="utf-8")
+    losses = list(losses_in_text(table))
+    assert [loss for loss in losses if loss.part == "val"] == [
+        Loss(iteration, "val", value) for iteration, value in ((1, 6.722), (40, 0.644), (80, 0.127), (120, 0.046))
+    ]
+    train = [loss for loss in losses if loss.part == "train"]
+    assert [loss.iteration for loss in train] == list(range(10, 130, 10))
+    assert (train[0].value, train[-1].value) == (4.658, 0.053)
+    coloured = "\x1b[1;34m  10\x1b[0m    \x1b[1;32m12.658 ▲\x1b[0m    \x1b[1m1,232\x1b[0m      0.5k\n 2    val 1.000    0.25s\nx 3    1.000"
+    assert list(losses_in_text(coloured)) == [Loss(10, "train", 12.658), Loss(2, "val", 1.0)]
 
 
 def test_transformers_state() -> None:

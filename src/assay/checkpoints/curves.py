@@ -18,6 +18,9 @@ _LOGS = (".log", ".out", ".txt")
 _LIMIT = 64 << 20  # bytes of a log that are read; of a longer one, the end
 # "Iter 10: Val loss 2.345, Val took 1.2s" and "Iter 10: Train loss 1.234, Learning Rate …", as mlx_lm.lora prints them.
 _LINE = re.compile(r"^.*?\bIter (\d+): (Train|Val) loss ([0-9.]+(?:e[+-]?\d+)?)\b", re.MULTILINE)
+# "    10    4.658 ▼      232      0.5k" and "    40    val 0.644    0.25s", as mlx_lm.lora prints them from 0.32 on.
+_ROW = re.compile(r"^.*?(?<!\S)(\d+) {4,}(?:(?P<val>val) +)?(\d+\.\d{3}) (?(val) +[\d.]+s$|[▼▲] +[\d,]+ )", re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ def losses_in_text(text: str) -> Iterator[Loss]:
         value = float(match[3]) if match[3].count(".") < 2 else math.nan
         if math.isfinite(value):
             yield Loss(int(match[1]), "train" if match[2] == "Train" else "val", value)
+    for match in _ROW.finditer(_COLOUR.sub("", text)):
+        yield Loss(int(match[1]), "val" if match["val"] else "train", float(match[3]))
 
 
 def losses_in_state(text: str) -> Iterator[Loss]:
