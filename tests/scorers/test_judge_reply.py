@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from assay.scorers.judge_reply import ReplyError, Verdict, read_verdict
+from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric_file import load_rubric
 
 FIELDS = {d.name: d.value for d in load_rubric("capability").dimensions}
@@ -276,7 +277,7 @@ verdicts = st.fixed_dictionaries(dict.fromkeys(FIELDS, number))
 # Noise may hold braces, quotes and commas, and much else; but neither a field's name (a second verdict is an error)
 # nor the start of an object or of reasoning (which change what the rest means).
 noise = st.text(st.characters(codec="utf-8") | st.sampled_from("{}[]\",:'`\\/\n 0123456789")).filter(
-    lambda t: not any(name in t for name in FIELDS) and "think" not in t.lower() and not has_object(t)
+    lambda t: not any(name in t for name in FIELDS) and final_answer(t + ".") == t + "." and not has_object(t)
 )
 
 
