@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -59,6 +60,14 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
+
+    def vanish(self) -> None:
+        """Cut all connections and take no new one."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.stop()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def again(self) -> None:
         """Start it once more, on the same port."""

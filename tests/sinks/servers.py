@@ -86,10 +86,15 @@ class Influx1:
 
     def start(self) -> None:
         command = [self._program, "-config", str(self._config)]
-        self._running.enter_context(_running(command, f"{self.url}/ping"))
+        self._process = self._running.enter_context(_running(command, f"{self.url}/ping"))
 
     def stop(self) -> None:
         self._running.close()
+
+    def kill(self) -> None:
+        """As a power cut does."""
+        self._process.kill()
+        self.stop()
 
     def ask(self, query: str, database: str = "") -> list[dict[str, Any]]:
         """The rows of all series, tags and fields alike as columns."""
