@@ -185,6 +185,9 @@ async def test_an_answer_that_was_cut_before_it_began_is_truncated(text: str) ->
                 "truncated",
                 "the answer was cut off before it began, at 9 tokens",
             )
+    (uncounted, *_) = await score_answer(LekScorer(), sample, Completion(text, "length", Usage(0, 0)))
+    assert isinstance(uncounted, ScoreFailure)
+    assert uncounted.reason == "the answer was cut off before it began", "of an answer from a file"
     (ended,) = await score_answer(ContainsWord(), sample, Completion(text, "stop", Usage(1, 9)))
     assert isinstance(ended, Score)
     assert ended.value is False
