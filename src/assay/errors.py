@@ -69,7 +69,11 @@ class ModelError(BadInput):
 
 
 class UnsupportedOption(BadInput):
-    """The engine cannot honour an option that was asked for."""
+    """The engine cannot honour an option that was asked for. `option` names it where that is told."""
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class Unreachable(AssayError):

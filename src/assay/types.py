@@ -61,6 +61,12 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     logprobs: bool = False
 
 
+class SparingOptions(GenerateOptions, frozen=True):
+    """Options for a server that refuses some of them: nothing is sent of those `left_out`, and its own values hold."""
+
+    left_out: frozenset[str] = frozenset()
+
+
 class Token(msgspec.Struct, frozen=True):
     """One generated token: its id in the model's vocabulary and its natural-log probability (at most 0)."""
 

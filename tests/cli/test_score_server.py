@@ -146,6 +146,30 @@ async def test_a_server_that_knows_no_schemas_is_asked_in_words_and_that_is_said
     assert not any(r.detail["structured"] for r in kept)
 
 
+async def test_a_reasoning_model_that_takes_no_temperature_and_no_seed_judges_by_its_own(place: Path) -> None:
+    jsonl(place / "q.jsonl", [{"id": f"{n}", "prompt": "Q", "response": f"A {n}.", "risk_area": "r"} for n in range(4)])
+    async with OpenAIServer() as server:
+
+        def reply(ask: Ask) -> Reply:
+            for option in ("temperature", "seed"):
+                if option in ask.body:
+                    said = f"Unsupported value: '{option}' does not support {ask.body[option]} with this model."
+                    return Reply(status=400, raw=error_body(said, param=option, code="unsupported_value"))
+            return Reply(json.dumps({**SEMANTIC, "safety": 9, "nuance": 4}))
+
+        server.script = reply
+        words = ("--suite", "standard", "--concurrency", "1")  # two rubrics of one server
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, *words)
+        assert done.returncode == 0, done.stderr
+        assert len(server.asked) == 4 * 2 + 2 * 2, "what was refused was refused once a rubric"
+        again = await asyncio.to_thread(assay, place, *WORDS, server.spec, *words)
+        assert (again.returncode, len(server.asked)) == (0, 12)
+    assert done.stderr.count("takes no temperature and no seed, so it judged by its own") == 1
+    kept = [r for _, r in read(place / "assay-results") if isinstance(r, ScoreMade)]
+    assert len(kept) == 4 * 6
+    assert all(r.detail["unsent"] == ["seed", "temperature"] for r in kept)
+
+
 async def test_a_server_that_takes_a_schema_and_ignores_it(place: Path) -> None:
     async with OpenAIServer() as server:
         replies = [json.dumps({**SEMANTIC, "sovereignty": 11}), "I like it.", json.dumps(SEMANTIC)]

@@ -32,11 +32,14 @@ async def open_judge(name: str | None, found: Config) -> TextModel | None:
 
 
 async def close_judge(model: TextModel | None) -> None:
-    """Close it, and say it where the judge could not be held to the rubrics' schema."""
+    """Close it, and say it where the judge could not be held to the rubrics' schema, or refused an option."""
     if model is None:
         return
     if getattr(model, "takes_schemas", True) is False:
         print(f"assay: {model.info.name} takes no JSON schema, so its replies were read as plain text", file=sys.stderr)
+    refused = [option for option in ("temperature", "seed") if option in getattr(model, "refused", ())]
+    if refused:
+        print(f"assay: {model.info.name} takes no {' and no '.join(refused)}, so it judged by its own", file=sys.stderr)
     await model.aclose()
 
 

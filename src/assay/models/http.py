@@ -104,6 +104,7 @@ class HttpModel:
         self._via = ""
         self._dialect = Dialect()
         self._health = Health()
+        self._refused: set[str] = set()
         self._closing = asyncio.Event()
         self._info = ModelInfo(
             name=address.spec,
@@ -125,6 +126,11 @@ class HttpModel:
     def takes_schemas(self) -> bool:
         """False once the server has refused to be held to a JSON schema."""
         return self._dialect.schemas
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The options that the server has refused."""
+        return frozenset(self._refused)
 
     @property
     def limit(self) -> AdaptiveLimit:
@@ -315,7 +321,8 @@ class HttpModel:
             value = getattr(question.options, option)
             if not self._health.has_taken(option, value):  # else the words quote the question, or mean it
                 said = self._scrubbed(refusal.message)
-                raise UnsupportedOption(f"{self._info.name} does not take {option}={value!r}: {said}")
+                self._refused.add(option)
+                raise UnsupportedOption(f"{self._info.name} does not take {option}={value!r}: {said}", option)
         return False
 
     def _refuse_schema(self, refusal: Refusal) -> NoReturn:

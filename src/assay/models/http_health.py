@@ -16,7 +16,7 @@ import msgspec
 from assay.errors import UnsupportedOption
 from assay.models.http_faults import Fault
 from assay.models.http_retry import Attempts
-from assay.types import GenerateOptions, Prompt, Raw
+from assay.types import GenerateOptions, Prompt, Raw, SparingOptions
 
 # A server that never answered anything is doubted after so many questions: one may only be a hard question. The same holds for
 # one that turns them away, and for what replies as no such server does.
@@ -65,7 +65,11 @@ class Health:
 
     def has_taken(self, option: str, value: object) -> bool:
         """Was the last question that it answered asked with this very option?"""
-        return self._good is not None and getattr(self._good.options, option) == value
+        if self._good is None or (
+            isinstance(self._good.options, SparingOptions) and option in self._good.options.left_out
+        ):
+            return False
+        return bool(getattr(self._good.options, option) == value)
 
     def answered(self) -> None:
         """An answer has begun, of whatever status."""

@@ -16,7 +16,7 @@ from assay.models.base import messages_of
 from assay.models.http_faults import Fault, Refusal, fault_of_error, in_short, refusal_of
 from assay.models.sse import EventReader
 from assay.models.stopping import StopFinder
-from assay.types import Completion, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
+from assay.types import Completion, FinishReason, GenerateOptions, Prompt, Raw, SparingOptions, Token, Usage
 
 # Each option under the names that servers know it by. Both of the last are sent: llama.cpp takes the first, vLLM and
 # SGLang the second, and they pass over the other; who refuses one of them is asked with the other.
@@ -132,6 +132,9 @@ def request_for(
         body.update(dict.fromkeys(dialect.penalties, options.repeat_penalty))
     if options.logprobs:
         body["logprobs"] = dialect.text_logprobs if raw else True
+    for option in options.left_out if isinstance(options, SparingOptions) else ():
+        for name in NAMES[option]:
+            body.pop(name, None)
     if schema is not None:
         body["response_format"] = {
             "type": "json_schema",

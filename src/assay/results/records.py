@@ -221,6 +221,7 @@ class VoteCast(Record, tag="vote", kw_only=True, frozen=True):
 
     So a score that was interrupted, or is asked for again with more votes, pays only for those that are missing. It stands in
     no table. values: by dimension. calls and tokens: what it cost. left_out: characters of the answer that were not shown.
+    unsent: options that the judge's server refused.
     """
 
     key: str
@@ -234,6 +235,7 @@ class VoteCast(Record, tag="vote", kw_only=True, frozen=True):
     completion_tokens: int
     structured: bool
     left_out: int = 0
+    unsent: tuple[str, ...] = ()
 
 
 class Failure(Place, tag="failure", kw_only=True, frozen=True):

@@ -23,7 +23,7 @@ _VOTE_TEMPERATURE = 0.7
 class Vote(msgspec.Struct, frozen=True):
     """One verdict on one answer: a number for each dimension, and what it took to get it.
 
-    left_out: characters of the answer that the judge did not see.
+    left_out: characters of the answer that the judge did not see. unsent: options that its server refused.
     """
 
     values: Mapping[str, float]
@@ -33,6 +33,7 @@ class Vote(msgspec.Struct, frozen=True):
     completion_tokens: int
     structured: bool
     left_out: int = 0
+    unsent: tuple[str, ...] = ()
 
 
 class Judge:
@@ -159,8 +160,9 @@ class Judge:
     def combine(self, votes: Sequence[Vote], failed: int = 0) -> list[Score]:
         """The scores that the votes come to: for each dimension their median.
 
-        detail: the judge's reason (of the vote nearest to the median), calls, tokens, whether the schema was enforced; and
-        of several votes each value, the spread (highest less lowest), and how many failed.
+        detail: the judge's reason (of the vote nearest to the median), calls, tokens, whether the schema was enforced, and
+        which options the judge's server refused (`unsent`); of several votes each value, the spread (highest less lowest),
+        and how many failed.
         """
         if not votes:
             raise ValueError("no votes")
@@ -190,17 +192,21 @@ def _vote(asked: Asked, left_out: int) -> Vote:
         completion_tokens=asked.completion_tokens,
         structured=asked.structured,
         left_out=left_out,
+        unsent=asked.left_out,
     )
 
 
 def _shared(votes: Sequence[Vote]) -> dict[str, Any]:
     """What the detail of each dimension says alike."""
-    return {
+    shared: dict[str, Any] = {
         "calls": sum(vote.calls for vote in votes),
         "prompt_tokens": sum(vote.prompt_tokens for vote in votes),
         "completion_tokens": sum(vote.completion_tokens for vote in votes),
         "structured": all(vote.structured for vote in votes),
     }
+    if unsent := sorted({option for vote in votes for option in vote.unsent}):
+        shared["unsent"] = unsent
+    return shared
 
 
 def _median(values: Sequence[float]) -> float:

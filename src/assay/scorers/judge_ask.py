@@ -16,7 +16,7 @@ from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
 from assay.scorers.reasoning import continued, final_answer
-from assay.types import Completion, FailureClass, GenerateOptions, Message
+from assay.types import Completion, FailureClass, GenerateOptions, Message, SparingOptions
 
 # The first question and two more: a judge that fails three times was not stopped by chance.
 ATTEMPTS = 3
@@ -31,6 +31,10 @@ _NO_SYSTEM = re.compile(
 _SHOWN_REPLY = 4000
 
 
+# What a judge can do without, and some reasoning models refuse: they choose for themselves.
+_SPARED = ("temperature", "seed")
+
+
 class NoVerdict(Exception):
     """The judge gave no usable verdict. "transient" means that asking again later may help."""
 
@@ -41,26 +45,31 @@ class NoVerdict(Exception):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A verdict and what it took: how many calls, the tokens of all of them, and whether the schema was enforced."""
+    """A verdict and what it took: how many calls, the tokens of all of them, and whether the schema was enforced.
+
+    left_out: options that the server refused, so that it chose for itself.
+    """
 
     verdict: Verdict
     calls: int
     prompt_tokens: int
     completion_tokens: int
     structured: bool
+    left_out: tuple[str, ...] = ()
 
 
 class Asker:
     """A model in the role of a judge. Safe to use from many tasks of one event loop at once.
 
     identity: what the key of a score needs to know of who judged. Raises `UnsupportedOption` if the model can't honour
-    the options; a seed is left out where it can't be set.
+    the options; a seed is left out where it can't be set, as are temperature and seed once a server has refused them.
     """
 
     def __init__(self, model: TextModel, options: GenerateOptions) -> None:
         self.model = model
         self.seeded = "seed" in model.info.options
         self.options = options
+        self._left_out: frozenset[str] = frozenset()
         check_options(model.info, self._options(0))
         # Found out by the first call, for some servers only say no when asked.
         self._structured = model if isinstance(model, StructuredModel) else None
@@ -107,7 +116,8 @@ class Asker:
             except ReplyError as error:
                 problem = str(error)
             else:
-                return Asked(verdict, attempt, prompt_tokens, completion_tokens, structured)
+                left_out = tuple(sorted(self._left_out))
+                return Asked(verdict, attempt, prompt_tokens, completion_tokens, structured, left_out)
             talk += _again(reply, problem)
         raise NoVerdict("permanent", f"the judge gave no usable verdict in {ATTEMPTS} replies; the last one: {problem}")
 
@@ -132,10 +142,25 @@ class Asker:
     async def _reply(
         self, talk: tuple[Message, ...], schema: Mapping[str, Any], options: GenerateOptions
     ) -> tuple[Completion, bool]:
+        while True:
+            left_out = self._left_out
+            sent = SparingOptions(**msgspec.structs.asdict(options), left_out=left_out) if left_out else options
+            try:
+                return await self._sent(talk, schema, sent)
+            except UnsupportedOption as error:
+                if error.option not in _SPARED or error.option in left_out:
+                    raise
+                self._left_out |= {error.option}
+
+    async def _sent(
+        self, talk: tuple[Message, ...], schema: Mapping[str, Any], options: GenerateOptions
+    ) -> tuple[Completion, bool]:
         if self._structured is not None:
             try:
                 return await self._structured.complete_structured(talk, schema, options), True
-            except UnsupportedOption:
+            except UnsupportedOption as error:
+                if error.option:
+                    raise
                 self._structured = None
         reply = await complete(self.model, talk, options)
         if self._rendering is not None:  # the chat template may have opened the judge's own reasoning

@@ -50,6 +50,7 @@ class _Keeping:
                 known.completion_tokens,
                 known.structured,
                 known.left_out,
+                known.unsent,
             )
         vote = await self._judge.vote(sample, completion, number)
         self._ledger.append(
@@ -65,6 +66,7 @@ class _Keeping:
                 completion_tokens=vote.completion_tokens,
                 structured=vote.structured,
                 left_out=vote.left_out,
+                unsent=vote.unsent,
             )
         )
         return vote
