@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
@@ -24,6 +25,9 @@ _PLACE = (
     'c."group", c."index", coalesce(c.batch, \'\') as batch, c.repeat'
 )
 
+# Of a suite's digest, enough to tell its versions apart.
+_DIGITS = 6
+
 # Where an answer stands, its key, and the answer.
 Answer = tuple[Place, str, Completion]
 
@@ -32,10 +36,27 @@ Answer = tuple[Place, str, Completion]
 Asking = Callable[[Place], Asked | None]
 
 
-def asked_by(suite: Suite) -> Asking:
-    """The suite's questions, by their ids alone: the suite may have changed since."""
+def asked_by(suite: Suite, former: Mapping[tuple[str, str], Asked]) -> Asking:
+    """The suite's questions, by their ids alone: the suite may have changed since it was asked as in `former`.
+
+    Where one of the questions did change, scores by all of them carry the start of the suite's digest: an average of some by
+    the new reference and some by the old one would be of neither.
+    """
     found = {sample.id: Asked(sample, suite.scorers[sample.id]) for sample in suite.samples}
-    return lambda place: found.get(place.sample)
+    now = {name: replaced(asked, version=version_of(suite)) for name, asked in found.items()}
+    changed = {digest for digest, _ in edited(suite, former)}
+    return lambda place: (now if place.suite_digest in changed else found).get(place.sample)
+
+
+def version_of(suite: Suite) -> str:
+    """What tells the suite from its former versions, in the names of metrics."""
+    return suite.digest[:_DIGITS]
+
+
+def edited(suite: Suite, former: Mapping[tuple[str, str], Asked]) -> list[tuple[str, str]]:
+    """Which questions, by former digest and id, the suite now asks or scores in another way; not those that it has dropped."""
+    found = {sample.id: Asked(sample, suite.scorers[sample.id]) for sample in suite.samples}
+    return [(digest, name) for (digest, name), was in former.items() if name in found and not was.same(found[name])]
 
 
 def asked_in(lens: Lens, suites: Iterable[str]) -> Asking:
@@ -79,7 +100,8 @@ async def rescore(
     """Score each answer and journal the scores at its place; (scored, failed) metrics.
 
     An answer to a question that is not `asked` any more is passed over. What a scorer other than the suite's own says is
-    journaled under `metric/scorer`, so that it stands beside the first score and not in its place. Raises `Unreachable` if a
+    journaled under `metric/scorer`, so that it stands beside the first score and not in its place; by another version of the
+    suite than was asked, under `metric/scorer (version)`. Raises `Unreachable` if a
     judge can't be reached, `BadInput` for a scorer that can't work at all; what was scored until then is kept.
     """
     gate = asyncio.Semaphore(max(1, concurrency))
@@ -117,7 +139,9 @@ class _Beside:
         self._own: dict[tuple[str, str], Mapping[str, Json]] = {}
 
     def __call__(self, question: Asked, scorer: Scorer) -> Scorer:
-        return scorer if judge_of(scorer) or self._is_own(question.scorer, scorer) else _Named(scorer)
+        if judge_of(scorer) or (not question.version and self._is_own(question.scorer, scorer)):
+            return scorer
+        return _Named(scorer, question.version)
 
     def _is_own(self, spec: ScorerSpec, scorer: Scorer) -> bool:
         """Is it the sample's scorer in the suite? The same one with other parameters is another one."""
@@ -130,10 +154,11 @@ class _Beside:
 
 
 class _Named:
-    """A scorer whose metrics carry its name."""
+    """A scorer whose metrics carry its name, and a suite's version if there is one."""
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, version: str) -> None:
         self._scorer = scorer
+        self._suffix = f"/{scorer.name} ({version})" if version else f"/{scorer.name}"
         self.name = scorer.name
         self.version = scorer.version
         self.needs_whole_answer = scorer.needs_whole_answer
@@ -141,7 +166,7 @@ class _Named:
         self.metrics = tuple(self._called(metric) for metric in scorer.metrics)
 
     def _called(self, metric: str) -> str:
-        return f"{metric}/{self.name}"
+        return metric + self._suffix
 
     def check(self, sample: Sample) -> None:
         self._scorer.check(sample)

@@ -78,6 +78,24 @@ def test_two_bare_models(tmp_path: Path) -> None:
     assert changes(tmp_path, "poor@base", "good@base") == found
 
 
+def test_questions_of_one_id_that_differ_are_no_pair(tmp_path: Path) -> None:
+    written(tmp_path / "model.yaml", "default: right\n")
+    for name, text in (
+        ("one", SUITE),
+        ("two", SUITE.replace("Question b, target: right", "Question b, target: wrong")),
+    ):
+        written(tmp_path / "suite.yaml", text)
+        done = assay(tmp_path, "probe", "scripted:model.yaml", "--suite", "suite.yaml", "--run", name)
+        assert done.returncode == 0, done.stderr
+    assert {key: change["n"] for key, change in changes(tmp_path, "one", "two").items()} == {
+        ("new", "correct"): 1,
+        ("old", "correct"): 2,
+        ("all", "correct"): 3,
+    }
+    said = "small: 1 question is not the same on both sides, and left out: b"
+    assert said in assay(tmp_path, "compare", "one", "two").stderr
+
+
 def test_questions_without_ids_are_called_by_their_beginning(tmp_path: Path) -> None:
     asked = [
         "Is it\nright?",

@@ -10,6 +10,7 @@ import pytest
 
 from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
+from assay.suites.suite import load_suite
 from tests.cli.running import SEMANTIC, Calls, assay, bad, completions, jsonl, script
 from tests.making import SCRIPT, SUITE, checkpoints, written
 
@@ -180,10 +181,27 @@ def test_every_suite_of_the_journal_with_its_own_questions(watched: Path) -> Non
 
 def test_a_suite_that_changed_is_asked_for_by_its_file_and_what_was_asked_by_its_name(watched: Path) -> None:
     written(watched / "suite.yaml", SUITE.replace("target: right", "target: wrong"))
-    new = rows(watched, "rescore", "suite.yaml", "--scorer", "final_answer")["base", "old", "correct/final_answer"]
-    assert new["correct"] == 0
-    old = rows(watched, "rescore", "small", "--scorer", "final_answer")["base", "old", "correct/final_answer"]
-    assert old["correct"] == 2
+    done = assay(watched, "rescore", "suite.yaml", "--scorer", "final_answer", "--scorer", "contains_word")
+    assert "in suite.yaml 4 questions differ from what was asked: a, b, c, … (+1)" in done.stderr
+    rows(watched, "rescore", "small", "--scorer", "final_answer")
+    found = {
+        name: row["correct"] for (*where, name), row in rows(watched, "report").items() if where == ["base", "old"]
+    }
+    version = load_suite(str(watched / "suite.yaml")).digest[:6]
+    assert found == {
+        "correct": 2,
+        "correct/final_answer": 2,
+        f"correct/final_answer ({version})": 0,
+        f"correct/contains_word ({version})": 0,
+    }
+
+
+def test_a_suite_with_one_question_less_scores_the_others_as_before(watched: Path) -> None:
+    before = rows(watched, "report")
+    written(watched / "suite.yaml", SUITE.replace("  - {id: d, group: old, prompt: Question d, target: right}\n", ""))
+    done = assay(watched, "rescore", "suite.yaml", "--scorer", "contains_word", "--json")
+    assert {(row["checkpoint"], row["group"], row["metric"]) for row in json.loads(done.stdout)} == set(before)
+    assert "differ" not in done.stderr
 
 
 def test_an_older_journal_says_that_it_needs_the_suites_file(watched: Path) -> None:

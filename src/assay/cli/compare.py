@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as js
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from assay.errors import BadInput
 from assay.report.comparison import Change, compare
 from assay.report.figures import difference_figure, number_figure, share_figure
 from assay.report.questions import is_made, questions
+from assay.report.rows import shorten
 from assay.report.sides import sides
 from assay.results.journal import segments
 from assay.results.lens import Lens
@@ -47,7 +49,11 @@ def compare_command(
         Only this suite.
     """
     where = settings(config, workspace).workspace
-    changes = [c for c in compare(*sides(old, new, where)) if suite is None or c.suite == suite]
+    before, after, unlike = sides(old, new, where)
+    for name, samples in unlike.items():
+        many = "1 question is" if len(samples) == 1 else f"{len(samples)} questions are"
+        print(f"assay: {name}: {many} not the same on both sides, and left out: {shorten(samples)}", file=sys.stderr)
+    changes = [c for c in compare(before, after) if suite is None or c.suite == suite]
     if not changes:
         raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))
     if not any(change.n for change in changes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +19,13 @@ from assay.cli.stopping import run as run_work
 from assay.cli.suites import load
 from assay.errors import BadInput, Unreachable
 from assay.plugins import nearest
-from assay.rescoring import Answer, Asking, asked_by, asked_in, journaled, rescore
+from assay.report.rows import shorten
+from assay.rescoring import Answer, Asking, asked_by, asked_in, edited, journaled, rescore, version_of
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.sets import one_a_name
-from assay.suites.asked import journaled_samples
+from assay.suites.asked import Asked, journaled_samples
 from assay.suites.own_data import is_training_data
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
 
@@ -89,7 +90,10 @@ def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[A
             what = f"answers to the suite {names[0]!r}" if suite is not None else "answers that a model gave"
             hint = "; answers from files are scored again by assay score FILE" if lens.answer_suites() else ""
             raise BadInput(f"{workspace} holds no {what}" + (f" of the run {run!r}" if run else "") + hint)
-        asked = asked_in(lens, names) if loaded is None else asked_by(loaded)
+        former = {} if loaded is None else journaled_samples(lens, loaded.name)
+        asked = asked_in(lens, names) if loaded is None else asked_by(loaded, former)
+    if loaded is not None:
+        _note_edited(loaded, former, {place.suite_digest for place, _, _ in answers})
     lost = Counter(place.suite for place, _, _ in answers if asked(place) is None)
     for name, count in lost.items():
         if loaded is not None:
@@ -103,6 +107,17 @@ def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[A
             raise BadInput(said)
         print(f"assay: {said}", file=sys.stderr)
     return answers, asked, names
+
+
+def _note_edited(suite: Suite, former: Mapping[tuple[str, str], Asked], digests: Collection[str]) -> None:
+    names = list(dict.fromkeys(name for digest, name in edited(suite, former) if digest in digests))
+    if names:
+        many = "1 question differs" if len(names) == 1 else f"{len(names)} questions differ"
+        print(
+            f"assay: in {suite.path or suite.name} {many} from what was asked: {shorten(names)}; the metrics of scorers by "
+            f"this version end in ({version_of(suite)}), while a judge's scores take the place of its former ones",
+            file=sys.stderr,
+        )
 
 
 def _loaded(lens: Lens, suite: str | None, known: Sequence[str]) -> Suite | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.score_file import read_score_file
 from assay.results.lens import Lens
+from assay.suites.asked import journaled_samples
 from assay.types import Cell
 
 # Of a digest, enough to tell checkpoints apart.
@@ -26,7 +29,15 @@ class _Side:
     cells: tuple[Cell, ...] | None = None
 
 
-def sides(old: str, new: str, workspace: Path) -> tuple[list[Cell], list[Cell]]:
+class Sides(NamedTuple):
+    """Both sides' cells. unlike: by suite, ids of questions that are not the same on both, whose cells are left out."""
+
+    old: list[Cell]
+    new: list[Cell]
+    unlike: Mapping[str, Sequence[str]]
+
+
+def sides(old: str, new: str, workspace: Path) -> Sides:
     """The cells of both sides. A metric that is called alike in both was judged, if at all, by one judge and measure.
 
     Each side is RUN@CHECKPOINT (an iteration, "base", a label as tables show it, or the beginning of a digest), a label alone,
@@ -36,13 +47,32 @@ def sides(old: str, new: str, workspace: Path) -> tuple[list[Cell], list[Cell]]:
     """
     files = _file(old), _file(new)
     if files[0] is not None and files[1] is not None:
-        return list(files[0].cells or ()), list(files[1].cells or ())
+        return Sides(list(files[0].cells or ()), list(files[1].cells or ()), {})
     with Lens(workspace) as lens:
         before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
         first, second = _cells(lens, before, after.run), _cells(lens, after, before.run)
+        unlike = _unlike(lens, before.run, after.run)
     if first and first == second:
         raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
-    return first, second
+    left_out = {(suite, name) for suite, names in unlike.items() for name in names}
+    first, second = ([cell for cell in side if (cell.suite, cell.sample) not in left_out] for side in (first, second))
+    return Sides(first, second, unlike)
+
+
+def _unlike(lens: Lens, old: str, new: str) -> dict[str, list[str]]:
+    """Ids under which two runs asked different questions, or expected different answers: their suites' versions differ."""
+    versions = lens.suite_digests(old), lens.suite_digests(new)
+    found: dict[str, list[str]] = {}
+    for suite in versions[0].keys() & versions[1].keys():
+        before, after = (each[suite] for each in versions)
+        if before == after:
+            continue
+        known = journaled_samples(lens, suite)
+        names = [name for digest, name in known if digest == before and (after, name) in known]
+        differ = [name for name in names if not known[before, name].same(known[after, name])]
+        if differ:
+            found[suite] = differ
+    return found
 
 
 def _file(side: str) -> _Side | None:

@@ -182,6 +182,12 @@ class Lens:
             for r, s, base, engine, identity, groups, metrics, goal in rows
         ]
 
+    def suite_digests(self, run: str) -> dict[str, str]:
+        """From each suite of a run to the digest of what it last was."""
+        return dict(
+            self._db.execute("select suite, suite_digest from run_suites where run = $run", {"run": run}).fetchall()
+        )
+
     def cells(self, run: str, suite: str, beside: str | None = None) -> list[Cell]:
         """Every sample's result, base first, then by iteration, in the suite's order of samples.
 

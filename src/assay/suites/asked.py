@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, and the suite's own scorer of it."""
+    """A question, and the suite's own scorer of it.
+
+    version: how scores by it are told apart from those by what was asked, where the suite has been edited since; else "".
+    """
 
     sample: Sample
     scorer: ScorerSpec
+    version: str = ""
+
+    def same(self, other: Asked) -> bool:
+        """Do both ask the same, and expect the same? Only then may their scores be compared."""
+        return self._content() == other._content()
+
+    def _content(self) -> str:
+        held = (*_written(self.sample.prompt), self.sample.reference, self.scorer.name, self.scorer.parameters)
+        return json.dumps(held, sort_keys=True, default=list)
 
 
 def sample_record(suite: Suite, sample: Sample, index: int) -> SampleAsked:
@@ -45,7 +57,7 @@ def journaled_samples(lens: Lens, suite: str) -> dict[tuple[str, str], Asked]:
     """The journal's samples of all suites of this name, by the suite's digest and the sample's id."""
     rows = lens.query(
         'select suite_digest, sample, form, prompt, "group", reference, scorer, parameters from samples '
-        f"where suite = '{suite.replace(chr(39), chr(39) * 2)}'"
+        f"where suite = '{suite.replace(chr(39), chr(39) * 2)}' order by \"index\", sample, suite_digest"
     ).rows
     return {
         (digest, name): Asked(
