@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from assay.adapters.files import read_adapter
+from assay.hosts.base import Copied
+from assay.hosts.local import LocalHost
 from assay.job import Job
 from assay.plan import PlanConfig
 from assay.results.journal import read
@@ -78,3 +80,26 @@ async def test_what_the_trainer_deletes_is_evaluated_all_the_same(job: Job) -> N
     async with polling(again) as listener:
         await until(lambda: "lab @30" in correct(job) and correct(job)["lab @30"] == (1, 2))
     assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
+
+
+class SlowLink(LocalHost):
+    """This machine, of which one file takes until `open` is set."""
+
+    def __init__(self, slow: str) -> None:
+        self.slow = slow
+        self.open = asyncio.Event()
+
+    async def copy_from(self, source: PurePosixPath, target: Path) -> Copied:
+        if source.name == self.slow:
+            await self.open.wait()
+        return await super().copy_from(source, target)
+
+
+async def test_what_is_here_does_not_wait_for_what_takes_long_to_fetch(job: Job) -> None:
+    host = SlowLink("0000020_adapters.safetensors")
+    async with polling(replace(job, host=host)) as listener:
+        await until(lambda: "lab @10" in listener.subjects)
+        await until(lambda: correct(job).get("lab @10") == (1, 2))
+        assert "lab @20" not in listener.subjects
+        host.open.set()
+        await until(lambda: correct(job).get("lab @30") == (1, 2))

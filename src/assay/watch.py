@@ -28,6 +28,8 @@ from assay.types import Adapter, Checkpoint
 
 # What the watch means to do next, in the workspace, for `assay status`; nothing else reads it.
 PLAN_FILE = "plan.json"
+# Seconds that what is here waits for what is still being fetched: some engines load their base again to take adapters in.
+_TOGETHER = 1.0
 
 
 async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
@@ -66,6 +68,7 @@ class _Agent:
         self._identities: dict[str, str] = {}
         self._told = ""
         self._last_waiting = ""
+        self._here_since: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def aclose(self) -> None:
@@ -208,8 +211,9 @@ class _Agent:
             adapter = self._staging.get(candidate.digest) if candidate.digest else None
             if adapter is not None:
                 here.append((sightings[candidate.checkpoint.file], adapter))
-        if not here or not (self._scout.idle or len(here) >= WINDOW):
+        if not here or self._more_comes(len(here)):
             return False
+        self._here_since = None
         spec = self._spec(here[0][0])
         if self._base is not None and any(self._spec(s) == self._base.name for s, _ in here):
             spec = self._base.name
@@ -222,6 +226,14 @@ class _Agent:
             await self._turns.window(base, window)
         return True
 
+    def _more_comes(self, here: int) -> bool:
+        """Whether it pays to wait for what is being fetched."""
+        if self._scout.idle or here >= WINDOW:
+            return False
+        if self._here_since is None:
+            self._here_since = time.monotonic()
+        return time.monotonic() - self._here_since < _TOGETHER
+
     async def _wait(self, made: Plan) -> bool:
         """Wait for something new; False if a single look has nothing left."""
         if self._job.once and not made.work and self._scout.idle:
@@ -229,6 +241,8 @@ class _Agent:
         if not self._job.once and not made.work:
             self._say_waiting()
         seconds = made.later[0][1] if made.later else None
+        if self._here_since is not None:
+            seconds = min(_TOGETHER, _TOGETHER if seconds is None else seconds)
         failed = [task for task in self._tasks if task.done()]
         for task in failed:
             task.result()
