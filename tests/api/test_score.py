@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import html
 import json
 from collections.abc import Iterator
@@ -143,11 +144,21 @@ async def test_judges_by_spec_by_model_and_as_scorers(tmp_path: Path) -> None:
     await model.aclose()
 
 
-async def test_what_comes_back_shows_itself() -> None:
+class ZMQInteractiveShell:
+    """By this name rich knows a notebook."""
+
+
+async def test_what_comes_back_shows_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = [*MINE, {"id": "<b>", "model": "<m>", "prompt": "Q?", "error": "no & never"}, {"prompt": "Q?"}, 7]
     found = await score(records, ["contains_word", "exact", len])  # type: ignore[list-item]
     text = str(found)
     assert text == found.table()
+    with monkeypatch.context() as notebook:
+        notebook.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+        assert str(found) == text
+    assert capsys.readouterr().out == "", "it is text, and nothing is displayed beside it"
     assert "contains_word  correct  67% [21%–94%] (n=3)" in text
     assert "len            len" in text
     assert "exact scored nothing: no answer has correct_answer" in text

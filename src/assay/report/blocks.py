@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -127,7 +127,14 @@ def _table(columns: Sequence[RichColumn], ruled: bool) -> Table:
     )
 
 
-class _Console(Console):
+class TextConsole(Console):
+    """A console that writes to its stream what it is given, in a notebook as well, where rich would display it beside."""
+
+    def __init__(self, file: TextIO, width: int, color_system: Literal["auto"] | None = "auto") -> None:
+        super().__init__(
+            file=file, width=width, color_system=color_system, highlight=False, markup=False, force_jupyter=False
+        )
+
     def on_broken_pipe(self) -> None:
         """Leave it to the command what a pipe that nobody reads any more means; rich would end with 1."""
         raise
@@ -140,7 +147,7 @@ def console_on(stream: TextIO | None = None, *, piped: int | None = None) -> Con
     """
     stream = stream or sys.stdout
     width = piped if piped and not stream.isatty() else _width(stream)
-    return _Console(file=stream, highlight=False, markup=False, width=width)
+    return TextConsole(file=stream, width=width)
 
 
 def _width(stream: TextIO) -> int:

@@ -31,13 +31,11 @@ class Shown(ABC):
 
     def table(self, width: int | None = None) -> str:
         """The table as text, as the command line shows it. width: in characters; the terminal's by default."""
-        from rich.console import Console
-
-        from assay.report.blocks import blocks, console_on, print_all
+        from assay.report.blocks import TextConsole, blocks, console_on, print_all
 
         stream = StringIO()
         room = console_on().width if width is None else width
-        console = Console(file=stream, highlight=False, markup=False, width=room, color_system=None)
+        console = TextConsole(stream, room, color_system=None)
         print_all(console, blocks(*self._columns(), room))
         return "\n".join([stream.getvalue().rstrip("\n"), *self._notes()])
 

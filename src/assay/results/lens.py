@@ -6,6 +6,7 @@ may have left, is no row; `read_json` drops what doesn't parse, as the journal's
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ class Lens:
         check_schema(workspace)
         self.workspace = workspace
         self._db: duckdb.DuckDBPyConnection = duckdb.connect()
-        self._db.execute("set enable_progress_bar = false")
+        with contextlib.suppress(duckdb.InvalidInputException):  # a notebook that can show none: there it can't be set
+            self._db.execute("set enable_progress_bar = false")
         columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _COLUMNS.items())
         self._db.execute(
             "create table records as select * from read_json($files, format = 'newline_delimited', ignore_errors = true, "
