@@ -29,6 +29,8 @@ from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 # Answers that may be scored behind one that is still being judged, for each that is judged at once.
 _AHEAD = 4
+# Answers scored between two looks for a cancellation: scorers that only read text leave the event loop no turn.
+_LISTEN_EVERY = 50
 
 Outcomes: TypeAlias = tuple[Score | ScoreFailure, ...]
 
@@ -162,7 +164,9 @@ async def score_answers(
     scales = _Scales(ledger, run) if ledger is not None else None
     window = _Window(max(1, concurrency))
     try:
-        for answered in answers:
+        for number, answered in enumerate(answers, 1):
+            if number % _LISTEN_EVERY == 0:
+                await asyncio.sleep(0)
             chosen = pick(answered.sample)
             judged = answered.failure is None and any(judge_of(scorer) for _, scorer in chosen)
             while not window.has_room(judged):

@@ -6,6 +6,8 @@ import asyncio
 import builtins
 import html
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -208,6 +210,30 @@ def test_plain_calls_also_within_a_loop(tmp_path: Path) -> None:
     assert asyncio.run(cell()) == len(STANDARD)
     assert score_sync.__name__ == "score_sync"
     assert "plain call" in (score_sync.__doc__ or "")
+
+
+def test_an_interrupt_ends_plain_calls_and_streams() -> None:
+    ended: list[str] = []
+
+    async def interrupted(text: str) -> bool:
+        if text.startswith("2 + 2"):
+            return True
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            ended.append(text)
+        return True
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            score_sync(MINE, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(iterate_sync(score_stream(MINE, interrupted)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(ended) == 2, "the work has come to its end before the interrupt is raised"
 
 
 @pytest.mark.parametrize(

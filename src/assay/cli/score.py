@@ -35,8 +35,6 @@ from assay.suites.answers import Answered, BadLine, read_answers
 from assay.types import Sample
 
 _SHOWN_BAD_LINES = 20
-# Answers scored between two looks for Ctrl-C and SIGTERM: scorers that only read text leave the event loop no turn.
-_LISTEN_EVERY = 50
 _FIRST_WAIT = 0.02  # seconds until the first questions are on their way
 
 Tallies = dict[tuple[str, str, str], Tally]
@@ -208,8 +206,6 @@ async def _run(
                 if record is not None:
                     ledger.append(record)
                 progress.advance()
-                if progress.done % _LISTEN_EVERY == 0:
-                    await asyncio.sleep(0)
 
 
 def _note(said: str) -> None:

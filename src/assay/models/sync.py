@@ -14,6 +14,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from assay.models.base import TextModel, complete
 from assay.types import Chunk, Completion, GenerateOptions, Prompt
 
+# For work that doesn't hear that it is cancelled, as in a long computation.
+_CLOSING_SECONDS = 5.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,14 +31,33 @@ def _loop() -> asyncio.AbstractEventLoop:
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine of assay's to its end and return its value, also where an event loop runs already.
 
-    An interrupt (Ctrl-C) cancels the work before it is raised.
+    An interrupt (Ctrl-C) cancels the work, and is raised when that has come to its end; a second one at once.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    if not asyncio.iscoroutine(work):
+        raise TypeError(f"a coroutine is run, and not {work!r}")
+    loop = _loop()
+    tasks: list[asyncio.Task[T]] = []
+    ended = threading.Event()
+
+    def begin() -> None:
+        tasks.append(loop.create_task(work))
+        tasks[0].add_done_callback(lambda _: ended.set())
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            work.close()
+            ended.set()
+
     try:
-        return future.result()
+        loop.call_soon_threadsafe(begin)
+        ended.wait()
     except BaseException:
-        future.cancel()
+        loop.call_soon_threadsafe(stop)
+        ended.wait(_CLOSING_SECONDS)
         raise
+    return tasks[0].result()
 
 
 def plain(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
