@@ -7,6 +7,7 @@ import builtins
 import html
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,39 @@ async def test_scorers_of_ones_own_and_several_kinds_keep_their_order() -> None:
     assert list(found[0].scores) == ["len", "lek", "polite"], "and a scorer that needs a target asks for none"
     assert found[0].scores["polite"] == {"please": False, "thanks": True}
     assert "final_number scored nothing: no answer has target" in str(found)
+
+
+def shouts(text: str) -> Any:
+    return text.upper()
+
+
+def two(text: str) -> Any:
+    import numpy
+
+    return numpy.array([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("scorer", "wrong"),
+    [
+        (shouts, "returned str 'THANKS'; it may return True, False, a number or None"),
+        (two, "returned ndarray array([1, 2]); it may return True, False, a number or None"),
+        ("THANKS", "returned str 'THANKS'; it may return a list of Score and ScoreFailure"),
+        ([1.0], "returned float 1.0 in a list; it may hold Score and ScoreFailure"),
+        ([Score("please", "yes")], "returned a Score of str 'yes'; its value may be True, False or a number"),  # type: ignore[arg-type]
+    ],
+    ids=["text", "array", "no list", "numbers", "a text as value"],
+)
+async def test_a_scorer_that_returns_something_else_is_named_with_its_file(scorer: Any, wrong: str) -> None:
+    class Wrong(Polite):
+        async def score(self, sample: Sample, completion: Completion) -> Any:
+            return scorer
+
+    found = await score([{"prompt": "Q?", "response": "thanks"}], scorer if callable(scorer) else Wrong())
+    for failure in found[0].failures:
+        assert failure["error_class"] == "permanent"
+        assert re.search(rf"\({re.escape(__file__)}:\d+\) {re.escape(wrong)}", failure["reason"]), failure
+    assert found[0].failures
 
 
 async def test_judges_by_spec_by_model_and_as_scorers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from assay.job import Job, check_job
 from assay.models.http import HttpModel
 from assay.models.http_retry import HttpSettings
 from assay.models.open import open_local, open_model, resolve
+from assay.models.scripted import open_engine
 from assay.models.worker import WorkerModel
 from assay.types import EngineSettings
 from tests.conftest import LAB
@@ -97,4 +99,23 @@ async def test_watch_refuses_a_base_behind_a_url(tmp_path: Path) -> None:
     job = Job(tmp_path, "http://127.0.0.1:1/v1#m", (), "run", tmp_path / "results")
     with pytest.raises(BadInput, match="can't take the checkpoints") as caught:
         await check_job(job)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('answers:\n  - contains: "x\n', "script.yaml:3: not valid YAML: found unexpected end of stream"),
+        ("name: a\nname: b\n", "script.yaml:2: the key 'name' stands here and in line 1"),
+        ("name: a\nanswers: 3\n", "script.yaml:2: the script is wrong at answers: Expected `array`, got `int`"),
+        ("answers:\n  - {answer: a}\n  - {contain: x}\n", "script.yaml:3: the script is wrong at answers[1]: "),
+        ("- a\n", "script.yaml:1: the script is wrong: Expected `object`, got `array`"),
+        ("name: \xff\n", "script.yaml:1: not UTF-8 text; save the file as UTF-8"),
+    ],
+)
+def test_a_script_that_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, wrong: str) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=re.escape(wrong)) as caught:
+        open_engine(str(script), EngineSettings())
     assert "\n" not in str(caught.value)

@@ -26,12 +26,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from assay.errors import EngineDied, GenerationError, ModelError
+from assay.errors import EngineDied, GenerationError, ModelError, SuiteError, at
 from assay.models.base import ModelInfo, messages_of
+from assay.suites.readers import read_yaml
 from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw, Usage
 
 # Set by the worker in its child: only there may a script end the process.
@@ -74,14 +75,28 @@ def open_engine(path: str, settings: EngineSettings) -> ScriptedEngine:
     from ruamel.yaml.error import YAMLError
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ModelError(f"the script {path} cannot be read: {error.strerror}") from error
     try:
-        script = msgspec.convert(YAML(typ="safe").load(text) or {}, Script)
-    except (YAMLError, msgspec.ValidationError) as error:
-        raise ModelError(f"the script {path} is wrong: {' '.join(str(error).split())}") from error
-    return ScriptedEngine(path, script, hashlib.sha256(text.encode()).hexdigest())
+        script = msgspec.convert(YAML(typ="safe").load(data.decode()) or {}, Script)
+    except (YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise ModelError(_wrong(Path(path), error)) from error
+    return ScriptedEngine(path, script, hashlib.sha256(data).hexdigest())
+
+
+def _wrong(path: Path, error: Exception) -> str:
+    """What is wrong with the script, and in which line: read once more by a reader that knows the lines."""
+    try:
+        node = read_yaml(path)
+    except SuiteError as known:
+        return str(known)
+    told, _, where = str(error).partition(" - at ")
+    for key, number in re.findall(r"\.(\w+)|\[(\d+)\]", where):
+        inner: Any = node.value
+        node = inner[key] if key else inner[int(number)]
+    place = f" at {where.strip('`$.')}" if where else ""
+    return at(path, node.place.line, f"the script is wrong{place}: {' '.join(told.split())}")
 
 
 @dataclass

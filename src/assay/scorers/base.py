@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest
 from assay.scorers.reasoning import final_answer as final_answer
+from assay.scorers.written import said, written_in
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
 from assay.types import Completion, FailureClass, Json, Sample, Score, ScoreFailure
@@ -107,6 +108,9 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
     try:
         whole = completion if answer is completion.text else replace(completion, text=answer)
         results = await scorer.score(sample, whole)
+        if wrong := _wrong(results):
+            who = f"the scorer {scorer.name!r}{written_in(scorer)}"
+            return _failures(scorer, "permanent", f"{who} returned {wrong}")
         if [result.metric for result in results] != list(scorer.metrics):
             results = [_only(metric, results) for metric in scorer.metrics]
         return tuple(_sound(result) for result in results)
@@ -114,6 +118,19 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
         raise
     except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
         return _failures(scorer, "permanent", f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}")
+
+
+def _wrong(results: object) -> str:
+    """What is wrong with the kind of what a scorer returned, and what it may return; "" if nothing is."""
+    if not isinstance(results, Sequence) or isinstance(results, str):
+        return f"{said(results)}; it may return a list of Score and ScoreFailure"
+    for result in results:
+        if not isinstance(result, Score | ScoreFailure):
+            return f"{said(result)} in a list; it may hold Score and ScoreFailure"
+        value: object = result.value if isinstance(result, Score) else 0
+        if not isinstance(value, bool | int | float):
+            return f"a Score of {said(value)}; its value may be True, False or a number"
+    return ""
 
 
 def _only(metric: str, results: Sequence[Score | ScoreFailure]) -> Score | ScoreFailure:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
 from assay.errors import BadInput
+from assay.scorers.written import said, written_in
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 Verdict: TypeAlias = bool | float | None
@@ -21,8 +23,8 @@ class FunctionScorer:
     """Scores by a function of the answer's text, or of the sample and the text. A `Scorer`.
 
     The text is the final answer, without reasoning. The function's name is the scorer's and that of its one metric. What
-    it returns is the score, a boolean or a number without bounds; None is no score, and counts as failed, as does an
-    exception. An answer that was cut off is not shown to it. Raises `BadInput` for what can't be called so.
+    it returns is the score, a boolean or a number without bounds; None is no score, and counts as failed, as do an
+    exception and anything else. An answer that was cut off is not shown to it. Raises `BadInput` for what can't be called so.
     """
 
     version: ClassVar[int] = 1
@@ -41,13 +43,18 @@ class FunctionScorer:
         given = (sample, completion.text) if self._with_sample else (completion.text,)
         found = self._function(*given)
         value: Any = await found if inspect.isawaitable(found) else found
-        if not isinstance(value, bool | int | float) and hasattr(value, "item"):
-            value = value.item()  # numpy's kinds of numbers and booleans
         if value is None:
             return [ScoreFailure(self.name, "permanent", f"{self.name} gave no score")]
-        if isinstance(value, bool):
-            return [Score(self.name, value)]
-        return [Score(self.name, float(value), -math.inf, math.inf)]
+        one = value
+        if not isinstance(value, bool | int | float) and hasattr(value, "item"):
+            with suppress(ValueError, TypeError):  # what holds several numbers is none
+                one = value.item()  # numpy's kinds of numbers and booleans
+        if isinstance(one, bool):
+            return [Score(self.name, one)]
+        if isinstance(one, int | float):
+            return [Score(self.name, float(one), -math.inf, math.inf)]
+        wrong = f"{self.name}{written_in(self._function)} returned {said(value)}; it may return True, False, a number or None"
+        return [ScoreFailure(self.name, "permanent", wrong)]
 
 
 def _parameters(function: object, name: str) -> int:
