@@ -122,8 +122,11 @@ class SSHHost:
         return bytes(content)
 
     async def digest(self, path: PurePosixPath) -> str:
-        """By a program there; where there is none, as for an account with nothing but SFTP, by reading the file again."""
+        """By a program there; by reading the file again where there is none, as for an account with nothing but SFTP, and where
+        it is so small that this takes less time than a program's start."""
         size = (await plain_file(self, path)).size
+        if size <= _BLOCK_BYTES:
+            return await self._digest_by_reading(path, size)
         absolute = path if path.is_absolute() else await self.real(path)
         for program in tuple(self._digest_programs):
             try:
