@@ -60,7 +60,7 @@ class Account:
         self._job = job
         self._ledger = ledger
         self.observer = observer
-        self.outcome = Outcome()
+        self.outcome: Outcome = Outcome()
         self.labels: dict[tuple[str, str], str] = {}
         self._settled: set[tuple[str, str]] = set()
         self._said: set[str] = set()

@@ -117,7 +117,7 @@ class AdapterMismatch(CheckpointError):
 
     def __init__(self, message: str, differences: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.differences = tuple(differences)
+        self.differences: tuple[str, ...] = tuple(differences)
 
 
 class EngineKilled(CheckpointError):

@@ -63,9 +63,9 @@ class Scout:
         self._wanted: list[Sighting] = []
         self._waiting = ""
         self._told: set[str] = set()
-        self.changed = asyncio.Event()
-        self.wanted = asyncio.Event()
-        self.fetching = False
+        self.changed: asyncio.Event = asyncio.Event()
+        self.wanted: asyncio.Event = asyncio.Event()
+        self.fetching: bool = False
         self.runs: list[str] = []
 
     @property

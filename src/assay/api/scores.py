@@ -26,7 +26,7 @@ class Scores(Shown):
     """
 
     def __init__(self, suites: Sequence[str] = ()) -> None:
-        self.suites = tuple(suites)
+        self.suites: tuple[str, ...] = tuple(suites)
         self.answers: list[ScoredAnswer] = []
         self.bad: list[BadLine] = []
         self._tallies: dict[tuple[str, str, str], Tally] = {}

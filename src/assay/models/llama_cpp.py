@@ -81,7 +81,7 @@ class LlamaCppEngine:
         self._ids: dict[str, int] = {}
         version = _version(xllamacpp)
         context = int(self._server.get("/props")["default_generation_settings"]["n_ctx"])  # as rounded by llama.cpp
-        self.info = ModelInfo(
+        self.info: ModelInfo = ModelInfo(
             name=name,
             engine="llama.cpp",
             engine_version=version,

@@ -37,7 +37,7 @@ class MlxEngine:
         self._slots = AdapterSlots(self._model)
         self._limits = _set_limits(settings)
         lengths = [n for n in (context_length(loaded.config), settings.context_length) if n is not None]
-        self.info = ModelInfo(
+        self.info: ModelInfo = ModelInfo(
             name=f"mlx:{path}",
             engine="mlx",
             engine_version=loaded.version,

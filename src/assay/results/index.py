@@ -37,7 +37,7 @@ class Ledger:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
-        self.damage = Damage()
+        self.damage: Damage = Damage()
         self._completions: dict[str, tuple[Location, str]] = {}
         self._scores: dict[str, list[Location]] = {}
         self._votes: dict[str, Location] = {}
@@ -59,7 +59,7 @@ class Ledger:
         for location, record in indexed(workspace, self.damage):
             self._take(location, record)
             seq = max(seq, record.seq + 1)
-        self.journal = Journal(workspace, seq)
+        self.journal: Journal = Journal(workspace, seq)
 
     def append(self, record: AnyRecord) -> None:
         """Write a record and know it from now on."""

@@ -29,7 +29,8 @@ class Scorer(Protocol):
 
     name, version: stamped on every score; the version grows whenever the same answer could be scored differently.
     parameters: all of them, with the defaults filled in. metrics: what `score` yields, once each and no others.
-    needs_whole_answer: an answer cut off at `max_tokens` is "truncated" and is not shown to the scorer.
+    needs_whole_answer: an answer cut off at `max_tokens` is "truncated" and is not shown to the scorer. What is alike for all
+    scorers of a class may stand in the class, as a plain attribute: a `ClassVar` is something else to pyright.
     """
 
     @property

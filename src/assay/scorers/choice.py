@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
@@ -186,10 +185,10 @@ class Choice:
     An answer that was cut off counts where a letter was chosen before its last word; else it is truncated.
     """
 
-    name: ClassVar[str] = "choice"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "choice"
+    version: int = 1
+    needs_whole_answer: bool = False
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self) -> None:
         self.parameters: Mapping[str, Json] = {}

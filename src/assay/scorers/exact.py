@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from assay.scorers.targets import best, targets
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
@@ -54,10 +53,10 @@ class Gsm8kV1:
     else it is truncated, for its last number may be no answer yet.
     """
 
-    name: ClassVar[str] = "gsm8k_v1"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "gsm8k_v1"
+    version: int = 1
+    needs_whole_answer: bool = False
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self) -> None:
         self.parameters: Mapping[str, Json] = {}

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import ClassVar
 
 from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
@@ -38,10 +37,10 @@ class FinalAnswer:
     tolerance: the largest difference between quantities that is none, in the reference's unit.
     """
 
-    name: ClassVar[str] = "final_answer"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "final_answer"
+    version: int = 1
+    needs_whole_answer: bool = True
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self, tolerance: float | str = 0) -> None:
         self._tolerance = exact_tolerance(tolerance)

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from assay.errors import BadInput
 from assay.scorers.written import said, written_in
@@ -27,12 +27,12 @@ class FunctionScorer:
     exception and anything else. An answer that was cut off is not shown to it. Raises `BadInput` for what can't be called so.
     """
 
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = True
+    version: int = 1
+    needs_whole_answer: bool = True
 
     def __init__(self, function: ScoreFunction, name: str | None = None) -> None:
         self._function: Callable[..., Verdict | Awaitable[Verdict]] = function
-        self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         self._with_sample = _parameters(function, self.name) == 2
         self.parameters: Mapping[str, Json] = {}
         self.metrics: tuple[str, ...] = (self.name,)

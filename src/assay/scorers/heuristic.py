@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from assay.scorers import phrases
 from assay.scorers.phrase_scan import Match, Scanner, make_scanner
@@ -181,10 +181,10 @@ class LekScorer:
     them those of `lek_score`, are the most that a text of the answer's length could reach.
     """
 
-    name: ClassVar[str] = "lek"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = Lek._fields
+    name: str = "lek"
+    version: int = 1
+    needs_whole_answer: bool = False
+    metrics: tuple[str, ...] = Lek._fields
 
     def __init__(self) -> None:
         self.parameters: Mapping[str, Json] = {}

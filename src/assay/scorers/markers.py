@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -23,10 +22,10 @@ class Markers:
     counts like any other. An answer that was cut off is truncated: what it would have gone on to say, nobody knows.
     """
 
-    name: ClassVar[str] = "markers"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = tuple(_FIELDS)
+    name: str = "markers"
+    version: int = 1
+    needs_whole_answer: bool = True
+    metrics: tuple[str, ...] = tuple(_FIELDS)
 
     def __init__(self) -> None:
         self.parameters: Mapping[str, Json] = {}

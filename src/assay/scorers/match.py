@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import ClassVar
 
 from assay.scorers.targets import best, targets
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
@@ -34,10 +33,10 @@ class ContainsWord:
     case_sensitive: tell "US" from "us".
     """
 
-    name: ClassVar[str] = "contains_word"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "contains_word"
+    version: int = 1
+    needs_whole_answer: bool = False
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self, case_sensitive: bool = False) -> None:
         if not isinstance(case_sensitive, bool):
@@ -149,10 +148,10 @@ class FinalNumber:
     tolerance: the largest difference that still counts as equal.
     """
 
-    name: ClassVar[str] = "final_number"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "final_number"
+    version: int = 1
+    needs_whole_answer: bool = True
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self, tolerance: float | str = 0) -> None:
         self._tolerance = exact_tolerance(tolerance)

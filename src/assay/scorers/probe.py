@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_claims import final_claim
@@ -33,10 +32,10 @@ class ProbeAnswer:
     ("third" in "Otto came third").
     """
 
-    name: ClassVar[str] = "probe_answer"
-    version: ClassVar[int] = 1
-    needs_whole_answer: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("correct",)
+    name: str = "probe_answer"
+    version: int = 1
+    needs_whole_answer: bool = False
+    metrics: tuple[str, ...] = ("correct",)
 
     def __init__(
         self,
