@@ -262,7 +262,7 @@ class _Scales:
     def __init__(self, ledger: Ledger, run: str) -> None:
         self._ledger = ledger
         self._run = run
-        self._seen: dict[tuple[str, str, str], tuple[float, float]] = {}
+        self._seen: dict[tuple[str, str, str], tuple[float, float, bool]] = {}
 
     def note(self, scored: ScoredAnswer) -> None:
         model = scored.answered.model
@@ -270,17 +270,19 @@ class _Scales:
             for outcome in outcomes:
                 name = (model, suite, outcome.metric)
                 known = self._seen.get(name)
-                low, high = (outcome.low, outcome.high) if isinstance(outcome, Score) else (math.inf, -math.inf)
-                if known is None or low < known[0] or high > known[1]:
-                    bounds = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
-                    self._seen[name] = bounds
-                    self._journal(name, bounds)
+                low, high, varied = known or (math.inf, -math.inf, False)
+                if isinstance(outcome, Score) and (outcome.low, outcome.high) != (low, high):
+                    varied = low <= high  # else nothing has stated bounds before
+                    low, high = min(low, outcome.low), max(high, outcome.high)
+                if known != (low, high, varied):
+                    self._seen[name] = low, high, varied
+                    self._journal(name, self._seen[name])
 
-    def _journal(self, name: tuple[str, str, str], bounds: tuple[float, float]) -> None:
+    def _journal(self, name: tuple[str, str, str], scale: tuple[float, float, bool]) -> None:
         model, suite, metric = name
         # JSON has no infinity.
-        low, high = (bound if math.isfinite(bound) else None for bound in bounds)
-        record = ScaleSeen(run=self._run, model=model, suite=suite, metric=metric, low=low, high=high)
+        low, high = (bound if math.isfinite(bound) else None for bound in scale[:2])
+        record = ScaleSeen(run=self._run, model=model, suite=suite, metric=metric, low=low, high=high, varied=scale[2])
         if self._ledger.is_wider(record):
             self._ledger.append(record)
 

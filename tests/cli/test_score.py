@@ -82,7 +82,7 @@ def test_averages_a_model_with_intervals_and_counts(place: Path) -> None:
     assert head.split() == ["suite", "metric", "old", "new"]
     assert "exact" in body[0]
     assert "50% [9%–91%] (n=2)" in body[0], "Wilson's interval of one in two"
-    assert any(line.split()[:3] == ["kindness", "8.00", "[1.00"] for line in body)
+    assert any(line.split()[:3] == ["kindness", "8.00", "(n=1)"] for line in body)
     found = rows(assay(place, "score", "a.jsonl", "--suite", "exact,standard", *JUDGE, "--json", "--run", "mine"))
     row = found["new", "exact", "correct"]
     assert (row["run"], row["mean"], row["correct"], row["asked"], row["scored"]) == ("mine", 0.5, 1, 2, 2)

@@ -116,18 +116,21 @@ def test_a_sample_of_two_groups_is_one_in_all_of_them() -> None:
 
 
 def test_differences_of_texts_with_bounds_of_their_own_stay_within_what_both_could_have() -> None:
-    def bounded(value: float, high: float) -> Cell:
-        return Cell("r", "c", 1, "d", "s", "g", "a", "m", "scored", value, False, 0.0, high)
+    def bounded(value: float, high: float) -> list[Cell]:
+        return [Cell("r", "c", 1, "d", "s", "g", name, "m", "scored", value, False, 0.0, high) for name in "ab"]
 
-    [change] = compare([bounded(1.0, 2.0)], [bounded(7.0, 9.0)])
-    assert (change.low, change.high) == (-9.0, 9.0)
-    failed = Cell("r", "c", 1, "d", "s", "g", "b", "m", "failed")
-    [change] = compare([bounded(0.1, 0.2), failed], [bounded(0.1, 0.2)])
-    assert (change.low, change.high) == (-0.2, 0.2), "what has no score has no bounds"
+    [change] = compare(bounded(1.0, 2.0), bounded(7.0, 9.0))
+    assert (change.low, change.high) == paired_interval([1.0] * 2, [7.0] * 2, boolean=False, span=9.0)
+    failed = Cell("r", "c", 1, "d", "s", "g", "c", "m", "failed")
+    [change] = compare([*bounded(0.1, 0.2), failed], bounded(0.1, 0.2))
+    spanned = paired_interval([0.1] * 2, [0.1] * 2, boolean=False, span=0.2)
+    assert (change.low, change.high) == spanned, "what has no score has no bounds"
 
 
 @pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0]])
 def test_without_bounds_nothing_tells_of_one_pair_or_of_equal_ones(values: list[float]) -> None:
     assert paired_interval([0.0] * len(values), values, boolean=False) is None
-    low, high = paired_interval([0.0] * len(values), values, boolean=False, span=10) or (0, 0)
-    assert -10 <= low < 3 < high <= 10
+    bounded = paired_interval([0.0] * len(values), values, boolean=False, span=10)
+    assert (bounded is None) == (len(values) == 1)
+    if bounded is not None:
+        assert -10 <= bounded[0] < 3 < bounded[1] <= 10

@@ -299,4 +299,8 @@ def test_bounds_are_journaled_as_they_widen(tmp_path: Path) -> None:
     narrow = ScaleSeen(run="f", model="m", suite="h", metric="x", low=1, high=4)
     assert not ledger.is_wider(narrow)
     assert ledger.is_wider(ScaleSeen(run="f", model="m", suite="h", metric="x", low=1, high=6))
+    other = ScaleSeen(run="f", model="m", suite="h", metric="x", low=1, high=4, varied=True)
+    assert ledger.is_wider(other)
+    ledger.append(other)
+    assert not ledger.is_wider(other)
     ledger.close()

@@ -81,3 +81,13 @@ def test_what_has_no_score_is_counted_apart() -> None:
     made.add(ScoreFailure("m", "transient", "bad"))
     made.add(Score("m", True))
     assert (made.asked, made.scored, made.truncated, made.failed, made.correct) == (4, 1, 1, 2, 1)
+
+
+def test_bounds_that_each_text_has_of_its_own_make_no_scale() -> None:
+    made = Tally()
+    for high in (10.0, 273.0, 40.0):
+        made.add(Score("markers", 0.0, 0.0, high))
+    assert (made.varied, made.high, made.interval()) == (True, 273.0, None)
+    made.add(Score("markers", 2.0, 0.0, 20.0))
+    assert made.interval() == Means.of([0.0, 0.0, 0.0, 2.0]).number_interval(0, 273)
+    assert tally([0.0, 0.0]).interval() is not None

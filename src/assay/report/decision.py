@@ -169,7 +169,10 @@ class _Grid:
         lost = tuple(key[1] for key, difference in zip(keys, differences, strict=True) if difference < 0)
         known = sum(value > 0 for value in before) if scale.boolean else None
         means = Means.of(differences)
-        interval = wilson(len(lost), known) if known is not None else means.number_interval(-scale.span, scale.span)
+        if known is not None:
+            interval: tuple[float, float] | None = wilson(len(lost), known)
+        else:
+            interval = means.number_interval(-scale.span, scale.span, varied=scale.varied)
         return GroupChange(
             group,
             self.metrics[group],

@@ -119,11 +119,12 @@ class GroupChange:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a metric's values are: booleans, or numbers within `low` and `high`."""
+    """What a metric's values are: booleans, or numbers within `low` and `high`. varied: bounds differ from text to text."""
 
     boolean: bool
     low: float
     high: float
+    varied: bool = False
 
     @property
     def span(self) -> float:
@@ -136,7 +137,9 @@ def scale_of(cells: Iterable[Cell]) -> Scale:
     scored = [cell for cell in cells if cell.outcome == "scored"]
     if all(cell.boolean for cell in scored):
         return Scale(boolean=True, low=0.0, high=1.0)
-    return Scale(boolean=False, low=min(cell.low for cell in scored), high=max(cell.high for cell in scored))
+    bounds = {(cell.low, cell.high) for cell in scored}
+    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+    return Scale(boolean=False, low=low, high=high, varied=len(bounds) > 1)
 
 
 def value_of(cell: Cell) -> float:
@@ -245,7 +248,8 @@ def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
     middles = [fmean(values) for values in samples.values()]
     for middle, values in zip(middles, samples.values(), strict=True):
         means.add(middle, len(values))
-    interval = means.share_interval() if scale.boolean else means.number_interval(scale.low, scale.high)
+    limits = scale.low, scale.high
+    interval = means.share_interval() if scale.boolean else means.number_interval(*limits, varied=scale.varied)
     return Row(
         run=first.run,
         checkpoint=first.checkpoint,

@@ -43,7 +43,7 @@ class Ledger:
         self._votes: dict[str, Location] = {}
         # At each place, for each metric and judge: what was journaled last (see `_result`), and its batch.
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
-        self._scales: dict[tuple[str, ...], tuple[float | None, float | None]] = {}
+        self._scales: dict[tuple[str, ...], tuple[float | None, float | None, bool]] = {}
         self._runs: dict[str, Run] = {}
         self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
@@ -99,8 +99,8 @@ class Ledger:
                 self._attempts.setdefault(_file_state(record), []).append(record)
             case ScaleSeen():
                 name = _scale(record)
-                low, high = self._scales.get(name, (None, None))
-                self._scales[name] = _least(low, record.low), _most(high, record.high)
+                low, high, varied = self._scales.get(name, (None, None, False))
+                self._scales[name] = _least(low, record.low), _most(high, record.high), varied or record.varied
             case AnswersRead():
                 self._answers.setdefault(record.run, []).append(record)
             case SampleAsked():
@@ -149,12 +149,13 @@ class Ledger:
         return last == _result(record) != "" and batch not in self._distrusted
 
     def is_wider(self, record: ScaleSeen) -> bool:
-        """Whether the metric is not known yet, or its bounds go beyond those known."""
+        """Whether the metric is not known yet, or its bounds go beyond those known, or are the first that differ."""
         name = _scale(record)
         if name not in self._scales:
             return True
-        low, high = self._scales[name]
-        return _least(low, record.low) != low or _most(high, record.high) != high
+        low, high, varied = self._scales[name]
+        wider = _least(low, record.low) != low or _most(high, record.high) != high
+        return wider or (record.varied and not varied)
 
     def is_unvouched(self, batch: str) -> bool:
         """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""

@@ -42,7 +42,7 @@ _COLUMNS = {
     "value": "VARCHAR", "low": "DOUBLE", "high": "DOUBLE", "detail": "JSON", "stage": "VARCHAR",
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
-    "failures": "JSON", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
+    "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
 }  # fmt: skip
 
 
@@ -256,7 +256,7 @@ class Lens:
         questions = f"{_QUESTION} {cells} group by {head}, sample" if again and again[0] else f"{_ANSWER} {cells}"
         rows = self._db.execute(
             f"select model, suite, {_COLUMN}, c.* exclude ({head}, low, high, line), "
-            "coalesce(c.low, s.low), coalesce(c.high, s.high) "
+            "coalesce(c.low, s.low), coalesce(c.high, s.high), c.low is null and s.varied "
             f"from (select {head}, {_AGGREGATES}, min(low) as low, max(high) as high, min(line) as line "
             f"from (select {head}, {questions}) group by {head}) c "
             "left join (from scales where run = $run) s using (model, suite, metric) "

@@ -97,27 +97,28 @@ class Means(msgspec.Struct):
         size = self.effective_size(confidence)
         return wilson(min(self.mean * size, size), size, confidence)
 
-    def number_interval(self, low: float, high: float, confidence: float = 0.95) -> tuple[float, float] | None:
+    def number_interval(
+        self, low: float, high: float, confidence: float = 0.95, *, varied: bool = False
+    ) -> tuple[float, float] | None:
         """The interval of the mean of a metric that lies within `low` and `high`, in its unit; None where nothing tells.
 
         Student's t over the questions' means, clipped to the bounds ("Student", "The probable error of a mean", Biometrika
         6, 1908). It assumes that means are roughly normal: with few and skewed values read it as approximate.
 
-        One question tells nothing of the spread: the bounds come back. Where all n questions have the same mean, t would
-        claim certainty; instead the share p of such questions is bounded from below by p^n = 1 - confidence (Clopper and
-        Pearson's argument, Biometrika 26, 1934) and the rest may lie anywhere within the bounds. Both need the bounds: None
-        where a metric has none.
+        One question tells nothing of the spread: None. Where all n questions have the same mean, t would claim certainty;
+        instead the share p of such questions is bounded from below by p^n = 1 - confidence (Clopper and Pearson's argument,
+        Biometrika 26, 1934) and the rest may lie anywhere within the bounds. That needs a scale: None where a metric has no
+        bounds, or has varied ones, each text its own: what the longest text could have come to says nothing of the others.
         """
         check_confidence(confidence)
         if self.questions and not _below(low) <= self.least <= self.most <= -_below(-high):
             raise ValueError(f"a value lies outside of [{low}, {high}]")
         if not self.questions or not low < high:
             return None
-        bounded = math.isfinite(low) and math.isfinite(high)
         if self.questions == 1:
-            return (low, high) if bounded else None
+            return None
         if self.most - self.least <= _NEAR * max(abs(self.least), abs(self.most)):
-            if not bounded:
+            if varied or not (math.isfinite(low) and math.isfinite(high)):
                 return None
             others = 1 - (1 - confidence) ** (1 / self.questions)
             mean = min(max(self.least, low), high)

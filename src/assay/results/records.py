@@ -329,7 +329,8 @@ class AnswersRead(Record, tag="file", kw_only=True, frozen=True):
 class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):
     """The bounds of a metric, as far as the scores of a model's answers from a file have stated them; None: no bound yet.
 
-    Journaled when a metric comes first, which gives a table's order, and when a score states wider bounds.
+    varied: scores have stated bounds that differ. Journaled when a metric comes first, which gives a table's order, when a
+    score states wider bounds, and when one first states others.
     """
 
     run: str
@@ -338,6 +339,7 @@ class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):
     metric: str
     low: float | None = None
     high: float | None = None
+    varied: bool = False
 
 
 class AnswerNoted(Record, tag="answer", kw_only=True, frozen=True):

@@ -12,7 +12,10 @@ from assay.types import Score, ScoreFailure
 
 
 class Tally(msgspec.Struct):
-    """One metric's scores so far. low, high: the metric's bounds, as its scores state them; infinite where it has none."""
+    """One metric's scores so far. low, high: the metric's bounds, as its scores state them; infinite where it has none.
+
+    varied: scores state bounds that differ, each of its own text.
+    """
 
     scored: int = 0
     failed: int = 0
@@ -21,6 +24,7 @@ class Tally(msgspec.Struct):
     boolean: bool = True
     low: float = math.inf
     high: float = -math.inf
+    varied: bool = False
     _once: Means = msgspec.field(default_factory=Means)
     # Of questions that may come again, by their number: the sum of the scores, and how many they are.
     _sums: array[float] = msgspec.field(default_factory=lambda: array("d"))
@@ -46,6 +50,7 @@ class Tally(msgspec.Struct):
         shares: float | None,
         low: float | None,
         high: float | None,
+        varied: bool | None,
     ) -> Tally:
         """What `add` would have made of all scores, from their sums: those of `Means`, but for the variance.
 
@@ -56,7 +61,7 @@ class Tally(msgspec.Struct):
             return cls(failed=failed, truncated=truncated)
         means = Means(questions, scored, mean, variance * questions, least, most, shares)
         bounds = -math.inf if low is None else low, math.inf if high is None else high
-        return cls(scored, failed, truncated, correct, boolean, *bounds, means)
+        return cls(scored, failed, truncated, correct, boolean, *bounds, bool(varied), means)
 
     def add(self, outcome: Score | ScoreFailure, question: int | None = None) -> None:
         """Count one answer's score, or why it has none.
@@ -74,7 +79,9 @@ class Tally(msgspec.Struct):
         self.scored += 1
         self.boolean = self.boolean and isinstance(outcome.value, bool)
         self.correct += outcome.value is True
-        self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
+        if (outcome.low, outcome.high) != (self.low, self.high):
+            self.varied = self.scored > 1
+            self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
         if question is None:
             self._once.add(value)
             return
@@ -99,7 +106,7 @@ class Tally(msgspec.Struct):
         """The mean's interval: Wilson's for a boolean metric, else Student's; see `Means`. None where nothing tells."""
         if self.boolean:
             return self.means().share_interval(confidence)
-        return self.means().number_interval(self.low, self.high, confidence)
+        return self.means().number_interval(self.low, self.high, confidence, varied=self.varied)
 
 
 class Questions:

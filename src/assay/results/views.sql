@@ -166,9 +166,11 @@ create view answer_cells as
     from all_cells c anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure)
     where c.identity = from_files();
 
--- The bounds of each metric in a run's answers from files, and where its column stands: `seq` is that of its first score.
+-- The bounds of each metric in a run's answers from files, whether scores state different ones (`varied`), and where its
+-- column stands: `seq` is that of its first score.
 create view scales as
-    select run, model, suite, metric, min(low) as low, max(high) as high, min(seq) as seq
+    select run, model, suite, metric, min(low) as low, max(high) as high, coalesce(bool_or(varied), false) as varied,
+           min(seq) as seq
     from records where kind = 'scale' group by run, model, suite, metric;
 
 -- Each run's losses as its trainer last logged them: part is 'train' or 'val'.
