@@ -13,7 +13,7 @@ import pytest
 
 from assay.errors import WorkspaceError
 from assay.results.index import Ledger
-from assay.results.journal import Damage, Journal, hold, read, segments
+from assay.results.journal import Damage, Journal, hold, is_held, read, segments
 from assay.results.records import SCHEMA_VERSION, CompletionMade, Failure, Finished, Proof, ScoreMade
 
 
@@ -181,12 +181,17 @@ def test_one_watch_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
+    assert is_held(tmp_path)
     with pytest.raises(WorkspaceError, match="another assay watch is at work"):
         hold(tmp_path)
     other.kill()
     other.wait()
     other.stdout.close()
+    assert not is_held(tmp_path)
     hold(tmp_path).release()
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()
+    assert not is_held(tmp_path), "where no lock can be taken, nobody has one"
 
 
 def test_the_ledger_knows_what_is_paid_for(tmp_path: Path) -> None:

@@ -309,13 +309,14 @@ def hold(workspace: Path) -> FileLock:
 
 
 def is_held(workspace: Path) -> bool:
-    """Whether a watch is at work in the workspace."""
-    from filelock import FileLock, Timeout
+    """Whether a watch is at work in the workspace, which may be one that only can be read."""
+    import fcntl
 
-    if not (workspace / ".lock").exists():
-        return False
     try:
-        with FileLock(workspace / ".lock", timeout=0):
-            return False
-    except (Timeout, OSError):
+        with (workspace / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        return False
+    return False
