@@ -31,23 +31,20 @@ from assay.models.http_protocol import (
     Answer,
     Dialect,
     Request,
-    events_of,
-    is_end,
     read_reply,
     refused_option,
     refuses_schema,
     request_for,
 )
 from assay.models.http_retry import Attempts
-from assay.models.sse import EventReader
+from assay.models.http_stream import events_on
 from assay.results.canonical import digest_of
-from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSettings, Json, Prompt
+from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSettings, Prompt
 
 # How prompts and options become requests; what runs behind the URL, only the server knows.
 _VERSION = "1"
 
 _OPEN_A_SLOT = 4
-_END_SECONDS = 0.1  # from a stream's last event to the end of the response that carried it
 
 _CLASSES: Mapping[str, FailureClass] = {
     "refused": "refused",
@@ -248,7 +245,7 @@ class HttpModel:
         answer = Answer(options, streamed=True)
         try:
             if "event-stream" in connection.headers.get("content-type", "").lower():
-                async for event in _events_of(connection):
+                async for event in events_on(connection):
                     text = answer.take(event)
                     if answer.stopped:
                         yield Chunk(text, tokens=answer.tokens())
@@ -398,20 +395,3 @@ class HttpModel:
         for length in range(len(key) - 1, 2, -1):
             said = said.replace(f"{key[:length]}…", "***…")
         return said
-
-
-async def _events_of(connection: Connection) -> AsyncGenerator[Json, None]:
-    """The events of a stream as JSON, up to the one that ends it. Raises `Fault`."""
-    reader = EventReader()
-    async with aclosing(connection.pieces()) as pieces:
-        async for piece in pieces:
-            told = reader.feed(piece)
-            for event in events_of(told):
-                yield event
-            if any(map(is_end, told)):
-                with suppress(TimeoutError):  # read to its end, the connection serves again
-                    async with asyncio.timeout(_END_SECONDS):
-                        await connection.body()
-                return
-    for event in events_of(reader.finish()):
-        yield event
