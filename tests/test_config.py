@@ -350,3 +350,11 @@ def test_a_secret_can_be_compared_and_copied() -> None:
     assert len({Secret("a"), Secret("a")}) == 1
     assert copy.deepcopy(Secret("a")) == copy.copy(Secret("a")) == Secret("a")
     assert not Secret("")
+
+
+def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="the current folder is not there any more"):
+        load_config()

@@ -159,7 +159,10 @@ def load_config(
     the current directory up to the home directory, or to the root outside of it. An empty variable counts as unset.
     """
     environ = os.environ if environ is None else environ
-    cwd = Path.cwd() if cwd is None else cwd.absolute()
+    try:
+        cwd = Path.cwd() if cwd is None else cwd.absolute()
+    except FileNotFoundError:
+        raise ConfigError("the current folder is not there any more; go to another one") from None
     for name in environ:
         if name.startswith("ASSAY_") and name not in VARIABLES:
             raise ConfigError(f"unknown environment variable {name}; {nearest(name, VARIABLES)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.files import base_shapes, read_adapter
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
-from assay.errors import AdapterBroken, AdapterMismatch, ModelError
+from assay.errors import AdapterBroken, AdapterMismatch, DiskFault, ModelError
 from assay.types import Adapter
 
 CONFIG = '{"fine_tune_type": "lora", "num_layers": 4, "lora_parameters": {"rank": 8, "scale": 10.0, "dropout": 0.0}}'
@@ -130,6 +131,18 @@ def test_a_file_that_changed_is_not_converted(tmp_path: Path) -> None:
         mlx_to_gguf(adapter, tmp_path / "a.gguf", arch="llama", heads=4, kv_heads=2)
     assert not list(tmp_path.glob("*.gguf"))
     assert not list(tmp_path.glob(".convert-*"))
+
+
+def test_a_full_disk_is_no_fault_of_the_adapter(adapter: Adapter, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 8192):  # no room at all; room for a part
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DiskFault, match=r"could not be converted in .*: make room there"):
+                mlx_to_gguf(adapter, tmp_path / "full" / "a.gguf", arch="llama", heads=4, kv_heads=4)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_the_result_replaces_an_older_file(adapter: Adapter, tmp_path: Path) -> None:

@@ -35,30 +35,30 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
 
     arch, heads, kv_heads: the base's `general.architecture` and its counts of attention heads and key-value heads.
     One tensor is in memory at a time. Raises `AdapterMismatch` with every tensor that has no counterpart in GGUF,
-    `AdapterBroken` if the file is damaged, `ModelError` if the `gguf` package is missing.
+    `AdapterBroken` if the file is damaged, `DiskFault` where there is no room, `ModelError` if the `gguf` package is missing.
     """
     if arch not in _PERMUTED | _PLAIN:
         known = ", ".join(sorted(_PERMUTED | _PLAIN))
         raise AdapterMismatch(f"adapters for llama.cpp models of the kind {arch!r} can't be made, only for {known}")
     names = _gguf_names(adapter)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.parent) as folder:
-        temporary = Path(folder) / destination.name
-        try:
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.parent) as folder:
+            temporary = Path(folder) / destination.name
             with adapter.weights.open("rb") as file:
                 layout = read_layout(file, adapter.weights)
                 if layout.tensors != adapter.tensors:
                     raise AdapterBroken(f"{adapter.weights}: the file has changed since it was read; read it again")
                 tensors = _tensors(file, layout, names, arch in _PERMUTED, heads, kv_heads)
                 _write(temporary, arch, adapter, names, tensors)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise DiskFault(
-                    f"{adapter.weights} could not be converted in {folder} ({error.strerror}); what was earned is safe: "
-                    "make room and run the same command again"
-                ) from None
-            raise AdapterBroken(f"{adapter.weights}: can't be converted: {error.strerror or error}") from None
-        temporary.replace(destination)
+            temporary.replace(destination)
+    except OSError as error:
+        if error.errno in NO_ROOM or error.errno is None:  # numpy's error for what it could write only in part has none
+            raise DiskFault(
+                f"{adapter.weights} could not be converted in {destination.parent} ({error.strerror or error}); what was "
+                "earned is safe: make room there, or set TMPDIR, and run the same command again"
+            ) from None
+        raise AdapterBroken(f"{adapter.weights}: can't be converted: {error.strerror or error}") from None
     return destination
 
 
