@@ -106,9 +106,28 @@ def test_numbers_show_as_many_decimals_as_their_interval_deserves() -> None:
     assert "7.30 [6.9–7.7]" in text(cells, goal=None)
 
 
+def test_a_base_alone_has_a_line_a_group() -> None:
+    assert text([*column(0, "old", "11"), *column(0, "new", "1111111100")], goal=None).splitlines()[:4] == [
+        "group   base",
+        "──────────────────────",
+        "old      2/2 [34–100%]",
+        "new     8/10 [49–94%]",
+    ]
+    judged = [
+        Cell("lab", "base", 0, "", "facts", "old", name, "judge", "scored", value, False, -9, 9)
+        for name, value in (("France", -1.0), ("Italy", 2.0), ("Spain", 3.0))
+    ]
+    lines = text([*column(0, "old", "11"), *judged], goal=None).splitlines()
+    assert [line.split() for line in lines[:4:2]] == [
+        ["group", "metric", "base"],
+        ["old", "correct", "2/2", "[34–100%]"],
+    ]
+    assert lines[3].split() == ["judge", "1.3", "[-4", "to", "7]"], "a minus is no dash"
+
+
 def test_several_metrics_are_named_in_the_heading() -> None:
     judged = Cell("lab", "base", 0, "", "facts", "old", "France", "judge", "scored", 7.0, False, 0, 10)
-    cells = [*column(0, "old", "11"), judged]
+    cells = [*column(0, "old", "11"), judged, *column(10, "old", "11")]
     head = text(cells, goal=None).splitlines()[0]
     assert "old correct" in head
     assert "old judge" in head

@@ -30,7 +30,8 @@ _PADDING = 2
 class ReportTable:
     """A rich renderable of one run and suite; it fits itself to the console's width.
 
-    Where the groups do not fit side by side, they go below one another, each part with the checkpoints' names.
+    Where the groups do not fit side by side, they go below one another, each part with the checkpoints' names. The base alone
+    has a line a group.
     """
 
     rows: tuple[Row, ...]
@@ -42,10 +43,14 @@ class ReportTable:
         names = called(_place(row) for row in self.rows)
         groups = in_order(row.group for row in self.rows)
         heads = sorted(in_order((row.group, row.metric) for row in self.rows), key=lambda head: groups[head[0]])
+        indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
+        if self.rows and not any(row.digest for row in self.rows):
+            yield from self._base_alone(heads, options.max_width)
+            yield from self._foot(indent)
+            return
         columns = [_column(head, self.rows, self.broke) for head in heads]
         several = len({metric for _, metric in heads}) > 1 or len(heads) > len({group for group, _ in heads})
         titles = [f"{group} {metric}" if several else group for group, metric in heads]
-        indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
         labels = [Column("  checkpoint", [self._label(place, name) for place, name in names.items()])]
         adapter = Column("adapter", [self._proof(place) for place in names])
         shown = [
@@ -59,6 +64,17 @@ class ReportTable:
                 yield Text()
             yield part
         yield from self._foot(indent)
+
+    def _base_alone(self, heads: Sequence[_Head], width: int) -> Iterable[Table]:
+        cells: dict[_Head, Text] = {}
+        for metric in dict.fromkeys(metric for _, metric in heads):
+            mine = [row for row in self.rows if row.metric == metric]
+            cells.update(zip(((row.group, metric) for row in mine), _aligned(mine, self.broke), strict=True))
+        groups = ["" if at and heads[at - 1][0] == group else group for at, (group, _) in enumerate(heads)]
+        labels = [Column("group", groups)]
+        if len({metric for _, metric in heads}) > 1:
+            labels.append(Column("metric", [metric for _, metric in heads]))
+        yield from blocks(labels, [Column(self.rows[0].checkpoint, [cells[head] for head in heads])], width, ruled=True)
 
     def _label(self, place: _Place, name: str) -> Text:
         best = self.decision is not None and place == (self.decision.checkpoint, self.decision.digest)
@@ -112,11 +128,16 @@ def _place(row: Row) -> _Place:
 def _column(head: _Head, rows: Sequence[Row], broke: Mapping[RowKey, Broke]) -> dict[_Place, Text]:
     """The cells of one group and metric, their parts padded so that fractions and intervals line up."""
     mine = [row for row in rows if (row.group, row.metric) == head]
+    return dict(zip((_place(row) for row in mine), _aligned(mine, broke), strict=True))
+
+
+def _aligned(mine: Sequence[Row], broke: Mapping[RowKey, Broke]) -> list[Text]:
+    """The cells of rows that stand below one another."""
     digits = _digits(mine)
     figures = [_figure(row, digits) for row in mine]
     values = max(len(value) for value, _ in figures)
     intervals = max(len(interval) for _, interval in figures)
-    cells = {}
+    cells = []
     for row, (value, interval) in zip(mine, figures, strict=True):
         cell = Text(f"{value:>{values}} {interval:<{intervals}}".rstrip())
         counts = ((row.truncated, "truncated"), (row.failed, "failed"))
@@ -126,7 +147,7 @@ def _column(head: _Head, rows: Sequence[Row], broke: Mapping[RowKey, Broke]) -> 
             cell.append(f"\n▼ broke: {shorten(lost.wrong)}", style="bold")
         if lost.unfinished:
             cell.append(f"\n▽ lacks: {shorten(lost.unfinished)}")
-        cells[_place(row)] = cell
+        cells.append(cell)
     return cells
 
 
@@ -140,7 +161,8 @@ def _figure(row: Row, digits: int) -> tuple[str, str]:
     if row.correct is not None:
         more = decimals(row.low, row.high, 0, scale=100)
         return value, f"[{row.low * 100:2.{more}f}–{row.high * 100:.{more}f}%]"
-    return value, f"[{row.low:.{digits}f}–{row.high:.{digits}f}]"
+    to = "–" if row.low >= 0 else " to "
+    return value, f"[{row.low:.{digits}f}{to}{row.high:.{digits}f}]"
 
 
 def _digits(rows: Sequence[Row]) -> int:
