@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,21 @@ async def test_a_file_that_another_process_holds_is_waited_for(tmp_path: Path) -
         holder.communicate()
     await sink.take([sample(sample="b")])
     assert ask(path, "select count(*) from samples") == [(2,)]
+
+
+async def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    sink = DuckDBSink("duckdb", path)
+    await sink.check()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(Unreachable, match=r"r\.duckdb: .*commit"):
+            await sink.take([sample()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await sink.take([sample()])
+    assert ask(path, "select count(*) from samples") == [(1,)]
 
 
 async def test_go_mls_own_file_goes_on(tmp_path: Path) -> None:

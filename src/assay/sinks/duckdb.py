@@ -143,7 +143,10 @@ class DuckDBSink:
                     _upsert(db, table, found)
             db.commit()
             self._made = True
-        except duckdb.IOException as error:  # no room, a disk that went away
+        except (
+            duckdb.IOException,
+            duckdb.TransactionException,
+        ) as error:  # no room (at a commit), a disk that went away
             raise Unreachable(f"{self._path}: {error}") from error
         except duckdb.Error as error:
             self._made = False  # somebody may have removed the file, or put another in its place
