@@ -46,6 +46,7 @@ def test_a_bare_model(place: Path) -> None:
     shown = assay(place, "probe", MODEL, *ON)
     assert shown.returncode == 0
     assert "results: assay-results/journal" in shown.stdout
+    assert "run script (small): no checkpoints, 4 answers of the base" in assay(place, "status").stdout
     assert len(completions(place / "assay-results")) == 4, "the second run asked nothing"
 
 

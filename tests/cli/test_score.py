@@ -83,6 +83,8 @@ def test_averages_a_model_with_intervals_and_counts(place: Path) -> None:
     assert "exact" in body[0]
     assert "50% [9%–91%] (n=2)" in body[0], "Wilson's interval of one in two"
     assert any(line.split()[:3] == ["kindness", "8.00", "(n=1)"] for line in body)
+    count = len((place / "a.jsonl").read_text().splitlines())
+    assert f"no watch is running; {count} answers from files" in assay(place, "status").stdout
     found = rows(assay(place, "score", "a.jsonl", "--suite", "exact,standard", *JUDGE, "--json", "--run", "mine"))
     row = found["new", "exact", "correct"]
     assert (row["run"], row["mean"], row["correct"], row["asked"], row["scored"]) == ("mine", 0.5, 1, 2, 2)

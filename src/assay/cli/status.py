@@ -9,7 +9,18 @@ from typing import Any
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
 from assay.results.journal import is_held, no_results, read, segments
-from assay.results.records import Attempt, CheckpointSeen, CompletionMade, Finished, Run
+from assay.results.records import (
+    FROM_FILES,
+    AnswerScored,
+    Attempt,
+    CheckpointSeen,
+    CompletionMade,
+    Failure,
+    Finished,
+    Run,
+    ScoreMade,
+    origin_of,
+)
 from assay.sinks.shipper import read_state
 from assay.watch import PLAN_FILE
 
@@ -33,9 +44,10 @@ def _told(workspace: Path) -> dict[str, Any]:
     runs: dict[str, dict[str, Any]] = {}
     last = 0.0
     answers = 0
+    from_files: dict[str, set[tuple[str, str, int]]] = {}
 
     def run(name: str) -> dict[str, Any]:
-        return runs.setdefault(name, {"suites": [], "checkpoints": {}})
+        return runs.setdefault(name, {"suites": [], "base_answers": 0, "checkpoints": {}})
 
     for _, record in read(workspace):
         last = max(last, record.time)
@@ -59,6 +71,12 @@ def _told(workspace: Path) -> dict[str, Any]:
                 }
             case CompletionMade():
                 answers += 1
+                run(record.run)["base_answers"] += not record.digest
+            case AnswerScored():
+                from_files.setdefault(record.run, set()).add((record.model, record.sample, record.repeat))
+            case ScoreMade() | Failure() if record.identity == FROM_FILES:
+                model = "" if record.digest == origin_of("") else record.checkpoint
+                from_files.setdefault(record.run, set()).add((model, record.sample, record.repeat))
             case _:
                 pass
     names = sorted(path.stem for path in (workspace / "sinks").glob("*.json") if not path.stem.endswith(".refused"))
@@ -67,10 +85,12 @@ def _told(workspace: Path) -> dict[str, Any]:
         "watching": is_held(workspace),
         "last": last,
         "answers": answers,
+        "from_files": {name: len(places) for name, places in from_files.items()},
         "runs": [
             {
                 "run": name,
                 "suites": each["suites"],
+                "base_answers": each["base_answers"],
                 "checkpoints": [
                     {"checkpoint": label, "state": _state(place, each["suites"]), **place}
                     for label, place in sorted(each["checkpoints"].items(), key=lambda item: item[1]["iteration"])
@@ -130,18 +150,36 @@ def _ago(moment: float) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def _number(count: int) -> str:
+    return f"{count:,} answer" + ("" if count == 1 else "s")
+
+
+def _counted(told: dict[str, Any]) -> str:
+    given, read_in = told["answers"], sum(told["from_files"].values())
+    if not read_in:
+        return _number(given)
+    return f"{_number(given)} and {read_in:,} from files" if given else f"{_number(read_in)} from files"
+
+
+def _base(run: dict[str, Any]) -> str:
+    given = run["base_answers"]
+    return f"no checkpoints, {_number(given)} of the base" if given else "no checkpoints yet"
+
+
 def _print(told: dict[str, Any]) -> None:
     watching = "a watch is running" if told["watching"] else "no watch is running"
-    print(f"{told['workspace']}: {watching}; {told['answers']} answers, last record {_ago(told['last'])}")
+    print(f"{told['workspace']}: {watching}; {_counted(told)}, last record {_ago(told['last'])}")
     for run in told["runs"]:
         states = [each["state"] for each in run["checkpoints"] if each["checkpoint"] != "base"]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        print(f"\nrun {run['run']} ({', '.join(run['suites'])}): {counts or 'no checkpoints yet'}")
+        print(f"\nrun {run['run']} ({', '.join(run['suites'])}): {counts or _base(run)}")
         for each in run["checkpoints"]:
             if each["state"] != "done":
                 why = each["reason"] or each["last"]
                 tries = f", tried {each['attempts']} times" if each["attempts"] > 1 else ""
                 print(f"  {each['checkpoint']}: {each['state']}{tries}{': ' + why if why else ''}")
+    for name, count in told["from_files"].items():
+        print(f"\nrun {name}: {_number(count)} from files")
     ahead = told["ahead"] if told["watching"] else {}
     if ahead.get("work"):
         more = len(ahead["work"]) - _FEW
