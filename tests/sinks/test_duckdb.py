@@ -62,6 +62,12 @@ async def test_suites_digests_and_engines_never_clobber_each_other(tmp_path: Pat
     assert ask(tmp_path / "r.duckdb", "select count(*) from samples") == [(6,)]
 
 
+async def test_a_batch_that_needs_more_memory_gets_it(tmp_path: Path) -> None:
+    sink = DuckDBSink("duckdb", tmp_path / "r.duckdb", memory=1)
+    await sink.take([sample(sample=f"sample {n}", response=f"{n} " * 100) for n in range(5000)])
+    assert ask(tmp_path / "r.duckdb", "select count(*), max(length(response)) from samples") == [(5000, 500)]
+
+
 async def test_every_text_comes_back(tmp_path: Path) -> None:
     fact = sample(about=about(label=NASTY, run=NASTY), sample=NASTY, response=NASTY * 100, detail={"extracted": NASTY})
     await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([fact])

@@ -23,6 +23,7 @@ from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, SampleFact
 if TYPE_CHECKING:
     import duckdb
 
+_MEMORY = 64  # MB that DuckDB may take for a batch; past that it uses the disk
 _RESPONSE = 300  # characters that go-ml keeps of an answer
 CAPABILITY, CONTENT = "capability", "content"  # the suites that go-ml has tables for
 
@@ -109,11 +110,12 @@ Row = tuple[Any, ...]  # a value for each of a table's columns
 
 
 class DuckDBSink:
-    """Facts as rows of a DuckDB file. Implements `assay.sinks.base.Sink`."""
+    """Facts as rows of a DuckDB file. Implements `assay.sinks.base.Sink`. memory: MB that DuckDB may take if they do."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, memory: int = _MEMORY) -> None:
         self.name = name
         self._path = path
+        self._memory = memory
         self._made = False
         # Who waits for a write may be cancelled; the write goes on in its thread, and the next one must not meet it.
         self._writing = threading.Lock()
@@ -133,6 +135,17 @@ class DuckDBSink:
     def _write_alone(self, rows: Mapping[str, Sequence[Row]]) -> None:
         import duckdb
 
+        while True:
+            try:
+                return self._write_once(rows)
+            except duckdb.OutOfMemoryException as error:  # it can't always make do with the disk
+                if self._memory > 64 * _MEMORY:
+                    raise Unreachable(f"{self._path}: {error}") from error
+                self._memory *= 4
+
+    def _write_once(self, rows: Mapping[str, Sequence[Row]]) -> None:
+        import duckdb
+
         db = self._open()
         try:
             db.begin()
@@ -143,6 +156,8 @@ class DuckDBSink:
                     _upsert(db, table, found)
             db.commit()
             self._made = True
+        except duckdb.OutOfMemoryException:
+            raise
         except (
             duckdb.IOException,
             duckdb.TransactionException,
@@ -159,7 +174,8 @@ class DuckDBSink:
 
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return duckdb.connect(self._path)
+            # More threads take more memory and no less time for what fits in a batch.
+            return duckdb.connect(self._path, config={"threads": 1, "memory_limit": f"{self._memory}MB"})
         except OSError as error:
             raise BadInput(f"{self._path.parent} cannot be made ({error.strerror}); name another file") from error
         except duckdb.IOException as error:
