@@ -191,11 +191,13 @@ def test_two_score_files(tmp_path: Path) -> None:
 
 
 def test_numbers_whose_bounds_nobody_knows_have_no_made_up_interval(tmp_path: Path) -> None:
-    jsonl(tmp_path / "old.jsonl", [line("a", "m", points=1), line("b", "m", points=2)])
-    jsonl(tmp_path / "new.jsonl", [line("a", "m", points=6), line("b", "m", points=7)])
-    [found] = changes(tmp_path, "old.jsonl", "new.jsonl").values()
+    (tmp_path / "runs").mkdir()
+    jsonl(tmp_path / "runs" / "old.jsonl", [line("a", "m", points=1), line("b", "m", points=2)])
+    jsonl(tmp_path / "runs" / "new.jsonl", [line("a", "m", points=6), line("b", "m", points=7)])
+    [found] = changes(tmp_path, "runs/old.jsonl", "runs/new.jsonl").values()
     assert (found["difference"], found["low"], found["high"], found["p"]) == (5.0, None, None, 0.5)
-    row = assay(tmp_path, "compare", "old.jsonl", "new.jsonl").stdout.splitlines()[1]
+    head, row, *_ = assay(tmp_path, "compare", "runs/old.jsonl", "runs/new.jsonl").stdout.splitlines()
+    assert head.split()[3:5] == ["old.jsonl", "new.jsonl"], "the folder is the same"
     assert row.split() == ["all", "points", "2", "1.50", "6.50", "+5.00", "0.5", "2", "up,", "0", "down"]
 
 

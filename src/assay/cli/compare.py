@@ -6,6 +6,7 @@ import json as js
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
@@ -91,7 +92,9 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     figures = zip(*(_figures(change) for change in paired), strict=True)
     labels = [Column("group", groups), Column("metric", [change.metric for change in paired])]
     columns = [Column("n", [_counted(change) for change in paired])]
-    columns += [Column(title, cells) for title, cells in zip((old, new, "difference", "p"), figures, strict=True)]
+    columns += [
+        Column(title, cells) for title, cells in zip((*_titles(old, new), "difference", "p"), figures, strict=True)
+    ]
     columns += [Column("flips", [_flips(change) for change in paired], _FLIPS)]
     console = console_on()
     print_all(console, blocks(labels, columns, console.width))
@@ -102,6 +105,13 @@ def _print(changes: list[Change], old: str, new: str) -> None:
     if any(change.repeats != 1 for change in paired):
         print("\nn counts questions: one that was asked several times counts once, with the mean of its scores.")
     print("\nIntervals are 95 %; p is two-sided and not corrected for the number of comparisons.")
+
+
+def _titles(old: str, new: str) -> tuple[str, str]:
+    """Both sides' names, without the folders that they have in common."""
+    folders = zip(old.split("/")[:-1], new.split("/")[:-1], strict=False)
+    common = sum(len(folder) + 1 for folder, _ in takewhile(lambda pair: pair[0] == pair[1], folders))
+    return old[common:], new[common:]
 
 
 def _counted(change: Change) -> str:
@@ -120,7 +130,7 @@ def _figures(change: Change) -> tuple[str, str, str, str]:
 
 
 def _flips(change: Change) -> str:
-    if not change.boolean:
+    if not change.boolean and (change.gained or change.lost):
         return f"{len(change.gained)} up, {len(change.lost)} down"
     parts = [f"▲ {_named(change.gained)}"] if change.gained else []
     parts += [f"▼ {_named(change.lost)}"] if change.lost else []

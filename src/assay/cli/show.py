@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import replace as replaced
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from assay.report.questions import questions
 from assay.report.reasons import Reasons
 from assay.report.rows import Proofs, broke, rows
 from assay.report.score_table import Tallies, answer_tables, print_tallies, tally_rows
-from assay.results.lens import Lens, RunSuite
+from assay.results.lens import Lens, Missing, RunSuite
 from assay.types import Cell
 
 
@@ -54,11 +55,17 @@ def show(
         several = len(chosen) + len(files) > 1
         for each in chosen:
             label = f"{each.run}, {each.suite}" if several else each.suite
-            reasons.add_journaled(label, lens.missing(each.run, each.suite))
+            reasons.add_journaled(label, _missing(lens, each))
         for name, tallies in files.items():
             for of in dict.fromkeys(suite for _, suite, _ in tallies):
                 reasons.add_journaled(f"{name}, {of}" if several else of, lens.missing_from_files(name, of))
         print_reasons(reasons)
+
+
+def _missing(lens: Lens, each: RunSuite) -> list[Missing]:
+    missing = lens.missing(each.run, each.suite)
+    called = questions(lens, each.suite, [one.sample for one in missing])
+    return [replaced(one, sample=called.get(one.sample, one.sample)) for one in missing]
 
 
 def _tables(lens: Lens, chosen: Sequence[RunSuite], files: Mapping[str, Tallies]) -> None:
