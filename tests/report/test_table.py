@@ -107,11 +107,12 @@ def test_numbers_show_as_many_decimals_as_their_interval_deserves() -> None:
 
 
 def test_a_base_alone_has_a_line_a_group() -> None:
-    assert text([*column(0, "old", "11"), *column(0, "new", "1111111100")], goal=None).splitlines()[:4] == [
+    assert text([*column(0, "old", "11"), *column(0, "new", "1111111100")], goal=None).splitlines()[:5] == [
         "group   base",
-        "──────────────────────",
-        "old      2/2 [34–100%]",
-        "new     8/10 [49–94%]",
+        "───────────────────────",
+        "old       2/2 [34–100%]",
+        "new      8/10 [49–94%]",
+        "all     10/12 [55–95%]",
     ]
     judged = [
         Cell("lab", "base", 0, "", "facts", "old", name, "judge", "scored", value, False, -9, 9)

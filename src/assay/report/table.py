@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -19,11 +19,13 @@ from assay.report.blocks import Column, blocks, print_all
 from assay.report.decision import Decision
 from assay.report.figures import decimals
 from assay.report.rows import Broke, Row, RowKey, called, in_order, shorten
+from assay.results.stats import wilson
 
 _Head: TypeAlias = tuple[str, str]  # group, metric
 _Place: TypeAlias = tuple[str, str]  # checkpoint, digest
 _Cells: TypeAlias = Mapping[_Place, Text]
 _PADDING = 2
+_ALL = "all"  # groups, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,13 @@ class ReportTable:
 
     def _base_alone(self, heads: Sequence[_Head], width: int) -> Iterable[Table]:
         cells: dict[_Head, Text] = {}
+        heads = list(heads)
         for metric in dict.fromkeys(metric for _, metric in heads):
             mine = [row for row in self.rows if row.metric == metric]
+            whole = _whole(mine)
+            if whole is not None:
+                mine.append(whole)
+                heads.append((whole.group, metric))
             cells.update(zip(((row.group, metric) for row in mine), _aligned(mine, self.broke), strict=True))
         groups = ["" if at and heads[at - 1][0] == group else group for at, (group, _) in enumerate(heads)]
         labels = [Column("group", groups)]
@@ -129,6 +136,19 @@ def _column(head: _Head, rows: Sequence[Row], broke: Mapping[RowKey, Broke]) -> 
     """The cells of one group and metric, their parts padded so that fractions and intervals line up."""
     mine = [row for row in rows if (row.group, row.metric) == head]
     return dict(zip((_place(row) for row in mine), _aligned(mine, broke), strict=True))
+
+
+def _whole(mine: Sequence[Row]) -> Row | None:
+    """All groups as one, where each answer is right or wrong and each question was asked once; else no sum tells it."""
+    groups = {row.group for row in mine}
+    counts = [row.correct for row in mine if row.correct is not None]
+    questions = sum(row.questions for row in mine)
+    if len(groups) < 2 or _ALL in groups or len(counts) < len(mine) or questions != sum(row.scored for row in mine):
+        return None
+    low, high = wilson(sum(counts), questions)
+    sums = {name: sum(getattr(row, name) for row in mine) for name in ("asked", "scored", "failed", "truncated")}
+    mean = sum(counts) / questions if questions else None
+    return replace(mine[0], group=_ALL, mean=mean, low=low, high=high, correct=sum(counts), questions=questions, **sums)
 
 
 def _aligned(mine: Sequence[Row], broke: Mapping[RowKey, Broke]) -> list[Text]:
