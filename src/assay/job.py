@@ -57,7 +57,7 @@ class Job:
 
     def discovery(self) -> Discovery:
         """What looks at the folder."""
-        return Discovery(self.host, self.folder, self.run, self.families)
+        return Discovery(self.host, self.folder, self.run, self.families, self.base)
 
     def is_of(self, record: CheckpointSeen) -> bool:
         """Whether a checkpoint was seen in the folder that is watched now."""

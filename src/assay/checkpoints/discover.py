@@ -48,16 +48,22 @@ class Discovery:
     """Looks at one folder of one host, again and again; remembers configurations that it has read.
 
     run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before
-    them.
+    them. base: the base of all checkpoints, where it is known; then no configuration is read for it.
     """
 
     def __init__(
-        self, host: Host, folder: PurePosixPath, run: str | None = None, families: Sequence[Family] = FAMILIES
+        self,
+        host: Host,
+        folder: PurePosixPath,
+        run: str | None = None,
+        families: Sequence[Family] = FAMILIES,
+        base: str | None = None,
     ) -> None:
         self._host = host
         self._folder = folder
         self._run = run
         self._families = families
+        self._base = base
         self._configs: dict[PurePosixPath, tuple[State, dict[str, Any]]] = {}
         self._root: PurePosixPath | None = None
 
@@ -77,7 +83,9 @@ class Discovery:
         return found
 
     async def base_of(self, checkpoint: Checkpoint) -> str:
-        """The base model that the configuration beside a checkpoint names; "" if it names none, or can't be read."""
+        """The known base, or the one that the checkpoint's configuration names; "" if it names none, or can't be read."""
+        if self._base is not None:
+            return self._base
         config = await self._config(checkpoint.config, (checkpoint.config_size, checkpoint.config_modified_ns))
         named = config.get("base_model_name_or_path" if checkpoint.layout == "peft" else "model")
         return named if isinstance(named, str) else ""
