@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from assay.scorers.final_answer import FinalAnswer
 from assay.scorers.number_words import words_to_digits
 from assay.types import Score, ScoreFailure
+from tests.scorers import probe_attacks
 from tests.scorers.asking import outcome, right
+from tests.scorers.final_answers import KINDS, PROBLEMS, honest, loops_and_echoes, wrong
 
 NUMBERS_RIGHT = [
     ("14", "14"),
@@ -199,11 +203,117 @@ async def test_wrong_final_answers(expected: str, answer: str) -> None:
     assert not await right(FinalAnswer(), {"target": expected}, answer)
 
 
+async def test_honest_answers_in_many_styles_are_right() -> None:
+    lost = [
+        (p.target, text)
+        for p, text in honest()
+        if not await right(FinalAnswer(), {"target": p.target}, text, p.question)
+    ]
+    assert lost == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_right_value_in_a_wrong_answer_is_none(kind: str) -> None:
+    passed = [(p.target, t) for p, t in wrong(kind) if await right(FinalAnswer(), {"target": p.target}, t, p.question)]
+    assert passed == []
+
+
+async def test_loops_and_repeated_questions_are_no_answers() -> None:
+    for problem, text in loops_and_echoes():
+        assert not await right(FinalAnswer(), {"target": problem.target}, text, problem.question), text[:80]
+
+
+async def test_what_no_probe_may_take_for_an_answer_is_none_here() -> None:
+    question, filled = PROBLEMS[0].question, {"right": "42", "wrong": "41"}
+    templates = (*probe_attacks.CORRECTED, *probe_attacks.MENTIONED, *probe_attacks.HEDGED, *probe_attacks.DENIALS)
+    texts = [*(template.format(**filled) for template in templates), *probe_attacks.REFUSALS, *probe_attacks.LISTS]
+    assert [text for text in texts if await right(FinalAnswer(), {"target": "42"}, text, question)] == []
+    for style in probe_attacks.STYLES:
+        answer = style.format(prompt=question, **filled)
+        assert await right(FinalAnswer(), {"target": "42"}, answer, question), answer
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "equal"),
+    [
+        ("[0, 3)", "0 ≤ x < 3", True),
+        ("[0, 3)", r"The answer is $0 \le x < 3$.", True),
+        ("[0, 3)", r"\boxed{[0,3)}", True),
+        ("[0, 3)", "x ∈ [0, 3)", True),
+        ("[0, 3)", "x >= 0 and x < 3", True),
+        ("[0, 3)", "(0, 3)", False),
+        ("[0, 3)", "[0, 3]", False),
+        ("[0, 3)", "0 < x < 3", False),
+        ("[0, 3)", "x < 3", False),
+        ("(-∞, 1) ∪ (2, 5]", "x < 1 or 2 < x ≤ 5", True),
+        (r"(-\infty, 3]", r"$x \leq 3$", True),
+        ("x > 5", "(5, ∞)", True),
+        ("x > 5", "5", False),
+        ("x > 5", "x < 5", False),
+        ("(1, 2)", "x = 1, y = 2", True),
+        ("(1, 2)", "y = 2 and x = 1", True),
+        ("(1, 2)", "(2, 1)", False),
+        ("(1/2, -3)", r"\boxed{\left(\frac{1}{2}, -3\right)}", True),
+        ("2 and 3", "x = 2, x = 3", True),
+        ("2 and 3", "The solutions are 3 and 2.", True),
+        ("2 and 3", "2", False),
+        ("2 and 3", "2 or 3", False),
+        ("{2, 3}", r"$x \in \{3, 2\}$", True),
+        ("x = 2 or x = 3", "So x = 3 or x = 2.", True),
+        ("x = ±2", "x = 2 or x = -2", True),
+        ("x = ±2", "x = 2", False),
+        ("2, 5, 9", "The order is 2, 5 and 9.", True),
+        ("2, 5, 9", "9, 5, 2", False),
+        ("March 5, 2024", "2024-03-05", True),
+        ("March 5, 2024", "It was on the 5th of March, 2024.", True),
+        ("March 15, 2024", "03/15/2024", True),
+        ("March 5, 2024", "03/05/2024", False),
+        ("March 5, 2024", "5 March 2023", False),
+        ("March 5", "April 5", False),
+        ("July 4", "July 4, 1776", True),
+        ("Half of 84 is <<84/2=42>>42.\n#### 42", "42", True),
+        ("Half of 84 is <<84/2=42>>42.\n#### 42", "84", False),
+        ("1250", "12 50", False),
+        ("50", "It costs 12 50 dollars", False),
+        ("42", "The answer isn't 41, it's 42.", True),
+        ("42", "42. That is all there is to it.", True),
+    ],
+)
+async def test_intervals_lists_dates_and_references_with_their_working(expected: str, answer: str, equal: bool) -> None:
+    assert await right(FinalAnswer(), {"target": expected}, answer) is equal
+
+
+@pytest.mark.parametrize("target", ["42", "[0, 3)", "Paris"])
+async def test_long_answers_cost_work_in_proportion_to_their_length(target: str) -> None:
+    for piece in ("42. ", "x < ", "if = ", "not 41, "):
+        short, long = [await _calls(target, piece * (length // len(piece))) for length in (15_000, 30_000)]
+        assert long < 3 * short, piece
+    million = "\n" * 300_000 + "x" * 700_000
+    assert await _calls(target, million) < 15 * len(million)
+
+
+async def _calls(target: str, text: str) -> int:
+    """How many functions, Python's own included, are called to score a text."""
+    count = 0
+
+    def counted(frame: FrameType, event: str, what: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        await right(FinalAnswer(), {"target": target}, text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
 async def test_a_repeat_of_the_question_is_no_answer() -> None:
     question = "Ann has 3 apples and buys 4 more.\nHow many are that: 7 or 8? Say 7 apples."
     for echo in (question, question.upper(), f"You asked: {question.replace(' ', '  ')}"):
         assert not await right(FinalAnswer(), {"target": "7"}, echo, question)
     assert await right(FinalAnswer(), {"target": "7"}, f"{question}\n7", question)
+    assert await right(FinalAnswer(), {"target": "5"}, "It is 5.", "5 +")
 
 
 async def test_final_answer_says_what_it_read() -> None:

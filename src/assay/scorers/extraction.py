@@ -22,6 +22,7 @@ _CORRECTION = re.compile(
     r"|no,? (?:that|it)(?:'s| is)|i made an? (?:mistake|error)|let me (?:correct|fix|redo|recalculate|reconsider))\b",
     re.IGNORECASE,
 )
+_BESIDE_A_CUE = re.compile(r"\A(?:[ ,.:;!–—]|-(?!\d))+")
 _WITHDRAWN = re.compile(
     r"\b(?:wrong|incorrect|mistake|mistaken|error|(?:not|isn't|wasn't) (?:right|correct|it)|scratch that)\b",
     re.IGNORECASE,
@@ -109,7 +110,7 @@ def passage(text: str, fits: Fits, leads: Leads = explained) -> str | None:
     end = len(text)
     # From the last correction back to the first: the last one that says something new replaces what was before.
     for cue in reversed(list(_CORRECTION.finditer(text))):
-        said = text[cue.end() : end].lstrip(" ,.:;!-–—")
+        said = _BESIDE_A_CUE.sub("", text[cue.end() : end], count=1)
         found = _said(said, fits, leads)
         if found is not None:
             return found or None

@@ -9,8 +9,11 @@ from fractions import Fraction
 
 from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
-from assay.scorers.extraction import passage, said_of
+from assay.scorers.extraction import last_question, passage, said_of
+from assay.scorers.final_answer_forms import Form, forms_like, in_notation, single_form
+from assay.scorers.final_answer_gate import stands_by, stands_by_words, without_denied
 from assay.scorers.match import exact_tolerance, single_number
+from assay.scorers.probe_text import loops
 from assay.scorers.quantities import Quantity, plain, quantities
 from assay.scorers.statement import ASIDE, COPULA, read_value
 from assay.scorers.targets import best
@@ -23,6 +26,22 @@ _CHATTER = re.compile(
 )
 _DENIED = re.compile(r"\b(?:not|never)\b|n't\b", re.IGNORECASE)
 _SHARE = re.compile(r"\b(\d+) out of (?:every )?(\d+)\b")
+_MARKED = re.compile(r"####")  # before the answer, in references with their working
+_LONGEST = 1000  # characters in a statement of an interval, a list or a date
+_NOT = re.compile(r"\b(?:not|rather|instead|because|since|which|unlike)\b", re.IGNORECASE)
+# What leads to an answer in words, and what may come behind it.
+_LEAD = re.compile(
+    r"^(?:\W*\b(?:so|thus|hence|therefore|then|well|hmm|yes|sure|indeed|in conclusion|without (?:a|any) doubt|of course"
+    r"|i (?:think|believe)|i'm (?:sure|confident)(?: that)?|(?:we|i) (?:get|find|have)|it comes to"
+    r"|(?:it|that|this|there)(?:['’]s| is)|the (?:right |correct |final )?(?:answer|result) is|we get)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+_TRAIL = re.compile(
+    r"(?:\s*(?:[✓✔✅☑]|😊|\bin total\b|,? (?:indeed|of course|i (?:think|believe))\b)[\s.!]*)+$", re.IGNORECASE
+)
+_NUMBERED = re.compile(r"^[ \t]*\d{1,2}[.)]\s", re.MULTILINE)
+_BULLET = re.compile(r"^\s*(?:[-*•>#]+\s+|\(?[\dA-Za-z]{1,2}[.)]\s+)+")
+_HEADING = re.compile(r":$|\b(?:answer|solution|result|final|conclusion|explanation)\b")
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
 
@@ -38,7 +57,7 @@ class FinalAnswer:
     """
 
     name: str = "final_answer"
-    version: int = 1
+    version: int = 2
     needs_whole_answer: bool = True
     metrics: tuple[str, ...] = ("correct",)
 
@@ -61,20 +80,53 @@ def verdict(
     text: str, expected: str, prompt: Prompt = "", tolerance: Fraction = Fraction(0)
 ) -> tuple[str | None, bool]:
     """What the text answers in the end (None: nothing), and whether that is `expected`."""
-    text = said_of(text, prompt)
-    target = _as_quantity(expected)
+    if loops(text):
+        return None, False
+    expected, question = _MARKED.split(expected)[-1].strip() or expected, last_question(prompt)
+    text = without_denied(said_of(text, prompt))
+    if len(_NUMBERED.findall(text)) == 1:  # "42. She …" begins no list
+        text = re.sub(r"\A(\s*\d{1,2})\.\s+(?=\S)", r"\1\n\n", text)
+    form = single_form(expected)
+    if form is not None and (found := _form_said(text, form)) is not None:
+        said, right = found
+        return (said, right) if not right or stands_by(text, form, question) else (None, False)
+    target = None if form else _as_quantity(expected)
     if target is not None:
-        if _bare_list(text):
-            return None, False
-        statement = passage(text, lambda part: bool(quantities(part)))
-        if statement and target.value.denominator > 1:  # "3 out of 4" is 3 otherwise
-            statement = _SHARE.sub(r"\1/\2", statement)
-        forms = read_value(statement) if statement else []
-        said = next((run for run, value in forms if value.equals(target, tolerance)), None)
-        return (said, True) if said is not None else (forms[-1][0] if forms else None, False)
+        said, right = _quantity_said(text, target, tolerance)
+        return (said, right) if not right or stands_by(text, target, question, tolerance) else (None, False)
+    said, right = _words_said(text, expected)
+    return (
+        (said, right)
+        if not right or stands_by_words(text, (expected, (said or expected).strip(" .,;:!?")), question)
+        else (None, False)
+    )
+
+
+def _quantity_said(text: str, target: Quantity, tolerance: Fraction) -> tuple[str | None, bool]:
+    if _bare_list(text):
+        return None, False
+    statement = passage(text, lambda part: bool(quantities(part)))
+    if statement and target.value.denominator > 1:  # "3 out of 4" is 3 otherwise
+        statement = _SHARE.sub(r"\1/\2", statement)
+    forms = read_value(statement) if statement else []
+    said = next((run for run, value in forms if value.equals(target, tolerance)), None)
+    return (said, True) if said is not None else (forms[-1][0] if forms else None, False)
+
+
+def _form_said(text: str, wanted: Form) -> tuple[str | None, bool] | None:
+    """The last form of the kind that is wanted in what the text says; None if there is none."""
+    statement = passage(text, lambda part: len(part) <= _LONGEST and bool(forms_like(wanted, in_notation(plain(part)))))
+    statement = in_notation(plain(statement or ""))
+    found = forms_like(wanted, statement)
+    aside = _NOT.search(statement, found[0][1]) if found else None
+    found = [each for each in found if not aside or each[1] <= aside.start()]
+    return (statement[found[-1][0] : found[-1][1]], wanted.equals(found[-1][2])) if found else None
+
+
+def _words_said(text: str, expected: str) -> tuple[str | None, bool]:
     wanted = normal_text(expected)
     statement = passage(text, lambda part: bool(normal_text(part)) and not _CHATTER.match(part))
-    if statement is None:
+    if statement is None or _listed(text):
         return None, False
     clock = single_time(expected)
     shown = times(statement) if clock and not _DENIED.search(statement) else []
@@ -100,10 +152,18 @@ def _bare_list(text: str) -> bool:
 
 
 def _sayings(statement: str) -> list[str]:
-    """What a statement may say: all of it, or what its last verb leads to, up to an aside."""
-    head = ASIDE.split(statement, maxsplit=1)[0]
-    tails = [part[cut.end() :] for part in (head,) for cut in COPULA.finditer(part)]
-    return [part.strip() for part in (statement, head, *tails[-1:]) if part.strip()]
+    """What a statement may say: all of it, what its opening leads to, or its last verb, up to an aside."""
+    led = _LEAD.sub("", _TRAIL.sub("", statement))
+    heads = [ASIDE.split(part, maxsplit=1)[0] for part in (led, statement)]
+    tails = [heads[1][cut.end() :] for cut in list(COPULA.finditer(heads[1]))[-1:]]
+    return [part.strip() for part in (statement, led, *heads, *tails) if part.strip()]
+
+
+def _listed(text: str) -> bool:
+    """Is the text nothing but several lines of a word or a few? Who lists answers gives none."""
+    lines = [normal_text(_BULLET.sub("", line)) for line in text.split("\n") if line.strip()]
+    short = all(len(line.split()) <= 3 and not _HEADING.search(line) for line in lines)
+    return short and len(set(lines)) > 1
 
 
 def normal_text(text: str) -> str:

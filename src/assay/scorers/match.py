@@ -205,7 +205,7 @@ _MIXED = re.compile(r"(?<![\w.,/:^])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/])")
 def single_number(text: str) -> Fraction | None:
     """The number that the whole text is, a currency or percent sign aside; None if it is anything else."""
     text = _rewritten(text.strip())
-    values = [value for _, value in _numbers(text)] if _ALONE.fullmatch(text) else []
+    values = [value for _, value, _ in _numbers(text)] if _ALONE.fullmatch(text) else []
     return values[0] if len(values) == 1 else None
 
 
@@ -229,10 +229,17 @@ def read_numbers(text: str) -> Iterator[tuple[str, Fraction | None]]:
     dates, times and versions ("v1.2.3"). Number words are not read.
     With a value of None: digits joined to what names no one number ("3-4", "5-3", "1,5", "1/0").
     """
-    return _numbers(_rewritten(text))
+    return ((run, value) for run, value, _ in _numbers(_rewritten(text)))
 
 
-def _numbers(text: str) -> Iterator[tuple[str, Fraction | None]]:
+def placed_numbers(text: str) -> tuple[str, list[tuple[int, int, Fraction | None]]]:
+    """The text in one notation, and where in it each of its numbers (`read_numbers`) starts and ends, with its value."""
+    text = _rewritten(text)
+    return text, [(end - len(run), end, value) for run, value, end in _numbers(text)]
+
+
+def _numbers(text: str) -> Iterator[tuple[str, Fraction | None, int]]:
+    """The numbers of a text in one notation, and where they end."""
     for match in _RUN.finditer(text):
         run, start = match[0], match.start()
         if _in_name(text, start, match.end()) or _DATE_OR_VERSION.fullmatch(run.replace(" ", "")):
@@ -243,7 +250,7 @@ def _numbers(text: str) -> Iterator[tuple[str, Fraction | None]]:
         value = _value(run)
         if _negative(text, start):
             run, value = "-" + run, None if value is None else -value
-        yield run, value
+        yield run, value, match.end()
 
 
 def _rewritten(text: str) -> str:

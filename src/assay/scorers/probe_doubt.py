@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from assay.scorers.probe_mentions import ASIDE, MENTION, Mention, Piece
 from assay.scorers.probe_phrases import CHECK
-from assay.scorers.probe_words import Vocabulary, words_in
+from assay.scorers.probe_words import Words, words_in
 
 _I = re.IGNORECASE
 _SENTENCE = re.compile(r"(?<=[.!?。！？])[\"')\]]*\s+|(?<=[。！？])|\n+")
@@ -147,7 +147,7 @@ _HARMLESS = re.compile(
     _I,
 )
 # A later value with one of these is a new conclusion.
-_CONCLUDING = re.compile(
+CONCLUDING = re.compile(
     r"\b(?:answer|final(?:ly)?|conclusion|conclude|overall|instead|actually|rather|updated?|edit(?:ed)?|amended|revised"
     r"|correct(?:ed|ion)?|right|better|precisely|exact|strictly|new|mine|believe|must|has to|should|i'd|i get|make (?:that|it)"
     r"|it is|it's|so|therefore|thus|hence|true|realizes?|read|gives|print)\b|[✓✔✅]",
@@ -155,7 +155,7 @@ _CONCLUDING = re.compile(
 )
 
 
-def doubted(piece: Piece, final: Mention, words: Vocabulary | None) -> bool:
+def doubted(piece: Piece, final: Mention, words: Words | None) -> bool:
     """Is there no clause that plainly states the final answer, or does something after it take it back?
 
     words: those that may stand beside it; None: any that don't deny or doubt it.
@@ -175,7 +175,7 @@ def _side_by_side(sentences: Sequence[Piece]) -> bool:
     return any(one is not None and two is not None and one != two for one, two in pairwise(boxed))
 
 
-def _states(sentence: Piece, value: str, words: Vocabulary | None) -> bool:
+def _states(sentence: Piece, value: str, words: Words | None) -> bool:
     text = sentence.text
     if text.rstrip(" \"')*").endswith("?") or _UNDECIDED.search(text):
         return False
@@ -212,7 +212,7 @@ def _corrected(sentence: Piece, position: int, value: str) -> bool:
     return better is not None and any(m.value != value for m in sentence.cut(better.start(), better.end()).mentions)
 
 
-def _plain(text: str, position: int, words: Vocabulary) -> bool:
+def _plain(text: str, position: int, words: Words) -> bool:
     """Is the mention at `position` stated in harmless words only, and not as a term of a formula?"""
     before, after = text[max(0, position - 200) : position], text[position + 1 : position + 200]
     opening = _OPENING.match(text)
@@ -251,7 +251,7 @@ def _takes_back(sentence: Piece, value: str) -> bool:
         others = {mention.value for mention, _ in _affirmed(sentence)}
         new = value not in others and len(others) == 1 and "=" not in text and ASIDE not in text
         alone = ":" not in text and len(words_in(text)) <= _FEW_WORDS
-        return new and (alone or bool(_CONCLUDING.search(text))) and not CHECK.match(text)
+        return new and (alone or bool(CONCLUDING.search(text))) and not CHECK.match(text)
     if _NO_ANSWER.search(text):
         return True
     return len(text) < _LONG and not _HARMLESS.search(text) and bool(_DENIED_SELF.search(text))

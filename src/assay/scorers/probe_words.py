@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
 # Grammar, and how one says that something is the answer. Left out is all that denies, doubts, limits or compares.
 _GRAMMAR = """
@@ -91,6 +92,13 @@ _WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "d", "e", "y")
 
 
+class Words(Protocol):
+    """What may stand beside an answer."""
+
+    def strange(self, text: str) -> list[str]:
+        """The words of a text that may not."""
+
+
 class Vocabulary:
     """The words that are harmless beside an answer to one question.
 
@@ -102,25 +110,25 @@ class Vocabulary:
     def __init__(self, asked: str, own: Iterable[str], units: Iterable[str], others: Iterable[str]) -> None:
         words = set(words_in(asked)) - _TREACHEROUS
         mine = {word for phrase in own for word in words_in(phrase)}
-        self._mine = frozenset(_stem(word) for word in mine if word not in KNOWN)
+        self._mine = frozenset(stem(word) for word in mine if word not in KNOWN)
         self._others = frozenset(word.casefold() for word in others)
-        self._stems = frozenset(_stem(word) for word in (*words, *mine, *units, *self._others))
+        self._stems = frozenset(stem(word) for word in (*words, *mine, *units, *self._others))
 
     def strange(self, text: str) -> list[str]:
         """The words of a text that are not known to be harmless."""
         words = words_in(text)
-        elsewhere = not self._mine.intersection(map(_stem, words))
+        elsewhere = not self._mine.intersection(map(stem, words))
         return [word for word in words if not self._known(word) or (elsewhere and word in self._others)]
 
     def _known(self, word: str) -> bool:
-        return word in KNOWN or (len(word) == 1 and word.isascii()) or word in _FUNCTIONS or _stem(word) in self._stems
+        return word in KNOWN or (len(word) == 1 and word.isascii()) or word in _FUNCTIONS or stem(word) in self._stems
 
 
 def words_in(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

@@ -82,16 +82,19 @@ def one_notation(text: str) -> str:
     return _THOUSANDS.sub(_in_full, scales_to_exponents(_EUROPEAN.sub(_in_english, text)))
 
 
+def in_digits(text: str) -> str:
+    """The text in one notation, number words in digits if it has none, signs before numbers."""
+    text = one_notation(text)
+    return _SIGN.sub("-", text if re.search(r"[\d½⅓⅔¼¾⅛]", text) else words_to_digits(text))
+
+
 def quantities(text: str) -> list[tuple[str, Quantity | None]]:
     """The text's quantities in their order, as read; None where digits name no one number ("3-4").
 
     Number words are read only where there are no digits, for "one" is mostly no number. Where there are several
     quantities, units are known only if each has one; "2 h 30 min" is a single quantity then.
     """
-    text = one_notation(plain(text))
-    if not re.search(r"[\d½⅓⅔¼¾⅛]", text):
-        text = words_to_digits(text)
-    text = _SIGN.sub("-", text)
+    text = in_digits(plain(text))
     numbers = list(read_numbers(text))
     units = [unit for m in _UNIT.finditer(text) if (unit := unit_of(m["before"] or m["after"]))]
     if len(units) != len(numbers):
@@ -101,7 +104,7 @@ def quantities(text: str) -> list[tuple[str, Quantity | None]]:
         (run, None if value is None else Quantity(value, *unit))
         for (run, value), unit in zip(numbers, units, strict=True)
     ]
-    whole = _composed([quantity for _, quantity in found if quantity]) if len(found) == 2 else None
+    whole = composed([quantity for _, quantity in found if quantity]) if len(found) == 2 else None
     return [(" ".join(run for run, _ in found), whole)] if whole else found
 
 
@@ -114,7 +117,7 @@ def _in_full(match: re.Match[str]) -> str:
     return f"{number.replace(',', '')}e{zeros}"
 
 
-def _composed(parts: list[Quantity]) -> Quantity | None:
+def composed(parts: list[Quantity]) -> Quantity | None:
     """ "5 feet 3 inches" as one length: the same kind, the smaller unit second and less than one of the larger."""
     if len(parts) != 2:
         return None

@@ -82,7 +82,7 @@ def read_value(statement: str) -> list[tuple[str, Quantity]]:
         return forms
     if _ROW.search(_shape(statement)) or _REJECTED.search(statement):
         return []
-    head = _head(_tail(_CONCLUSION, _ROUNDED.sub(" = ", _EVALUATED.sub(r"\g<last> =", RATHER.sub("", statement)))))
+    head = _head(_tail(_CONCLUSION, _ROUNDED.sub(" = ", _EVALUATED.sub(r"\g<last> =", RATHER.sub(" ", statement)))))
     said = _without_adjuncts(head)
     if _several(head, said) or _NEGATED.match(head):
         return []
@@ -144,7 +144,7 @@ def _several(head: str, said: str) -> bool:
     """Are several values offered side by side?"""
     if len(quantities(said)) < 2:
         return False
-    return bool(_ALTERNATIVES.search(head) or re.search(r"0\s(?:and|&)\s0", _shape(said)))
+    return bool(_ALTERNATIVES.search(head) or re.search(r"0\s(?:(?:and|&)\s)?0", _shape(said)))
 
 
 def _shape(text: str) -> str:
