@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from assay.errors import UnsupportedOption
 from assay.evaluation import SampleResult, Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_model
+from assay.report.rows import rows
 from assay.rescoring import journaled
 from assay.results.index import Ledger
 from assay.results.journal import read
@@ -22,7 +24,7 @@ from assay.scorers.judge import Judge
 from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite, load_suite
-from assay.types import Chunk, GenerateOptions, Prompt, Usage
+from assay.types import Chunk, Completion, GenerateOptions, Json, Prompt, Sample, Score, Usage
 from tests.making import written
 
 SUITE = """\
@@ -223,6 +225,41 @@ async def test_an_edited_suite_shows_its_own_results_only(suite: Suite, tmp_path
         assert values["wrong"] == 1.0
         assert len(values) == 5
         assert lens.query("select count(*) from all_cells").rows == ((10,),)
+
+
+class Length:
+    """A scorer whose numbers have no upper bound."""
+
+    name, version, needs_whole_answer, metrics = "length", 1, False, ("length",)
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Json] = {}
+
+    def check(self, sample: Sample) -> None:
+        """Any will do."""
+
+    async def score(self, sample: Sample, completion: Completion) -> list[Score]:
+        return [Score("length", float(len(completion.text)), 0.0, math.inf)]
+
+
+async def test_a_number_without_a_bound_is_journaled_read_and_shown(suite: Suite, tmp_path: Path) -> None:
+    model = await open_model(f"scripted:{written(tmp_path / 'script.yaml', SCRIPT)}")
+    found = []
+    for _ in range(2):
+        ledger = Ledger(tmp_path / "work")
+        ledger.append(run_record(suite, identity=model.info.identity))
+        done = await evaluate(model, suite, ledger=ledger, subject=Subject("r"), also=lambda _: [Length()])
+        ledger.close()
+        found.append([score for result in done.results for score in result.scores if score.metric == "length"])
+    await model.aclose()
+    assert found[0] == found[1], "the second time they come from the journal"
+    assert {(score.low, score.high) for score in found[0]} == {(0.0, math.inf)}
+    with Lens(tmp_path / "work") as lens:
+        lengths = [cell for cell in lens.cells("r", "small") if cell.metric == "length" and cell.outcome == "scored"]
+    assert {(cell.low, cell.high) for cell in lengths} == {(0.0, math.inf)}
+    [row] = [row for row in rows(lengths, {}) if row.group == "g"]
+    assert row.low is not None, "Student's, for the lengths differ"
+    assert row.high is not None
 
 
 async def test_an_answer_that_never_came_is_missing_under_each_scorers_own_name(suite: Suite, tmp_path: Path) -> None:

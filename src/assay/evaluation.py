@@ -346,7 +346,7 @@ class _Task:
     ) -> Sequence[Score | ScoreFailure]:
         known = self._ledger.scores(key) if self._ledger is not None else []
         if {r.metric for r in known} >= set(scorer.metrics):
-            return [Score(r.metric, r.value, r.low, r.high, r.detail) for r in known]
+            return [record.score for record in known]
         return await score_answer(keeping_votes(scorer, self._ledger, self._subject.run), sample, completion)
 
     def _place(self, sample: Sample, index: int, batch: str) -> Place:

@@ -378,4 +378,4 @@ class Judging:
         known = {r.metric: r for r in self._ledger.scores(key)}
         if not known.keys() >= set(scorer.metrics):
             return None
-        return tuple(Score(m, known[m].value, known[m].low, known[m].high, known[m].detail) for m in scorer.metrics)
+        return tuple(known[metric].score for metric in scorer.metrics)

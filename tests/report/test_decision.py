@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -340,3 +341,15 @@ def test_nothing_is_decided_where_nothing_was_scored() -> None:
         decision = choose(column(0, {"new": "TT"}), column(10, {"new": "TT"}), column(20, {"new": "TF"}), goal=goal)
         assert decision.checkpoint is None
         assert decision.rule == "none"
+
+
+def test_a_metric_without_bounds_is_ranked_within_what_was_seen() -> None:
+    def lengths(step: int, *values: float | None) -> list[Cell]:
+        place = ("lab", f"lab @{step}" if step else "base", step, f"d{step}" if step else "", "facts", "g")
+        outcomes = [("failed", None) if value is None else ("scored", value) for value in values]
+        scored: Any = [(*place, str(number), "length", *outcome) for number, outcome in enumerate(outcomes)]
+        return [Cell(*fields, False, 0.0, math.inf) for fields in scored]
+
+    cells = lengths(0, 4.0, 4.0, 4.0) + lengths(1, 9.0, 8.0, None) + lengths(2, 5.0, 6.0, 7.0)
+    decision = decide(cells, LIVE, Goal(("g",), ()), ("g",))
+    assert (decision.rule, decision.checkpoint) == ("goal", "lab @2"), "the failure counts as lowest"

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Literal, TypeAlias, cast
 
-from assay.report.rows import GroupChange, Proofs, Scale, called, in_order, listed, scale_of, value_of
+from assay.report.rows import GroupChange, Proofs, Scale, called, closed_scale, in_order, listed, value_of
 from assay.results.means import Means
 from assay.results.stats import ALPHA, sign_flip_p, wilson
 from assay.types import Cell, Goal, Json
@@ -257,7 +257,7 @@ def _grid(cells: Sequence[Cell], proofs: Proofs, groups: Sequence[str]) -> _Grid
     tuned = [one for one in subjects if one.digest]
     live = tuple(one for one in tuned if proofs.get((cells[0].run, one.digest)) == "live")
     pool = frozenset(key for key in base.cells if base.scored(key)) if base else frozenset()
-    scales = {metric: scale_of(cell for cell in deciding if cell.metric == metric) for metric in first.values()}
+    scales = {metric: closed_scale([cell for cell in deciding if cell.metric == metric]) for metric in first.values()}
     return _Grid(
         metrics={group: first[group] for group in in_order(first, groups) if group in first},
         scales={group: scales[metric] for group, metric in first.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,21 @@ def scale_of(cells: Iterable[Cell]) -> Scale:
     bounds = {(cell.low, cell.high) for cell in scored}
     low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
     return Scale(boolean=False, low=low, high=high, varied=len(bounds) > 1)
+
+
+def closed_scale(cells: Sequence[Cell]) -> Scale:
+    """The scale of one metric's cells, with the least and the greatest value seen where it has no bound."""
+    scale = scale_of(cells)
+    if math.isfinite(scale.span):
+        return scale
+    values = [value_of(cell) for cell in cells if cell.outcome == "scored"]
+    low, high = min(values), max(values)
+    return Scale(
+        boolean=False,
+        low=scale.low if math.isfinite(scale.low) else low,
+        high=scale.high if math.isfinite(scale.high) else high,
+        varied=True,
+    )
 
 
 def value_of(cell: Cell) -> float:

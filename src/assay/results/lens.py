@@ -198,7 +198,9 @@ class Lens:
         """
         rows = self._db.execute(
             f'select {_COLUMN}, run, checkpoint, iteration, digest, suite, "group", sample, metric, outcome, value, '
-            "coalesce(boolean, true), coalesce(low, 0), coalesce(high, 1) from cells where run = $run and suite = $suite "
+            "coalesce(boolean, true), coalesce(low, case when outcome = 'scored' then '-infinity'::double else 0 end), "
+            "coalesce(high, case when outcome = 'scored' then 'infinity'::double else 1 end) "
+            "from cells where run = $run and suite = $suite "
             "order by digest <> '', iteration, checkpoint, digest, \"index\", metric, judge, measure",
             {"run": run, "suite": suite},
         ).fetchall()

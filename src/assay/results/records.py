@@ -7,6 +7,7 @@ depend on a wall clock that may be turned back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from assay.results.canonical import digest_of
-from assay.types import FailureClass, FinishReason, GenerateOptions, Goal
+from assay.types import FailureClass, FinishReason, GenerateOptions, Goal, Score
 
 SCHEMA_VERSION = 1
 
@@ -201,6 +202,7 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
 
     judge: the name of the model that judged, for people; "" for a scorer that only reads text. measure: what makes judged
     scores comparable, see `measure_of`; "" with no judge. Records from before these fields stand as if no model had judged.
+    low, high: the value's bounds; where it has none infinite, which JSON writes as null and a reader gets as None.
     """
 
     key: str
@@ -209,11 +211,18 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     scorer_version: int
     metric: str
     value: bool | float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     detail: dict[str, Any] = {}
     judge: str = ""
     measure: str = ""
+
+    @property
+    def score(self) -> Score:
+        """What the scorer gave."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return Score(self.metric, self.value, low, high, self.detail)
 
 
 class VoteCast(Record, tag="vote", kw_only=True, frozen=True):
