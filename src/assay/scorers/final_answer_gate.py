@@ -49,7 +49,7 @@ class Wary:
 
 def without_denied(text: str) -> str:
     """The text without what it denies before it says what is so instead."""
-    return say.DENIED_FIRST.sub("", text)
+    return say.DENIED_FIRST.sub(" ", text)
 
 
 def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Fraction = Fraction(0)) -> bool:
@@ -63,7 +63,7 @@ def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Frac
     if len(question.split()) >= _FEW_WORDS and any(mention.right for mention in reader.read(question).mentions):
         text = without_question(text, plain_text(question))
     piece = _restated(reader.read(text))
-    if _left_open(piece):
+    if _left_open(piece) or say.DISOWNED.search(text):
         return False
     claim = final_claim(piece, reader, None, bold.pop() if len(bold) == 1 else None)
     answered = claim.right if claim else not REFUSED.search(piece.text)
@@ -161,8 +161,8 @@ def _about(clause: Piece, asked: frozenset[str]) -> bool:
     """Does a clause that mentions the target say so in words of answering, or of what was asked about?"""
     if not any(mention.right for mention in clause.mentions):
         return False
-    words = [word for word in words_in(clause.text) if len(word) > 1 and word not in say.EXPOSITORY]
-    return not words or "=" in clause.text or any(stem(word) in asked for word in words)
+    stems = [stem(word) for word in words_in(clause.text) if len(word) > 1]
+    return "=" in clause.text or not asked.isdisjoint(stems) or all(each in say.EXPOSITORY for each in stems)
 
 
 def _tells(sentence: str, mentions: Sequence[Mention]) -> bool:

@@ -75,7 +75,9 @@ class QuantityReader:
             word = noun[1].casefold()
             end = noun.end() if nouns[word] > 1 or stem(word) in self._asked else end
         quantity = None if value is None else Quantity(value, *(known or ()))
-        return _Found(sign.start() if sign else start, unit.end() if unit else end, quantity)
+        return _Found(
+            sign.start() if sign else start, (unit.end(1) if unit[1] == "%" else unit.end()) if unit else end, quantity
+        )
 
     def _mentions(self, text: str, found: Sequence[_Found]) -> Iterator[tuple[int, int, Mention | None]]:
         right = [one.quantity for one in found if one.quantity and one.quantity.equals(self._target, self._tolerance)]
