@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +40,7 @@ class Outcome:
     """What a watch came to.
 
     unusable: label and reason of checkpoints that couldn't be evaluated; unproven: labels; runs: those that were seen.
+    unjudged: answers that are still to be judged, because of `judge_gone`.
     """
 
     evaluated: int = 0
@@ -47,18 +48,32 @@ class Outcome:
     unproven: list[str] = field(default_factory=list)
     unusable: list[tuple[str, str]] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
+    unjudged: int = 0
+    judge_gone: AssayError | None = None
 
     @property
     def exit_code(self) -> int:
+        if self.judge_gone is not None:
+            return self.judge_gone.exit_code
         return 1 if self.unusable or self.unproven or self.failed_samples else 0
 
 
 class Account:
-    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest."""
+    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest.
 
-    def __init__(self, job: Job, ledger: Ledger, observer: Observer) -> None:
+    to_judge: is given what was gone through.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        ledger: Ledger,
+        observer: Observer,
+        to_judge: Callable[[Finished, Suite, Evaluation], None] = lambda *_: None,
+    ) -> None:
         self._job = job
         self._ledger = ledger
+        self._to_judge = to_judge
         self.observer = observer
         self.outcome: Outcome = Outcome()
         self.labels: dict[tuple[str, str], str] = {}
@@ -146,30 +161,30 @@ class Account:
     def finish(
         self, base: OpenBase, subject: Subject, evaluations: Sequence[tuple[Suite, Evaluation]], proof: str
     ) -> None:
-        """Journal what the suites came to. proof: "live" or "unproven"; "" for the base."""
+        """Journal what the suites came to, and have it judged. proof: "live" or "unproven"; "" for the base."""
         for suite, evaluation in evaluations:
             self.outcome.failed_samples += evaluation.failed
             limit = self._job.limit
-            self._ledger.append(
-                Finished(
-                    run=subject.run,
-                    checkpoint=subject.checkpoint,
-                    iteration=subject.iteration,
-                    digest=subject.digest,
-                    identity=base.identity,
-                    suite=suite.name,
-                    suite_version=suite.version,
-                    suite_digest=suite.digest,
-                    limit=limit if limit is not None and limit < len(suite.samples) else 0,
-                    asked=evaluation.asked,
-                    scored=evaluation.scored,
-                    failed=evaluation.failed,
-                    truncated=evaluation.truncated,
-                    seconds=round(evaluation.seconds, 6),
-                    summaries=summaries_of(evaluation),
-                    proof=proof,
-                )
+            record = Finished(
+                run=subject.run,
+                checkpoint=subject.checkpoint,
+                iteration=subject.iteration,
+                digest=subject.digest,
+                identity=base.identity,
+                suite=suite.name,
+                suite_version=suite.version,
+                suite_digest=suite.digest,
+                limit=limit if limit is not None and limit < len(suite.samples) else 0,
+                asked=evaluation.asked,
+                scored=evaluation.scored,
+                failed=evaluation.failed,
+                truncated=evaluation.truncated,
+                seconds=round(evaluation.seconds, 6),
+                summaries=summaries_of(evaluation),
+                proof=proof,
             )
+            self._ledger.append(record)
+            self._to_judge(record, suite, evaluation)
         self._ledger.journal.sync_soon()
 
     # -- what can't be done -------------------------------------------------------------------------------------------

@@ -86,7 +86,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
 class WatchConfig(msgspec.Struct, frozen=True):
     """Defaults of `assay watch`.
 
-    base: a model's name or spec. suites: built-in names, or paths made absolute. every: one iteration in so many.
+    base, judge: a model's name or spec. votes: of the judge, for each answer. suites: built-in names, or paths made absolute.
+    every: one iteration in so many.
     limit: samples of each suite at most. poll_seconds: between two looks for new checkpoints. sinks: names of sinks.
     attempts, backoff_seconds: see `assay.plan.PlanConfig`. fetch_bytes: copies of checkpoints held at once.
     """
@@ -100,6 +101,8 @@ class WatchConfig(msgspec.Struct, frozen=True):
     attempts: int = 3
     backoff_seconds: float = 60.0
     fetch_bytes: int = 20 << 30
+    judge: str | None = None
+    votes: int = 1
 
 
 class SinkConfig(msgspec.Struct, frozen=True):
@@ -302,9 +305,12 @@ class _File:
     def _watch(self) -> WatchConfig:
         table = self.root.table(
             "watch",
-            ("base", "suites", "every", "limit", "poll_seconds", "sinks", "attempts", "backoff_seconds", "fetch_limit"),
+            (
+                *("base", "suites", "judge", "votes", "every", "limit", "poll_seconds", "sinks", "attempts"),
+                *("backoff_seconds", "fetch_limit"),
+            ),
         )
-        base = table.text("base")
+        base, judge = table.text("base"), table.text("judge")
         models = self.root.values.get("models", {})
         suites = table.texts("suites")
         return WatchConfig(
@@ -317,6 +323,8 @@ class _File:
             attempts=table.whole("attempts") or WatchConfig().attempts,
             backoff_seconds=table.seconds("backoff_seconds", WatchConfig().backoff_seconds),
             fetch_bytes=table.size("fetch_limit", 1) or WatchConfig().fetch_bytes,
+            judge=judge if judge is None or judge in models else self._spec(judge),
+            votes=table.whole("votes") or WatchConfig().votes,
         )
 
     def _suite(self, suite: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,12 +11,26 @@ from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
 from assay.errors import BadInput
 from assay.hosts.base import Host
 from assay.hosts.local import LocalHost
+from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
 from assay.plan import PlanConfig, is_chosen
 from assay.results.records import CheckpointSeen
 from assay.scorers.base import check_suite
 from assay.suites.suite import Suite
-from assay.types import Checkpoint, EngineSettings
+from assay.types import Checkpoint, EngineSettings, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """Who judges the answers. name: for people, until it is open. open, close: the model's; votes: see `Judge`.
+
+    `open` raises `BadInput` for a spec that is wrong, and `Unreachable` for a server that can't be asked now.
+    """
+
+    name: str
+    open: Callable[[], Awaitable[TextModel]]
+    close: Callable[[TextModel], Awaitable[None]]
+    votes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,8 @@ class Job:
 
     folder: on `host`, which is this machine unless given. base: a model's spec; None takes what each checkpoint's configuration
     names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit:
-    samples asked of each suite. fetch_bytes: copies of checkpoints held at once.
+    samples asked of each suite. fetch_bytes: copies of checkpoints held at once. judge: judges the answers of suites that have
+    rubrics, see `rubrics_of`; None for nobody.
     """
 
     folder: PurePosixPath
@@ -43,6 +58,7 @@ class Job:
     bases: Mapping[str, str] = field(default_factory=dict)
     families: tuple[Family, ...] = FAMILIES
     fetch_bytes: int = 20 << 30
+    judge: JudgeSpec | None = None
 
     @property
     def names(self) -> Names:
@@ -73,6 +89,17 @@ class Job:
         return sum(length if self.limit is None else min(self.limit, length) for length in lengths)
 
 
+def rubrics_of(suite: Suite, sample: Sample) -> tuple[str, ...]:
+    """The rubrics by which a judge scores answers to the sample.
+
+    Those of its suite; of the probes of capability the one of that name; and where there is a ground truth, the one of
+    content.
+    """
+    found = [suite.name] if suite.name == "capability" else []
+    found += ["content"] if "ground_truth" in sample.reference else []
+    return tuple(found)
+
+
 def settings_of(job: Job) -> PlanConfig:
     """The plan's settings, with what the job's own fields say."""
     config = job.plan
@@ -92,6 +119,12 @@ async def check_job(job: Job) -> list[Checkpoint]:
     """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything."""
     for suite in job.suites:
         check_suite(suite)
+    if job.judge is not None and not any(rubrics_of(suite, s) for suite in job.suites for s in suite.samples):
+        names = ", ".join(suite.name for suite in job.suites)
+        raise BadInput(
+            f"there is nothing to judge: no sample of {names} has a rubric; leave out --judge, or ask the suite content or "
+            "capability as well"
+        )
     if job.base is not None:
         resolved_base(job.base)
     discovery = job.discovery()

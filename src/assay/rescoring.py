@@ -65,12 +65,15 @@ def asked_in(lens: Lens, suites: Iterable[str]) -> Asking:
     return lambda place: found.get((place.suite_digest, place.sample))
 
 
-def journaled(lens: Lens, suite: str, run: str | None = None) -> list[Answer]:
-    """The standing answers to a suite, each at its place, in the table's order."""
+def journaled(lens: Lens, suite: str, run: str | None = None, digest: str | None = None) -> list[Answer]:
+    """The standing answers to a suite, each at its place, in the table's order; of one run, of one adapter."""
     table = lens.query(
         f"select distinct a.key, a.prompt, a.text, a.finish_reason, a.prompt_tokens, a.completion_tokens, {_PLACE} "
         "from cells c join completions a on c.completion = a.key "
-        f"where c.suite = '{_quoted(suite)}'" + (f" and c.run = '{_quoted(run)}'" if run is not None else "") + " "
+        f"where c.suite = '{_quoted(suite)}'"
+        + (f" and c.run = '{_quoted(run)}'" if run is not None else "")
+        + (f" and c.digest = '{_quoted(digest)}'" if digest is not None else "")
+        + " "
         'order by c.run, c.iteration, c.digest, c."index"'
     )
     names = table.columns[6:]

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeAlias
+
 from assay.evaluation import Evaluation
 from assay.results.records import Summary
 from assay.results.tally import Tally
+from assay.scorers.judge import Judge
+from assay.scorers.keys import measure_by
 from assay.types import Score, ScoreFailure
+
+Outcome: TypeAlias = Score | ScoreFailure
 
 
 def summaries_of(evaluation: Evaluation) -> tuple[Summary, ...]:
     """In the order in which groups and metrics come first."""
+    return _summaries((r.sample.group, outcome) for r in evaluation.results for outcome in r.outcomes)
+
+
+def judged_summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge) -> tuple[Summary, ...]:
+    """The same of what one judge made of answers; outcomes: each with its sample's group."""
+    return _summaries(outcomes, judge)
+
+
+def _summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge | None = None) -> tuple[Summary, ...]:
     tallies: dict[tuple[str, str], Tally] = {}
-    for result in evaluation.results:
-        outcomes: tuple[Score | ScoreFailure, ...] = (*result.scores, *result.failures)
-        for outcome in outcomes:
-            tallies.setdefault((result.sample.group, outcome.metric), Tally()).add(outcome)
+    for group, outcome in outcomes:
+        tallies.setdefault((group, outcome.metric), Tally()).add(outcome)
     return tuple(
         Summary(
             group=group,
@@ -25,6 +39,9 @@ def summaries_of(evaluation: Evaluation) -> tuple[Summary, ...]:
             scored=tally.scored,
             failed=tally.failed,
             truncated=tally.truncated,
+            scorer=judge.name if judge is not None else "",
+            judge=judge.judge if judge is not None else "",
+            measure=measure_by(judge) if judge is not None else "",
         )
         for (group, metric), tally in tallies.items()
     )

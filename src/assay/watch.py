@@ -12,13 +12,15 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from assay.account import Account, Observer, Outcome
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
+from assay.judge_queue import JudgeQueue
 from assay.opened import OpenBase
-from assay.plan import Candidate, Failed, Plan, plan
+from assay.plan import Candidate, Failed, Plan, is_chosen, plan
 from assay.results.index import Ledger
 from assay.results.records import CheckpointSeen
 from assay.scout import Scout, Sighting, poll
@@ -50,7 +52,10 @@ class _Agent:
     def __init__(self, job: Job, ledger: Ledger, observer: Observer) -> None:
         self._job = job
         self._ledger = ledger
-        self._account = Account(job, ledger, observer)
+        self._judges = (
+            JudgeQueue(job, job.judge, ledger, observer.note, self._judged) if job.judge is not None else None
+        )
+        self._account = Account(job, ledger, observer, *([self._judges.add] if self._judges is not None else []))
         self._config = settings_of(job)
         self._staging = Staging(job.workspace / "staged", job.fetch_bytes)
         self._scout = Scout(
@@ -70,6 +75,7 @@ class _Agent:
         self._last_waiting = ""
         self._here_since: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._judging: asyncio.Task[None] | None = None
 
     async def aclose(self) -> None:
         for task in self._tasks:
@@ -77,10 +83,14 @@ class _Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._base is not None:
             await self._base.model.aclose()
+        if self._judges is not None:
+            await self._judges.aclose()
         self._staging.tidy()
         self._ledger.journal.sync()
 
     async def run(self) -> Outcome:
+        if self._judges is not None:
+            await self._judges.open()
         await self._recover()
         if self._job.base is not None:
             await self._open(self._job.base)
@@ -93,14 +103,17 @@ class _Agent:
             )
         first = True
         while True:
+            self._check_tasks()
             self._scout.changed.clear()
             plan_now = self._plan()
             if first:
                 await self._begin(plan_now)
+                self._begin_judging()
                 first = False
             if not await self._step(plan_now) and not await self._wait(plan_now):
                 break
         self._staging.clear_halves()
+        await self._end_judging(plan_now)
         return self._account.outcome
 
     # -- what is there ------------------------------------------------------------------------------------------------
@@ -149,7 +162,8 @@ class _Agent:
         """Leave word of the plan where `assay status` looks. Whether that works matters to nothing else."""
         later = [[c.checkpoint.label, round(time.time() + wait), c.failed[-1].reason] for c, wait in made.later]
         work = [c.checkpoint.label for c in made.work]
-        text = json.dumps({"work": work, "later": later, "waiting": self._scout.waiting})
+        plan_now = {"work": work, "later": later, "waiting": self._scout.waiting}
+        text = json.dumps(plan_now if self._judges is None else {**plan_now, "judge": asdict(self._judges.waiting)})
         if text != self._told:
             self._told = text
             with contextlib.suppress(OSError):
@@ -200,6 +214,32 @@ class _Agent:
             for run in runs:
                 await self._answer_base(base, run)
 
+    # -- what is judged -----------------------------------------------------------------------------------------------
+
+    def _begin_judging(self) -> None:
+        """Have judged what earlier watches asked of this folder's checkpoints and their bases, and what comes from now on."""
+        if self._judges is None:
+            return
+        mine = [r for r in self._ledger.seen() if r.digest and self._job.is_of(r)]
+        chosen = {(r.run, r.digest) for r in mine if is_chosen(_checkpoint_of(r), self._config)}
+        runs = {run for run, _ in chosen}
+        self._judges.recall(lambda of: (of.run, of.digest) in chosen or (not of.digest and of.run in runs))
+        self._judging = asyncio.create_task(self._judges.run())
+        self._tasks.append(self._judging)
+
+    def _judged(self) -> None:
+        self._scout.changed.set()
+
+    async def _end_judging(self, made: Plan) -> None:
+        if self._judges is None or self._judging is None:
+            return
+        self._judges.end()
+        await self._judging
+        self._account.outcome.failed_samples += self._judges.failed
+        self._account.outcome.judge_gone = self._judges.gone
+        self._account.outcome.unjudged = self._judges.waiting.answers
+        self._tell(made)
+
     async def _step(self, made: Plan) -> bool:
         """Evaluate a window of what is here; False if nothing is."""
         for candidate in made.done:
@@ -243,15 +283,19 @@ class _Agent:
         seconds = made.later[0][1] if made.later else None
         if self._here_since is not None:
             seconds = min(_TOGETHER, _TOGETHER if seconds is None else seconds)
-        failed = [task for task in self._tasks if task.done()]
-        for task in failed:
-            task.result()
+        self._check_tasks()
         changed = asyncio.create_task(self._scout.changed.wait())
         try:
             await asyncio.wait({changed, *self._tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
         return True
+
+    def _check_tasks(self) -> None:
+        """Raise what ended a task that was to go on."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
 
     def _say_waiting(self) -> None:
         text = f"waiting for {self._scout.waiting}"

@@ -85,7 +85,7 @@ def error_body(message: str, **more: Any) -> bytes:
 class OpenAIServer:
     """The server. model, key: what it knows, None for "anything". rejects: fields that it does not take. tls: for https.
 
-    models: what it lists; the one that it knows.
+    models: what it lists; the one that it knows. port: where it listens; 0 for any that is free.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class OpenAIServer:
         rejects: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
         models: Sequence[str] | None = None,
+        port: int = 0,
     ) -> None:
+        self._port = port
         self.tls = tls
         self.models = tuple(models if models is not None else [model or "m"])
         self.model = model
@@ -125,7 +127,7 @@ class OpenAIServer:
         return f"{self.url}#{self.model or 'm'}"
 
     async def __aenter__(self) -> OpenAIServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, ssl=self.tls)
         return self
 
     async def __aexit__(

@@ -61,7 +61,7 @@ def _told(workspace: Path) -> dict[str, Any]:
                 place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
                 place["attempts"] += 1
                 place["last"] = record.reason
-            case Finished():
+            case Finished() if not record.judged:
                 place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
                 place["finished"][record.suite] = {
                     "asked": record.asked,

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,13 +14,17 @@ from cyclopts import Parameter
 from assay.checkpoints.naming import FAMILIES, Family
 from assay.cli import INTERRUPTED
 from assay.cli.json_log import JsonLog
+from assay.cli.judging import Judging, close_judge, judge_maker
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
 from assay.cli.suites import DataFlags, load
 from assay.config import ModelConfig
 from assay.errors import ConfigError
 from assay.hosts.open import open_host
-from assay.job import Job, check_job
+from assay.job import Job, JudgeSpec, check_job
+from assay.models.base import TextModel
+from assay.models.open import open_model, resolve
+from assay.models.worker import WorkerModel
 from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
 from assay.results.journal import Journal, hold, read
@@ -38,6 +43,8 @@ def watch(
     *,
     base: str | None = None,
     suite: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    judge: Judging = None,
+    votes: Annotated[int | None, Parameter(show_default=False)] = None,
     once: Annotated[bool, Flag] = False,
     run: str | None = None,
     limit: int | None = None,
@@ -65,7 +72,9 @@ def watch(
     base
         The base model: a folder, a .gguf file, or ENGINE:PATH [as the checkpoints' adapter_config.json says].
     suite
-        A suite file, or your own data as a trainer takes it (.jsonl); give it again for more.
+        capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again for more.
+    votes
+        Verdicts asked of the judge for each answer; their median counts [1].
     once
         Evaluate what is there and end, instead of waiting for more.
     run
@@ -92,7 +101,8 @@ def watch(
     from assay.cli.show import next_steps, show
 
     found = settings(config, workspace)
-    job = _job(found, folder, base, suite or [], data, once, run, limit, every, poll, order, filter or [], force)
+    by = _judge(found, judge, votes)
+    job = _job(found, folder, base, suite or [], data, by, once, run, limit, every, poll, order, filter or [], force)
     if dry_run:
         from assay.cli.planned import show_plan
 
@@ -120,6 +130,7 @@ def _job(
     base: str | None,
     suites: list[str],
     data: DataFlags,
+    judge: JudgeSpec | None,
     once: bool,
     run: str | None,
     limit: int | None,
@@ -130,7 +141,7 @@ def _job(
     force: bool,
 ) -> Job:
     chosen = found.watch.base if base is None else base
-    sources = suites or list(found.watch.suites)
+    sources = [source for given in suites for source in _separate(given)] or list(found.watch.suites)
     if not sources:
         raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
     limit = found.watch.limit if limit is None else limit
@@ -172,7 +183,31 @@ def _job(
         bases=found.bases,
         families=(*(Family(f.prefix, f.tag, f.short) for f in found.families), *FAMILIES),
         fetch_bytes=found.watch.fetch_bytes,
+        judge=judge,
     )
+
+
+def _separate(given: str) -> list[str]:
+    """The suites of one flag; a file whose name holds a comma is one."""
+    return [given] if Path(given).exists() else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _judge(found: Config, name: str | None, votes: int | None) -> JudgeSpec | None:
+    name = found.watch.judge if name is None else name
+    votes = found.watch.votes if votes is None else votes
+    judge_maker(None, votes)
+    if name is None:
+        return None
+    named = found.model(name)
+    resolved = resolve(named.spec)
+
+    async def opened() -> TextModel:
+        # An engine that dies takes its own process along, and not the watch.
+        if not resolved.remote:
+            return await WorkerModel.open(resolved.spec, named.settings)
+        return await open_model(named.spec, named.settings, http=named.http)
+
+    return JudgeSpec(named.spec, opened, close_judge, votes)
 
 
 async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tuple[int, list[str]]:
@@ -210,6 +245,12 @@ async def _held(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tup
         return INTERRUPTED, _begun(ledger.journal)
     finally:
         ledger.close()
+    if outcome.judge_gone is not None:
+        print(
+            f"assay: {outcome.unjudged} answers are not judged yet ({outcome.judge_gone}); the same command judges them, and "
+            "asks nothing else again",
+            file=sys.stderr,
+        )
     for name, why in behind.items():
         print(
             f"assay: the sink {name} lacks results ({why}); send them with: assay ship --sink {name}", file=sys.stderr

@@ -48,6 +48,7 @@ class Ledger:
         self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
+        self._judged: dict[tuple[str, ...], dict[str, int]] = {}  # by measure the limit, 0 for none
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
@@ -86,11 +87,7 @@ class Ledger:
             case Proof():
                 self._take_proof(record)
             case Finished():
-                key = (record.run, record.digest, record.suite_digest, record.identity)
-                known = self._finished.get(key)
-                # A run over all samples (limit 0) is not made unfinished by a later, smaller look.
-                if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
-                    self._finished[key] = record
+                self._take_finished(record)
             case CheckpointSeen():
                 self._seen[record.run, record.host, record.path] = record
                 if record.digest:
@@ -120,6 +117,20 @@ class Ledger:
             self._closed.add(record.batch)
         if record.verdict == "live":
             self._fingerprints[(record.identity, record.digest)] = record
+
+    def _take_finished(self, record: Finished) -> None:
+        key = (record.run, record.digest, record.suite_digest, record.identity)
+        if record.judged:
+            failed = {part.measure for part in record.summaries if part.failed}
+            self._judged.setdefault(key, {}).update(
+                {part.measure: record.limit for part in record.summaries if part.measure not in failed}
+            )
+            return
+        self._judged.pop(key, None)  # answers may be new ones; a judge takes those that it knows by their keys
+        known = self._finished.get(key)
+        # A run over all samples (limit 0) is not made unfinished by a later, smaller look.
+        if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
+            self._finished[key] = record
 
     def completion(self, key: str) -> CompletionMade | None:
         """The answer journaled under `key`, unless it was given under an adapter that could not be shown to be live."""
@@ -172,8 +183,16 @@ class Ledger:
         record = self._finished.get((run, digest, suite_digest, identity))
         if record is None or record.failed:
             return None
-        enough = record.limit == 0 or 0 < limit <= record.limit
-        return record if enough else None
+        return record if _covers(record.limit, limit) else None
+
+    def gone_through(self) -> list[Finished]:
+        """Of each suite at each checkpoint the record that says that it was gone through, failures or not."""
+        return list(self._finished.values())
+
+    def is_judged(self, of: Finished, measure: str, limit: int) -> bool:
+        """Whether a judge has scored, by this measure, all answers that were gone through."""
+        known = self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {}).get(measure)
+        return known is not None and _covers(known, limit)
 
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
@@ -239,6 +258,11 @@ def _place(record: ScoreMade | Failure) -> tuple[str, ...]:
 def _result(record: ScoreMade | Failure) -> str:
     """What tells results at one place apart: the key; "" for a failure that another try may mend."""
     return f"failed {record.key}" if isinstance(record, Failure) and record.key else record.key
+
+
+def _covers(done: int, wanted: int) -> bool:
+    """Whether what was done within one limit is enough for another; 0: no limit."""
+    return done == 0 or 0 < wanted <= done
 
 
 def _scale(record: ScaleSeen) -> tuple[str, ...]:

@@ -309,6 +309,11 @@ class Finished(Record, tag="finished", kw_only=True, frozen=True):
     summaries: tuple[Summary, ...] = ()
     proof: str = ""
 
+    @property
+    def judged(self) -> bool:
+        """Is it a judge that has gone through the answers? Then the counts are of what it scored."""
+        return bool(self.summaries) and all(part.measure for part in self.summaries)
+
 
 class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     """An answer from a file, with what scorers that only read text made of it: scores by suite and metric.

@@ -19,6 +19,11 @@ def judge_of(scorer: Scorer) -> str:
     return str(getattr(scorer, "identity", ""))
 
 
+def measure_by(scorer: Scorer) -> str:
+    """What a judge's scores share, see `measure_of`; "" for a scorer that only reads the text."""
+    return _judged(scorer)[1]
+
+
 def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason, vote: int | None = None) -> str:
     """The key of this scorer's scores of this answer, from which reasoning is cut away.
 
