@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.running import assay
+import duckdb
+
+from tests.cli.running import assay, bad, completions, script
 from tests.making import SCRIPT, SUITE, checkpoints, written
 
 
@@ -59,3 +61,38 @@ def test_a_sink_that_can_not_be_reached_costs_nothing_and_is_told_of(tmp_path: P
     assert done.returncode == 3
     assert "assay ship --sink influx" in done.stderr
     assert "runs @10" in done.stdout
+
+
+def test_several_suites_are_judged_and_forwarded_and_a_dead_judge_is_told_of(tmp_path: Path) -> None:
+    """By flags and by assay.toml; the judged values stand in go-ml's table of a real DuckDB file."""
+    given = {
+        "reasoning": 8, "correctness": 7, "clarity": 6, "ccp_compliance": 1, "truth_telling": 7, "engagement": 6,
+        "axiom_integration": 5, "sovereignty_reasoning": 4, "emotional_register": 3,
+    }  # fmt: skip
+    rules = [
+        {"contains": "truth_telling", "answer": {k: given[k] for k in list(given)[3:]}},
+        {"contains": "correctness", "answer": {k: given[k] for k in list(given)[:3]}},
+    ]
+    script(tmp_path / "judge.yaml", rules)
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    checkpoints(tmp_path / "runs", (10,))
+    words = ("--base", "scripted:script.yaml", "--suite", "capability, content,suite.yaml", "--limit", "1", "--once")
+    written(tmp_path / "assay.toml", "[http]\nattempts = 1\n")
+    dead = assay(tmp_path, "watch", "runs", *words, "--judge", "http://127.0.0.1:1/v1#m")
+    assert dead.returncode == 3
+    assert "4 answers are not judged yet" in dead.stderr
+    assert dead.stderr.count("can't be asked") == 1
+    answers = completions(tmp_path / "assay-results")
+    said = assay(tmp_path, "status").stdout
+    assert "judge http://127.0.0.1:1/v1#m: 4 answers to judge; down since" in said
+    written(tmp_path / "assay.toml", '[watch]\njudge = "scripted:judge.yaml"\nvotes = 2\n')
+    done = assay(tmp_path, "watch", "runs", *words, "--sink", "duckdb", "--json")
+    assert done.returncode == 0, done.stderr
+    assert completions(tmp_path / "assay-results") == answers, "no model is asked anything again"
+    with duckdb.connect(str(tmp_path / "assay-results" / "results.duckdb"), read_only=True) as db:
+        judged = db.execute("select dimension, score, count(*) from scoring_results group by all").fetchall()
+        groups = db.execute("select metric, mean from groups where judge <> '' and checkpoint = 'runs @10'").fetchall()
+    assert {name: score for name, score, _ in judged if name in given} == given
+    assert dict(groups) == given
+    assert "nowhere" in bad(tmp_path, "watch", "runs", *words, "--judge", "nowhere")

@@ -188,8 +188,19 @@ def _print(told: dict[str, Any]) -> None:
         print(f"\nagain in {max(0.0, due - time.time()):.0f} s: {label} ({reason})")
     if ahead and not ahead.get("work"):
         print(f"\nwaiting for {ahead.get('waiting', 'the next checkpoint')}")
+    if (judge := told["ahead"].get("judge")) and judge["answers"]:
+        _print_judge(judge, running=bool(ahead))
     for sink in told["sinks"]:
         left = "up to date" if not sink["bytes_left"] else f"{sink['bytes_left']:,} bytes of the journal to go"
         refused = f", {sink['refused']} refused" if sink["refused"] else ""
         down = f"; down since {_ago(sink['down_since'])}: {sink['reason']}" if sink["down_since"] else ""
         print(f"\nsink {sink['sink']}: {sink['sent']:,} sent{refused}, {left}{down}")
+
+
+def _print_judge(judge: dict[str, Any], *, running: bool) -> None:
+    waiting = f"\njudge {judge['judge']}: {judge['answers']:,} answers to judge"
+    if not judge["reason"]:
+        print(waiting)
+        return
+    again = f", again in {max(0.0, judge['again'] - time.time()):.0f} s" if running else ""
+    print(f"{waiting}; down since {_ago(judge['since'])}{again}: {judge['reason']}")
