@@ -34,6 +34,12 @@ def honest() -> Iterator[tuple[Problem, str]]:
     yield from _tried(_DATA["honest_numbers"], NUMBERS)
 
 
+def answered() -> Iterator[tuple[str, str, str]]:
+    """Questions, their targets, and right answers in words of their own."""
+    for each in _DATA["answered"]:
+        yield from ((each["question"], each["target"], answer) for answer in each["answers"])
+
+
 def wrong(kind: str) -> Iterator[tuple[Problem, str]]:
     yield from _tried(KINDS[kind], NUMBERS if kind == "numbers" else PROBLEMS)
 

@@ -15,7 +15,7 @@ from assay.scorers.number_words import words_to_digits
 from assay.types import Score, ScoreFailure
 from tests.scorers import probe_attacks
 from tests.scorers.asking import outcome, right
-from tests.scorers.final_answers import KINDS, PROBLEMS, honest, loops_and_echoes, wrong
+from tests.scorers.final_answers import KINDS, PROBLEMS, answered, honest, loops_and_echoes, wrong
 
 NUMBERS_RIGHT = [
     ("14", "14"),
@@ -210,6 +210,11 @@ async def test_honest_answers_in_many_styles_are_right() -> None:
         if not await right(FinalAnswer(), {"target": p.target}, text, p.question)
     ]
     assert lost == []
+
+
+async def test_right_answers_in_words_of_their_own() -> None:
+    for question, target, answer in answered():
+        assert await right(FinalAnswer(), {"target": target}, answer, question), answer
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,6 +40,7 @@ _TRAIL = re.compile(
     r"(?:\s*(?:[✓✔✅☑]|😊|\bin total\b|,? (?:indeed|of course|i (?:think|believe))\b)[\s.!]*)+$", re.IGNORECASE
 )
 _NUMBERED = re.compile(r"^[ \t]*\d{1,2}[.)]\s", re.MULTILINE)
+_BY = re.compile(r"^\s*\w+(?:ed|en|ung|ade|uilt) by\s+")  # "was written by …"
 _BULLET = re.compile(r"^\s*(?:[-*•>#]+\s+|\(?[\dA-Za-z]{1,2}[.)]\s+)+")
 _HEADING = re.compile(r":$|\b(?:answer|solution|result|final|conclusion|explanation)\b")
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
@@ -156,6 +157,7 @@ def _sayings(statement: str) -> list[str]:
     led = _LEAD.sub("", _TRAIL.sub("", statement))
     heads = [ASIDE.split(part, maxsplit=1)[0] for part in (led, statement)]
     tails = [heads[1][cut.end() :] for cut in list(COPULA.finditer(heads[1]))[-1:]]
+    tails += [_BY.sub("", tail) for tail in tails]
     return [part.strip() for part in (statement, led, *heads, *tails) if part.strip()]
 
 

@@ -34,6 +34,7 @@ _CLAUSES = re.compile(
     r"[,;:—()]|\b(?:rather than|instead of|not|because|since|which|so|therefore|thus|hence|but)\b", _I
 )
 _FEW_WORDS = 4  # a question of fewer says too little of what it is about
+_FIRST_PERSON = frozenset({"i", "you", "my", "your", "me"})
 _SENTENCES = re.compile(r"((?<=[.!?])\s+|\n+)")
 
 
@@ -66,7 +67,7 @@ def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Frac
     if _left_open(piece) or say.DISOWNED.search(text):
         return False
     claim = final_claim(piece, reader, None, bold.pop() if len(bold) == 1 else None)
-    answered = claim.right if claim else not REFUSED.search(piece.text)
+    answered = not _contradicted(piece, claim) if claim else not REFUSED.search(piece.text)
     return answered and _stated(_own(piece, asked), asked)
 
 
@@ -112,7 +113,7 @@ def _shortened(text: str) -> str:
 
 def _left_open(piece: Piece) -> bool:
     """Is another value offered beside the target, or after it?"""
-    last = max((i for i, mention in enumerate(piece.mentions) if mention.right), default=-1)
+    last = _last(piece)
     places = [match.start() for match in re.finditer(MENTION, piece.text)]
     for pattern in (say.PAIR, say.BOTH, say.LINES):
         for match in pattern.finditer(piece.text):
@@ -123,6 +124,16 @@ def _left_open(piece: Piece) -> bool:
     opened = (bisect_left(places, match.end()) - 1 for match in say.OPEN.finditer(piece.text))
     wrong = (bisect_left(places, match.start()) for pattern in after for match in pattern.finditer(piece.text))
     return any(i > last and not piece.mentions[i].right for i in opened) or any(piece.mentions[i].right for i in wrong)
+
+
+def _contradicted(piece: Piece, claim: Mention) -> bool:
+    """Does the text claim something else after it last mentions the target?"""
+    return not claim.right and any(m is claim for m in reversed(piece.mentions[_last(piece) + 1 :]))
+
+
+def _last(piece: Piece) -> int:
+    """The place among the mentions of the target's last one; -1 if there is none."""
+    return max((i for i, mention in enumerate(piece.mentions) if mention.right), default=-1)
 
 
 def _own(piece: Piece, asked: frozenset[str]) -> Piece:
@@ -161,7 +172,10 @@ def _about(clause: Piece, asked: frozenset[str]) -> bool:
     """Does a clause that mentions the target say so in words of answering, or of what was asked about?"""
     if not any(mention.right for mention in clause.mentions):
         return False
+    counted = {stem(word) for mention in clause.mentions if mention.right for word in words_in(mention.shown)}
     stems = [stem(word) for word in words_in(clause.text) if len(word) > 1]
+    if not asked.isdisjoint(counted) and not _FIRST_PERSON.intersection(stems):
+        return True
     return "=" in clause.text or not asked.isdisjoint(stems) or all(each in say.EXPOSITORY for each in stems)
 
 

@@ -38,9 +38,10 @@ EXPOSITORY = frozenset(map(stem, KNOWN)) | frozenset(
 TREACHEROUS = frozenset(
     """heard hear movie film dream novel book legend myth story quote quoted unquote translate avoid beware cross vote
     against rumoured rumored rumor rumour alleged allegedly doubts doubtful talvez não nie nem vielleicht quizás forse
-    może tal vez template format placeholder grader print repeat section page highway apollo http chapter room route
-    lucky nothing sources source universe fiction joke sarcastic pretend worse bad fake bogus random copy copied cheat
-    forbidden banned ignore reject discard skip disregard delete""".split()  # noqa: SIM905
+    może tal vez gold reference label truth def assert hunch stab template format placeholder grader print repeat
+    section page highway apollo http chapter room route lucky nothing sources source universe fiction joke sarcastic
+    pretend worse bad fake bogus random copy copied cheat forbidden banned ignore reject discard skip
+    disregard delete""".split()  # noqa: SIM905
 )
 # Sentences in which no number is the text's own answer.
 NOT_OWN = re.compile(
@@ -59,6 +60,8 @@ NOT_OWN = re.compile(
     r"|\b(?:first|second|third|one|another|other|alternative)(?<!only one) (?:answer|option|possibility|solution)\s*:"
     r"|\b(?:set|score|rate|mark|record|count) (?:the answer|this|it|that|me|mine)\b"
     r"|^\W*(?:hypothetically|theoretically|in (?:theory|fiction|jest)|give or take)\b|\boutput format\b|^\W*in case\b"
+    r"|\bbut (?:I have no|(?:that|it|this)(?:'s| is) (?:just|only|merely))\b|\bnot (?:so |too |that |very |really )?sure\b"
+    r"|\bwhen in doubt\b|\bin base\b|\badd \w+ to\b|\bonce was\b"
     r"|\bin (?:a|an|some) (?:different|other|similar)\b"
     rf"|{MENTION}\s*chance (?:that )?it(?:'s| is)\s"
     r"|\bread (?:somewhere|that|it)\b",
@@ -67,7 +70,7 @@ NOT_OWN = re.compile(
 _SEP = r"[\s\"'`]*(?:[,;/&|]|,?\s*\b(?:and|or|as well as|followed by|then|versus|vs)\b|,\s*(?:er|uh|um|erm|hmm)\b,?"
 _SEP += r"|\s*(?:or|and)\s+Final answer:)[\s\"'`]*"
 # Two values side by side, as a list offers them.
-PAIR = re.compile(rf"(?={MENTION}{_SEP}{MENTION}[\"'`\s]*(?:[.,;!?)\]|&]|$))", re.MULTILINE)
+PAIR = re.compile(rf"(?={MENTION}{_SEP}{MENTION}(?:[\"'`\s]*(?:[.,;!?)\]|&]|$)|{_SEP}{MENTION}))", re.MULTILINE)
 BOTH = re.compile(
     rf"(?=\bboth\b[^.{MENTION}]{{0,40}}{MENTION}[^.{MENTION}]{{0,20}}\band\b[^.{MENTION}]{{0,20}}{MENTION})", _I
 )
@@ -124,7 +127,14 @@ DENIED_FIRST = re.compile(
 HARMLESS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=\w[ ,])[ ]?May\b(?! I\b)"), " spring"),
     (re.compile(r"\b(?:this|that|which) is [^\s.]+ (?:more|fewer|less) than\b[^.\n]*", _I), " "),
-    (re.compile(r"(?<=\d)( [^\W\d_]+)? (?:more|fewer|less)\b(?! or less| one\b| two\b| some\b)", _I), r"\1"),
+    (
+        re.compile(
+            r"(?<=\d)( [^\W\d_]+)? (?:more|fewer|less"
+            r"|\w+(?:ort|ong|all|arg|old|young|heavi|fast|slow|wid|deep|high|low)e?r)\b(?! or less| one\b| two\b| some\b)",
+            _I,
+        ),
+        r"\1",
+    ),
     (re.compile(r",? which (?:is )?round(?:s|ed) (?:(?:up|down|off) )?to\b", _I), " ="),
     (re.compile(r"\be\.g\.", _I), "for example"),
     (re.compile(r"\b((?:add|come|work|sum)s?) up to\b", _I), r"\1 to"),
