@@ -167,7 +167,7 @@ async def test_a_judge_that_is_named_wrongly_is_wrong_input(job: Job) -> None:
     async with OpenAIServer(model="m") as server:
         with pytest.raises(BadInput, match="nobody"):
             await run(judged_by(job, f"{server.url}#nobody"))
-        with pytest.raises(BadInput, match="there is nothing to judge: no sample of small has a rubric"):
+        with pytest.raises(BadInput, match="there is nothing to judge: small have no rubrics"):
             await run(replace(job, judge=judged_by(job, server.spec).judge))
 
 
@@ -182,3 +182,31 @@ async def test_answers_beyond_what_is_held_come_from_the_journal(job: Job, monke
         assert len(forwarded(job)) == 4 * 2 * len(VERDICT)
         await run(replace(with_judge, plan=replace(job.plan, force=True)))
         assert len(judged(job)) == EVERY
+
+
+async def test_a_suite_names_its_rubrics_and_needs_no_scorer_of_its_own(job: Job) -> None:
+    folder = job.workspace.parent
+    written(folder / "polite.yaml", POLITE)
+    text = SUITE.replace("scorer: contains_word", "rubrics: [polite.yaml]").replace("goal:", "# goal:")
+    suite = load_suite(written(folder / "tone.yaml", text))
+    async with OpenAIServer() as server:
+        server.script = lambda ask: Reply('{"reason": "So.", "politeness": 4}')
+        toned = replace(judged_by(job, server.spec), suites=(suite,))
+        with pytest.raises(BadInput, match="only a judge can score its answers; name one with --judge"):
+            await run(replace(toned, judge=None))
+        outcome, _ = await run(toned)
+        assert outcome.exit_code == 0
+        assert set(judged(job).values()) == {4.0}
+        assert len(judged(job)) == 16
+    written(folder / "polite.yaml", POLITE.replace("dimensions", "dimension"))
+    with pytest.raises(BadInput, match=r"polite\.yaml:4: unknown key 'dimension'"):
+        await run(toned)
+
+
+POLITE = """\
+name: polite
+version: 1
+inputs: {question: prompt, answer: answer}
+dimensions:
+  politeness: {range: [1, 10], asks: "Is it kind?", anchors: {"1": No., "10": Yes.}}
+"""

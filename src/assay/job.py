@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from assay.checkpoints.discover import Discovery
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
-from assay.errors import BadInput
+from assay.errors import BadInput, SuiteError
 from assay.hosts.base import Host
 from assay.hosts.local import LocalHost
 from assay.models.base import TextModel
@@ -16,6 +16,7 @@ from assay.models.open import Resolved, resolve
 from assay.plan import PlanConfig, is_chosen
 from assay.results.records import CheckpointSeen
 from assay.scorers.base import check_suite
+from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
 from assay.types import Checkpoint, EngineSettings, Sample
 
@@ -92,12 +93,33 @@ class Job:
 def rubrics_of(suite: Suite, sample: Sample) -> tuple[str, ...]:
     """The rubrics by which a judge scores answers to the sample.
 
-    Those of its suite; of the probes of capability the one of that name; and where there is a ground truth, the one of
-    content.
+    Those that its suite names; of the probes of capability the one of that name; and where there is a ground truth, the one
+    of content.
     """
-    found = [suite.name] if suite.name == "capability" else []
+    found = [*suite.rubrics, *([suite.name] if suite.name == "capability" else [])]
     found += ["content"] if "ground_truth" in sample.reference else []
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
+
+
+def rubrics_in(suites: Sequence[Suite]) -> list[str]:
+    """All rubrics by which answers to the suites are judged."""
+    return list(dict.fromkeys(name for suite in suites for s in suite.samples for name in rubrics_of(suite, s)))
+
+
+def _check_rubrics(job: Job) -> None:
+    rubrics = {name: load_rubric(name) for name in rubrics_in(job.suites)}
+    for suite in job.suites:
+        metrics = [m for name in suite.rubrics for m in rubrics[name].metrics]
+        if len(set(metrics)) < len(metrics):
+            raise SuiteError(f"{suite.path}: two of its rubrics have a dimension of one name; leave one of them out")
+        if job.judge is None and {spec.name for spec in suite.scorers.values()} == {"answered"}:
+            raise BadInput(f"{suite.path or suite.name}: only a judge can score its answers; name one with --judge")
+    if job.judge is not None and not rubrics:
+        names = ", ".join(suite.name for suite in job.suites)
+        raise BadInput(
+            f"there is nothing to judge: {names} have no rubrics; name some under rubrics: in a suite's file, ask the suite "
+            "content or capability as well, or leave out --judge"
+        )
 
 
 def settings_of(job: Job) -> PlanConfig:
@@ -119,12 +141,7 @@ async def check_job(job: Job) -> list[Checkpoint]:
     """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything."""
     for suite in job.suites:
         check_suite(suite)
-    if job.judge is not None and not any(rubrics_of(suite, s) for suite in job.suites for s in suite.samples):
-        names = ", ".join(suite.name for suite in job.suites)
-        raise BadInput(
-            f"there is nothing to judge: no sample of {names} has a rubric; leave out --judge, or ask the suite content or "
-            "capability as well"
-        )
+    _check_rubrics(job)
     if job.base is not None:
         resolved_base(job.base)
     discovery = job.discovery()

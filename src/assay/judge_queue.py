@@ -18,7 +18,7 @@ import msgspec
 
 from assay.errors import AssayError, BadInput, Unreachable
 from assay.evaluation import Evaluation, SampleResult
-from assay.job import Job, JudgeSpec, rubrics_of
+from assay.job import Job, JudgeSpec, rubrics_in, rubrics_of
 from assay.models.base import TextModel
 from assay.rescoring import Answer, journaled
 from assay.results.index import Ledger
@@ -102,15 +102,6 @@ class JudgeQueue:
         self._pauses = 0
         self.failed = 0
 
-    async def open(self) -> None:
-        """Open the judge, if it can be now. Raises `BadInput` for one that can't be."""
-        for rubric in {r for suite in self._job.suites for s in suite.samples for r in rubrics_of(suite, s)}:
-            load_rubric(rubric)
-        try:
-            await self._opened()
-        except Unreachable as error:
-            self._lost(error)
-
     async def aclose(self) -> None:
         if self._model is not None:
             await self._spec.close(self._model)
@@ -181,14 +172,16 @@ class JudgeQueue:
         """Judge what comes. Raises what says that the judge was named wrongly, and what the journal raises."""
         while True:
             docket = self._next()
-            if docket is None:
+            if docket is None and self._model is not None:
                 if self._ending.is_set():
                     return
                 await self._wait()
                 continue
             last = self._ending.is_set()
             try:
-                await self._judge(docket)
+                await self._opened()
+                if docket is not None:
+                    await self._judge(docket)
             except (Unreachable, BadInput) as error:
                 if isinstance(error, BadInput) and not self._has_judged:
                     raise
@@ -233,12 +226,11 @@ class JudgeQueue:
     async def _opened(self) -> None:
         if self._model is None:
             self._model = await self._spec.open()
-            names = {r for suite in self._job.suites for s in suite.samples for r in rubrics_of(suite, s)}
-            self._judges = {name: Judge(self._model, load_rubric(name), votes=self._spec.votes) for name in names}
+            rubrics = {name: load_rubric(name) for name in rubrics_in(self._job.suites)}
+            self._judges = {name: Judge(self._model, r, votes=self._spec.votes) for name, r in rubrics.items()}
 
     async def _judge(self, docket: _Docket) -> None:
         """Have all answers of a docket judged, and journal what they came to. Raises `Unreachable` or `BadInput`."""
-        await self._opened()
         if docket.answers is None:
             if self._is_judged(docket.of, docket.suite):
                 self._drop(docket)

@@ -79,6 +79,7 @@ SCORERS: Registry[Any] = Registry(
     "scorer",
     "assay.scorers",
     {
+        "answered": "assay.scorers.answered:Answered",
         "choice": "assay.scorers.choice:Choice",
         "contains_word": "assay.scorers.match:ContainsWord",
         "final_answer": "assay.scorers.final_answer:FinalAnswer",

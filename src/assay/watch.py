@@ -90,13 +90,18 @@ class _Agent:
 
     async def run(self) -> Outcome:
         if self._judges is not None:
-            await self._judges.open()
+            self._judging = asyncio.create_task(self._judges.run())
+            self._tasks.append(self._judging)
+        elif unjudged := [s.name for s in self._job.suites if s.rubrics]:
+            self._account.observer.note(
+                f"nobody judges the answers to {', '.join(unjudged)}; name a judge with --judge"
+            )
         await self._recover()
         if self._job.base is not None:
             await self._open(self._job.base)
         await self._scout.look()
         self._check_runs()
-        self._tasks = [asyncio.create_task(self._scout.fetch_on())]
+        self._tasks.append(asyncio.create_task(self._scout.fetch_on()))
         if not self._job.once:
             self._tasks.append(
                 asyncio.create_task(poll(self._scout, self._job.poll_seconds, self._account.observer.note))
@@ -108,7 +113,7 @@ class _Agent:
             plan_now = self._plan()
             if first:
                 await self._begin(plan_now)
-                self._begin_judging()
+                self._recall_unjudged()
                 first = False
             if not await self._step(plan_now) and not await self._wait(plan_now):
                 break
@@ -216,16 +221,14 @@ class _Agent:
 
     # -- what is judged -----------------------------------------------------------------------------------------------
 
-    def _begin_judging(self) -> None:
-        """Have judged what earlier watches asked of this folder's checkpoints and their bases, and what comes from now on."""
+    def _recall_unjudged(self) -> None:
+        """Have judged what earlier watches asked of this folder's checkpoints and their bases."""
         if self._judges is None:
             return
         mine = [r for r in self._ledger.seen() if r.digest and self._job.is_of(r)]
         chosen = {(r.run, r.digest) for r in mine if is_chosen(_checkpoint_of(r), self._config)}
         runs = {run for run, _ in chosen}
         self._judges.recall(lambda of: (of.run, of.digest) in chosen or (not of.digest and of.run in runs))
-        self._judging = asyncio.create_task(self._judges.run())
-        self._tasks.append(self._judging)
 
     def _judged(self) -> None:
         self._scout.changed.set()
@@ -233,6 +236,8 @@ class _Agent:
     async def _end_judging(self, made: Plan) -> None:
         if self._judges is None or self._judging is None:
             return
+        if left := self._judges.waiting.answers:
+            self._account.observer.note(f"{left} answers are left to judge")
         self._judges.end()
         await self._judging
         self._account.outcome.failed_samples += self._judges.failed

@@ -186,6 +186,13 @@ MISTAKES = {
         "a scorer needs the key 'name'",
     ),
     "no scorer": ("name: s\nversion: 1\nsamples:\n" + SAMPLE, 4, "the sample 'a' has no scorer"),
+    "a rubric": ("name: s\nversion: 1\ndimensions: {}\n", 3, "this is a rubric, which asks nothing"),
+    "rubrics of a wrong type": (HEAD + "rubrics: content\nsamples:\n" + SAMPLE, 4, "rubrics must be a list of names"),
+    "goal where only a judge can tell": (
+        "name: s\nversion: 1\nrubrics: [content]\ngoal: {keep: [all]}\nsamples:\n" + SAMPLE,
+        4,
+        "a goal needs a scorer",
+    ),
     "goal with an unknown group": (
         HEAD + "goal:\n  improve: [new]\n  keep:\n    - olt\nsamples:\n"
         "  - {id: a, group: old, prompt: Hi}\n  - {id: b, group: new, prompt: Hi}\n",

@@ -22,7 +22,7 @@ from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role,
 
 BUILTIN = Path(__file__).parent / "data"
 
-_SUITE_KEYS = ("name", "version", "options", "scorer", "goal", "samples")
+_SUITE_KEYS = ("name", "version", "options", "scorer", "rubrics", "goal", "samples")
 _PROMPT_KEYS = ("prompt", "messages", "raw")
 _SAMPLE_KEYS = ("id", "group", *_PROMPT_KEYS, "target", "reference", "scorer", "metadata")
 _GOAL_KEYS = ("improve", "keep", "tolerance")
@@ -43,7 +43,8 @@ class Suite:
 
     scorers: by sample id, one for every sample. places: where each sample id stands. path: the file it was read from.
     digest: sha256 hex of all that decides what is asked and how it is scored, wherever the samples are stored: name,
-    version, options, and the samples in order with their scorers. The goal, which only reads results, is left out.
+    version, options, and the samples in order with their scorers. The goal, which only reads results, is left out, as are the
+    rubrics by which a judge scores the answers: a built-in one's name, or a file's path.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Suite:
     goal: Goal | None = None
     path: Path | None = field(default=None, compare=False)
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    rubrics: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,14 +93,30 @@ def builtin_suites() -> tuple[str, ...]:
 def load_suite(source: str | Path) -> Suite:
     """Read a suite from a file, or a built-in one by its bare name. Raises `SuiteError`."""
     path = find_named(source, BUILTIN, "suite")
-    root = _mapping(read_yaml(path), "a suite", _SUITE_KEYS, required=("name", "version", "samples"))
+    file = read_yaml(path)
+    if isinstance(file.value, Mapping) and "dimensions" in file.value:
+        raise file.value["dimensions"].place.error(
+            "this is a rubric, which asks nothing; name it under rubrics: in a suite, and who judges with --judge"
+        )
+    root = _mapping(file, "a suite", _SUITE_KEYS, required=("name", "version", "samples"))
     name, version = _name(root["name"]), _checked(root["version"], "version", _WHOLE_FROM_1)
     options = _options(root["options"]) if "options" in root else GenerateOptions()
+    rubrics = _rubrics(root["rubrics"], path) if "rubrics" in root else ()
+    # Where only a judge can tell how good an answer is, all that can be said without one is that there is one.
+    unscored = ScorerSpec("answered") if rubrics else None
     samples, scorers, places = _samples(
-        _sample_nodes(root["samples"], path), _scorer(root["scorer"]) if "scorer" in root else None
+        _sample_nodes(root["samples"], path), _scorer(root["scorer"]) if "scorer" in root else unscored
     )
+    if "goal" in root and all(spec == unscored for spec in scorers.values()):
+        raise root["goal"].place.error("a goal needs a scorer: what a judge says is shown, and decides nothing")
     goal = _goal(root["goal"], {sample.group for sample in samples}) if "goal" in root else None
-    return Suite(name, version, samples, scorers, options, goal, path, places)
+    return Suite(name, version, samples, scorers, options, goal, path, places, rubrics)
+
+
+def _rubrics(node: Node, path: Path) -> tuple[str, ...]:
+    """Built-in names as they are, and the paths of files, which lie beside the suite."""
+    names = [_text(item, "a rubric") for item in _list(node, "rubrics", "a list of names and files, such as [content]")]
+    return tuple(str(path.parent / name) if Path(name).suffix else name for name in dict.fromkeys(names))
 
 
 def _samples(
