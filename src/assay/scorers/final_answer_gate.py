@@ -118,7 +118,8 @@ def _left_open(piece: Piece) -> bool:
     for pattern in (say.PAIR, say.BOTH, say.LINES):
         for match in pattern.finditer(piece.text):
             first = bisect_left(places, match.start())
-            if piece.mentions[first].right != piece.mentions[first + 1].right:
+            pair = piece.mentions[first : first + 2]
+            if pair[0].right != pair[1].right and last <= first + 1:  # the target isn't said once more, alone
                 return True
     after = (say.WRONG, say.LIMITED)
     opened = (bisect_left(places, match.end()) - 1 for match in say.OPEN.finditer(piece.text))

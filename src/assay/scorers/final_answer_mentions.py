@@ -27,6 +27,9 @@ _ADJUNCT = re.compile(
     r"(?:(?:the|a|an|all|each|every|those|these|his|her|their|its|next|first|last|other)\s+){0,3}$",
     re.IGNORECASE,
 )
+_POWER = re.compile(
+    rf"(?:\s{{0,2}}|-)(?:{NAMES})\s{{0,2}}(?:\^\s?\{{?[23]\}}?|[²³])", re.IGNORECASE
+)  # "40 cm^2", of no known unit
 _NOUN = re.compile(r"\s([^\W\d_]{3,})\b")
 _SHARE = re.compile(r"\b(\d+)\s+out\s+of\s+(?:every\s+)?(\d+)\b")
 _APART = 10  # of two values around "≈", the difference is at most one part in so many
@@ -68,12 +71,14 @@ class QuantityReader:
         return masked(text, self._mentions(text, list(_composed(text, found))))
 
     def _found(self, text: str, start: int, end: int, value: Fraction | None, nouns: Counter[str]) -> _Found:
-        sign, unit = _MONEY.search(text, max(0, start - 5), start), _UNIT.match(text, end)
+        sign, power = _MONEY.search(text, max(0, start - 5), start), _POWER.match(text, end)
+        unit = None if power else _UNIT.match(text, end)
         known = unit_of(sign[1]) if sign else unit_of(unit[1]) if unit and not unit["rate"] else None
         value = None if _OTHER.match(text, end) else value
-        if not unit and (noun := _NOUN.match(text, end)):
+        if not (unit or power) and (noun := _NOUN.match(text, end)):
             word = noun[1].casefold()
             end = noun.end() if nouns[word] > 1 or stem(word) in self._asked else end
+        end = power.end() if power else end
         quantity = None if value is None else Quantity(value, *(known or ()))
         return _Found(
             sign.start() if sign else start, (unit.end(1) if unit[1] == "%" else unit.end()) if unit else end, quantity

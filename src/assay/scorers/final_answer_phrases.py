@@ -22,16 +22,17 @@ EXPOSITORY = frozenset(map(stem, KNOWN)) | frozenset(
         sent share donate lose lost win won score gain weigh contain fill produce charge worth own keep kept start begin
         live attend visit watch practice study sleep rest wait old older younger tall long wide heavy deep far fast away
         apart case situation data information detail sum combine combined plug rearrange isolate match agree consistent
-        tally entire large big small arithmetic actual looking meant simplification simplifying shown deduce deduced derive
-        derived infer establish established trick tricky hard difficult overthink product sum difference quotient remainder
-        factor factors multiple ratio fraction average median mode area volume perimeter length width height speed rate
-        weight mass age angle slope root roots power square cube digit digits probability chance odds profit loss revenue
-        tax discount interest budget balance earnings salary money dollars cents euros pounds year years month months week
-        weeks day days hour hours minute minutes second seconds o'clock temperature people items pieces units unit amount
-        quantity count step steps next last lastly initial original arithmetic algebra equation formula substitution
-        substituting computation computations rounding rounded nearest whole integer prime even odd solutions interval
-        domain range values set math maths reflection any altogether counting everything spends spent remains left over
-        required evaluating combining adding cancels cancelling completing converting per""".split(),  # noqa: SIM905
+        tally entire large largest big biggest small smallest greatest lcm gcd hcf divisible divisor common arithmetic
+        actual looking meant simplification simplifying shown deduce deduced derive derived infer establish established
+        trick tricky hard difficult overthink product sum difference quotient remainder factor factors multiple ratio
+        fraction average median mode area volume perimeter length width height speed rate weight mass age angle slope root
+        roots power square cube digit digits probability chance odds profit loss revenue tax discount interest budget
+        balance earnings salary money dollars cents euros pounds year years month months week weeks day days hour hours
+        minute minutes second seconds o'clock temperature people items pieces units unit amount quantity count step steps
+        next last lastly initial original arithmetic algebra equation formula substitution substituting computation
+        computations rounding rounded nearest whole integer prime even odd solutions interval domain range values set math
+        maths reflection any altogether counting everything spends spent remains left over required evaluating combining
+        adding cancels cancelling completing converting per""".split(),  # noqa: SIM905
     )
 )
 # Words beside an answer that take it away: it is somebody else's, of another world, or shunned.
@@ -60,7 +61,9 @@ NOT_OWN = re.compile(
     r"|\b(?:first|second|third|one|another|other|alternative)(?<!only one) (?:answer|option|possibility|solution)\s*:"
     r"|\b(?:set|score|rate|mark|record|count) (?:the answer|this|it|that|me|mine)\b"
     r"|^\W*(?:hypothetically|theoretically|in (?:theory|fiction|jest)|give or take)\b|\boutput format\b|^\W*in case\b"
-    r"|\bbut (?:I have no|(?:that|it|this)(?:'s| is) (?:just|only|merely))\b|\bnot (?:so |too |that |very |really )?sure\b"
+    r"|\bbut (?:I have no|(?:that|it|this)(?:'s| is) (?:just|only|merely))\b"
+    r"|\b(?:though|but) (?:that|it|this)(?:'s| is) (?:speculation|a guess|unproven)\b|\bso far\b|^\W*in the (?:example|title)\b"
+    rf"|\bquestion {MENTION}'s\b|\bnot (?:so |too |that |very |really )?sure\b"
     r"|\bwhen in doubt\b|\bin base\b|\badd \w+ to\b|\bonce was\b"
     r"|\bin (?:a|an|some) (?:different|other|similar)\b"
     rf"|{MENTION}\s*chance (?:that )?it(?:'s| is)\s"
@@ -97,8 +100,11 @@ LIMITED = re.compile(
     r"|perhaps|maybe|possibly|presumably|probably not)\b",
     _I,
 )
-# What an answer is followed by that is not to be believed.
-DISOWNED = re.compile(r"\b(?:don't|do not|never) (?:trust|believe|quote) (?:me|this|that|it)\b", _I)
+# What takes back whatever is answered beside it.
+DISOWNED = re.compile(
+    r"^\W*(?:I decline|no answer)\b|\bnot finished\b|\b(?:don't|do not|never) (?:trust|believe|quote) (?:me|this|that|it)\b",
+    _I,
+)
 # What follows an answer in words that is one of several, or none.
 BUT = re.compile(
     rf"{MENTION}[\"')]*(?:\s*[,;]?\s*\b(?:or|and)\b|\s*;\s*\w|[^.\n]{{0,20}},?\s+(?:but|yet|however),?\s+"
@@ -136,6 +142,7 @@ HARMLESS: tuple[tuple[re.Pattern[str], str], ...] = (
         r"\1",
     ),
     (re.compile(r",? which (?:is )?round(?:s|ed) (?:(?:up|down|off) )?to\b", _I), " ="),
+    (re.compile(r"[;,]\s*(?:and )?the (?:smaller|larger|younger|older)(?: one| number)? (?:is|was) [^\s.;]+", _I), ""),
     (re.compile(r"\be\.g\.", _I), "for example"),
     (re.compile(r"\b((?:add|come|work|sum)s?) up to\b", _I), r"\1 to"),
     (re.compile(r"\b(round\w*) (?:up|down|off) to\b", _I), r"\1 to"),

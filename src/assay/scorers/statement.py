@@ -86,7 +86,10 @@ def read_value(statement: str) -> list[tuple[str, Quantity]]:
     said = _without_adjuncts(head)
     if _several(head, said) or _NEGATED.match(head):
         return []
-    run, value = quantities(_without_adjuncts(_tail(COPULA, head)))[-1]
+    tail = _without_adjuncts(_tail(COPULA, head))
+    if re.search(r"0\s0", _shape(tail)):  # "12 50"
+        return []
+    run, value = quantities(tail)[-1]
     return [] if value is None else [(run, value)]
 
 
@@ -144,7 +147,7 @@ def _several(head: str, said: str) -> bool:
     """Are several values offered side by side?"""
     if len(quantities(said)) < 2:
         return False
-    return bool(_ALTERNATIVES.search(head) or re.search(r"0\s(?:(?:and|&)\s)?0", _shape(said)))
+    return bool(_ALTERNATIVES.search(head) or re.search(r"0\s(?:and|&)\s0", _shape(said)))
 
 
 def _shape(text: str) -> str:
