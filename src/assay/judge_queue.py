@@ -10,56 +10,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
 
+from assay.dockets import Docket, DocketName, name_of, standing_answers
 from assay.errors import AssayError, BadInput, Unreachable
-from assay.evaluation import Evaluation, SampleResult
+from assay.evaluation import Evaluation
 from assay.job import Job, JudgeSpec, rubrics_in, rubrics_of
 from assay.models.base import TextModel
-from assay.rescoring import Answer, journaled
 from assay.results.index import Ledger
-from assay.results.lens import Lens
 from assay.results.records import Finished, Place
 from assay.scorers.judge import Judge
 from assay.scorers.keys import measure_by
-from assay.scorers.reasoning import continued
 from assay.scorers.rubric_file import load_rubric
 from assay.scoring import Judging
 from assay.suites.suite import Suite
 from assay.summaries import Outcome, judged_summaries
-from assay.types import Completion, Sample, Score, ScoreFailure, Usage
+from assay.types import Completion, Sample, Score, ScoreFailure
 
 # Answers that wait with their texts.
 _AT_HAND = 4096
 # Seconds between two tries of a judge that is gone, at most. The first wait is that between two looks at the folder.
 _PAUSE_CAP = 600.0
-
+# Answers that are taken in hand together, for each that is judged at once: the last ones of some wait for few.
+_ROUNDS = 4
 
 # A sample, its group, and what a judge made of the answer.
 _Verdict: TypeAlias = tuple[str, str, Outcome]
-# A run, an adapter's digest, a suite's digest, and the base's identity.
-_Name: TypeAlias = tuple[str, str, str, str]
-
-
-@dataclass(slots=True)
-class _Docket:
-    """A suite at a checkpoint that waits for the judge. of: its record in the journal, as it stands there.
-
-    answers: None where they are only in the journal. unanswered: samples without an answer, and why. due: not before, by the
-    monotonic clock. tries: how often it was gone through.
-    """
-
-    of: Finished
-    suite: Suite
-    size: int
-    answers: list[Answer] | None = None
-    unanswered: list[tuple[Place, ScoreFailure]] = field(default_factory=list)
-    due: float = 0.0
-    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +71,7 @@ class JudgeQueue:
         self._samples = {suite.digest: _judged(job, suite) for suite in job.suites}
         self._model: TextModel | None = None
         self._judges: dict[str, Judge] = {}
-        self._dockets: dict[_Name, _Docket] = {}
+        self._dockets: dict[DocketName, Docket] = {}
         self._held = 0
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
@@ -118,17 +97,11 @@ class JudgeQueue:
     def add(self, of: Finished, suite: Suite, evaluation: Evaluation) -> None:
         """A suite was gone through at a checkpoint, and journaled as `of`."""
         judged = self._samples[suite.digest]
-        results = [result for result in evaluation.results if result.id in judged]
-        if not results:
-            return
-        docket = _Docket(of, suite, len(results))
-        if self._held + len(results) <= _AT_HAND:
-            order = {sample.id: index for index, sample in enumerate(suite.samples)}
-            docket.answers = [_answer(_place(of, r, order[r.id]), r) for r in results if r.answer is not None]
-            docket.unanswered = [
-                (_place(of, r, order[r.id]), r.failures[0]) for r in results if r.answer is None and r.failures
-            ]
-        self._put(docket)
+        docket = Docket(of, suite, sum(result.id in judged for result in evaluation.results))
+        if docket.size:
+            if self._held + docket.size <= _AT_HAND:
+                docket.hold(evaluation, judged)
+            self._put(docket)
 
     def recall(self, wanted: Callable[[Finished], bool]) -> None:
         """Put what earlier watches asked, and the journal doesn't say was judged. wanted: whether it is this watch's."""
@@ -136,20 +109,25 @@ class JudgeQueue:
         limit = self._job.limit or 0
         for of in self._ledger.gone_through():
             suite = suites.get(of.suite_digest)
-            if suite is None or _name(of) in self._dockets or not wanted(of) or self._is_judged(of, suite):
+            if suite is None or name_of(of) in self._dockets or not wanted(of) or self._is_judged(of, suite):
                 continue
             if self._ledger.finished(of.run, of.digest, of.suite_digest, of.identity, limit) is not None:
-                self._put(_Docket(of, suite, len(self._samples[suite.digest])))
+                self._put(Docket(of, suite, len(self._samples[suite.digest])))
 
-    def _put(self, docket: _Docket) -> None:
-        self._drop(docket)
-        self._held += len(docket.answers or ())
-        self._dockets[_name(docket.of)] = docket
+    def _put(self, docket: Docket) -> None:
+        if (former := self._dockets.get(docket.name)) is not None:
+            self._drop(former)
+        self._held += docket.held
+        self._dockets[docket.name] = docket
         self._arrived.set()
 
-    def _drop(self, docket: _Docket) -> None:
-        former = self._dockets.pop(_name(docket.of), None)
-        self._held -= len(former.answers or ()) if former is not None else 0
+    def _drop(self, docket: Docket) -> None:
+        del self._dockets[docket.name]
+        self._held -= docket.held
+
+    def _waits(self, docket: Docket) -> bool:
+        """Whether no later one has taken its place, with other answers."""
+        return self._dockets.get(docket.name) is docket
 
     def _is_judged(self, of: Finished, suite: Suite) -> bool:
         """Whether the journal says so; False as long as nobody knows by what measure."""
@@ -171,8 +149,7 @@ class JudgeQueue:
     async def run(self) -> None:
         """Judge what comes. Raises what says that the judge was named wrongly, and what the journal raises."""
         while True:
-            docket = self._next()
-            if docket is None and self._model is not None:
+            if not (ready := self._ready()) and self._model is not None:
                 if self._ending.is_set():
                     return
                 await self._wait()
@@ -180,8 +157,7 @@ class JudgeQueue:
             last = self._ending.is_set()
             try:
                 await self._opened()
-                if docket is not None:
-                    await self._judge(docket)
+                await self._judge_all(ready)
             except (Unreachable, BadInput) as error:
                 if isinstance(error, BadInput) and not self._has_judged:
                     raise
@@ -193,9 +169,19 @@ class JudgeQueue:
                 self._found()
             self._changed()
 
-    def _next(self) -> _Docket | None:
-        now = time.monotonic()
-        return next((docket for docket in self._dockets.values() if docket.due <= now), None)
+    def _ready(self) -> list[Docket]:
+        """The first that are due, as many as keep the judge at work."""
+        now, room = time.monotonic(), _ROUNDS * self._concurrency
+        ready: list[Docket] = []
+        for docket in self._dockets.values():
+            if room > 0 and docket.due <= now:
+                ready.append(docket)
+                room -= docket.size
+        return ready
+
+    @property
+    def _concurrency(self) -> int:
+        return max(1, self._model.info.concurrency) if self._model is not None else 1
 
     async def _wait(self) -> None:
         self._arrived.clear()
@@ -229,33 +215,45 @@ class JudgeQueue:
             rubrics = {name: load_rubric(name) for name in rubrics_in(self._job.suites)}
             self._judges = {name: Judge(self._model, r, votes=self._spec.votes) for name, r in rubrics.items()}
 
-    async def _judge(self, docket: _Docket) -> None:
-        """Have all answers of a docket judged, and journal what they came to. Raises `Unreachable` or `BadInput`."""
-        if docket.answers is None:
-            if self._is_judged(docket.of, docket.suite):
+    async def _judge_all(self, dockets: Sequence[Docket]) -> None:
+        """Have them judged, so many answers at once as the judge takes. Raises `Unreachable` or `BadInput`."""
+        for docket in dockets:
+            if docket.answers is None and self._is_judged(docket.of, docket.suite):
                 self._drop(docket)
-                return
-            await self._load()
-        if not docket.answers and not docket.unanswered:  # another base answers by now
-            self._drop(docket)
+        await self._load([docket for docket in dockets if docket.answers is None and self._waits(docket)])
+        gate = asyncio.Semaphore(self._concurrency)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for docket in filter(self._waits, dockets):
+                    group.create_task(self._judge(docket, gate))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _judge(self, docket: Docket, gate: asyncio.Semaphore) -> None:
+        found = await self._verdicts(docket, gate)
+        if not self._waits(docket):
             return
-        found = await self._verdicts(docket)
         docket.tries += 1
-        for judge, outcomes in found.items():
-            self._journal(docket, judge, outcomes)
-        failures = [o for outcomes in found.values() for _, _, o in outcomes if isinstance(o, ScoreFailure)]
-        if any(f.error_class == "transient" for f in failures) and self._tries_again(docket):
+        for judge, verdicts in found.items():
+            self._journal(docket, judge, verdicts)
+        silent = {place.sample for place, _ in docket.unanswered}  # whose failure is the model's
+        failed = [
+            (sample, outcome)
+            for verdicts in found.values()
+            for sample, _, outcome in verdicts
+            if isinstance(outcome, ScoreFailure) and sample not in silent
+        ]
+        if any(f.error_class == "transient" for _, f in failed) and self._tries_again(docket):
             docket.due = time.monotonic() + self._job.plan.backoff_seconds * 2.0 ** (docket.tries - 1)
             return
-        self.failed += len(
-            {s for outcomes in found.values() for s, _, o in outcomes if isinstance(o, ScoreFailure) and _counts(o)}
-        )
+        self.failed += len({sample for sample, failure in failed if _counts(failure)})
         self._drop(docket)
+        self._changed()
 
-    def _tries_again(self, docket: _Docket) -> bool:
+    def _tries_again(self, docket: Docket) -> bool:
         return not self._job.once and docket.tries < self._job.plan.attempts
 
-    async def _verdicts(self, docket: _Docket) -> dict[Judge, list[_Verdict]]:
+    async def _verdicts(self, docket: Docket, gate: asyncio.Semaphore) -> dict[Judge, list[_Verdict]]:
         """Of each judge, what it made of each answer."""
         samples, suite = self._samples[docket.suite.digest], docket.suite
         found: dict[Judge, list[_Verdict]] = {judge: [] for judge in self._judges_of(suite)}
@@ -263,11 +261,10 @@ class JudgeQueue:
             for rubric in rubrics_of(suite, samples[place.sample]):
                 judge = self._judges[rubric]
                 failures = [msgspec.structs.replace(failure, metric=metric) for metric in judge.metrics]
-                if not docket.tries:
+                if not docket.told:
                     self._judging.note_unanswered(judge, failures, place)
                 found[judge] += [(place.sample, place.group, each) for each in failures]
-        assert self._model is not None
-        gate = asyncio.Semaphore(max(1, self._model.info.concurrency))
+        docket.told = True
 
         async def one(place: Place, key: str, completion: Completion) -> None:
             sample = samples[place.sample]
@@ -278,23 +275,22 @@ class JudgeQueue:
                     self._has_judged = self._has_judged or any(isinstance(o, Score) for o in outcomes)
                     found[judge] += [(place.sample, place.group, outcome) for outcome in outcomes]
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for answer in docket.answers or ():
-                    group.create_task(one(*answer))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        async with asyncio.TaskGroup() as group:
+            for answer in docket.answers or ():
+                group.create_task(one(*answer))
         return found
 
-    def _journal(self, docket: _Docket, judge: Judge, verdicts: Sequence[_Verdict]) -> None:
+    def _journal(self, docket: Docket, judge: Judge, verdicts: Sequence[_Verdict]) -> None:
         """That this judge has gone through the suite, and what it came to."""
         failed = {sample for sample, _, o in verdicts if isinstance(o, ScoreFailure) and _counts(o)}
         cut = {sample for sample, _, o in verdicts if isinstance(o, ScoreFailure)} - failed
         asked = {sample for sample, _, _ in verdicts}
+        limit = self._job.limit or 0
         record = msgspec.structs.replace(
             docket.of,
             seq=0,
             time=0.0,
+            limit=limit if limit < len(docket.suite.samples) else 0,
             asked=len(asked),
             scored=len(asked) - len(failed) - len(cut),
             failed=len(failed),
@@ -306,27 +302,23 @@ class JudgeQueue:
             self._ledger.append(record)
             self._ledger.journal.sync_soon()
 
-    async def _load(self) -> None:
-        """Take answers in from the journal, from the first that waits, as many as are held at once."""
-        chosen: list[_Docket] = []
-        room = _AT_HAND - self._held
+    async def _load(self, wanted: list[Docket]) -> None:
+        """Take the answers of these in from the journal, and of those that come next while there is room for them."""
+        if not wanted:
+            return
+        room = _AT_HAND - self._held - sum(docket.size for docket in wanted)
         for docket in self._dockets.values():
-            if docket.answers is None and (docket.size <= room or not chosen):
-                chosen.append(docket)
+            if docket.answers is not None or docket in wanted or self._is_judged(docket.of, docket.suite):
+                continue
+            if docket.size <= room:
+                wanted.append(docket)
                 room -= docket.size
-        names = [(docket.of, docket.suite.name) for docket in chosen]
-        found = await asyncio.to_thread(_read, self._ledger.workspace, names)
-        for docket, answers in zip(chosen, found, strict=True):
+        found = await asyncio.to_thread(standing_answers, self._ledger.workspace, wanted)
+        for docket, answers in zip(wanted, found, strict=True):
             samples = self._samples[docket.suite.digest]
-            docket.answers = [answer for answer in answers if answer[0].sample in samples]
-            self._held += len(docket.answers)
-
-
-def _read(workspace: Path, wanted: Sequence[tuple[Finished, str]]) -> list[list[Answer]]:
-    """The standing answers of each."""
-    with Lens(workspace) as lens:
-        found = [journaled(lens, suite, of.run, of.digest) for of, suite in wanted]
-    return [[a for a in answers if _name(a[0]) == _name(of)] for (of, _), answers in zip(wanted, found, strict=True)]
+            if self._waits(docket):
+                docket.answers = [answer for answer in answers if answer[0].sample in samples]
+                self._held += docket.held
 
 
 def _judged(job: Job, suite: Suite) -> dict[str, Sample]:
@@ -335,37 +327,14 @@ def _judged(job: Job, suite: Suite) -> dict[str, Sample]:
     return {sample.id: sample for sample in asked.samples if rubrics_of(suite, sample)}
 
 
-def _name(record: Finished | Place) -> _Name:
-    return record.run, record.digest, record.suite_digest, record.identity
-
-
 def _counts(failure: ScoreFailure) -> bool:
     """Whether it is more than an answer that was cut off, which no judge can mend."""
     return failure.error_class != "truncated"
 
 
-def _place(of: Finished, result: SampleResult, index: int) -> Place:
-    return Place(
-        run=of.run,
-        checkpoint=of.checkpoint,
-        iteration=of.iteration,
-        digest=of.digest,
-        identity=of.identity,
-        suite=of.suite,
-        suite_version=of.suite_version,
-        suite_digest=of.suite_digest,
-        sample=result.id,
-        group=result.sample.group,
-        index=index,
-        batch=result.answer.batch if result.answer is not None else "",
-    )
-
-
-def _answer(place: Place, result: SampleResult) -> Answer:
-    made = result.answer
-    assert made is not None
-    usage = Usage(made.prompt_tokens, made.completion_tokens, made.seconds)
-    return place, made.key, Completion(continued(made.prompt, made.text), made.finish_reason, usage)
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _within(event: asyncio.Event, seconds: float | None) -> None:
