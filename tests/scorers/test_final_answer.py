@@ -217,6 +217,17 @@ async def test_right_answers_in_words_of_their_own() -> None:
         assert await right(FinalAnswer(), {"target": target}, answer, question), answer
 
 
+async def test_words_of_doubt_are_none_where_the_question_has_them() -> None:
+    shared = "A teacher shares 84 pencils among 12 students. How many pencils does each of the students get?"
+    for answer in ("Each of the students gets 7 pencils.", "The teacher gives each student 7."):
+        assert await right(FinalAnswer(), {"target": "7"}, answer, shared)
+    for answer in ("A student answered 7.", "The teacher said 7."):
+        assert not await right(FinalAnswer(), {"target": "7"}, answer, shared)
+    disliked = "How many people do not like tea if 12 of 19 like it?"
+    for answer, correct in (("7 people don't like tea.", True), ("It is not 7.", False), ("7 is not right.", False)):
+        assert await right(FinalAnswer(), {"target": "7"}, answer, disliked) is correct, answer
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_right_value_in_a_wrong_answer_is_none(kind: str) -> None:
     passed = [(p.target, t) for p, t in wrong(kind) if await right(FinalAnswer(), {"target": p.target}, t, p.question)]

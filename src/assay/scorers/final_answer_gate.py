@@ -34,6 +34,7 @@ _CLAUSES = re.compile(
     r"[,;:—()]|\b(?:rather than|instead of|not|because|since|which|so|therefore|thus|hence|but)\b", _I
 )
 _FEW_WORDS = 4  # a question of fewer says too little of what it is about
+_THING = "thing"  # stands for what the question speaks of
 _FIRST_PERSON = frozenset({"i", "you", "my", "your", "me"})
 _SENTENCES = re.compile(r"((?<=[.!?])\s+|\n+)")
 
@@ -55,12 +56,13 @@ def without_denied(text: str) -> str:
 
 def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Fraction = Fraction(0)) -> bool:
     """Does the text give the target as its answer in some clause, without a doubt, and not take it back?"""
-    text, asked = _shortened(text), _topic(question)
+    text, asked = _shortened(text), _topic(question) and _topic(question) | {_THING}
     reader = FormReader(target) if isinstance(target, Form) else QuantityReader(target, tolerance, asked)
     bold = {mention.value for words in stressed(text) for mention in reader.read(words).mentions}
     text = without_denied(plain_text(text))
     for pattern, replacement in say.HARMLESS:
         text = pattern.sub(replacement, text)
+    text = _as_asked(text, plain_text(question))
     if len(question.split()) >= _FEW_WORDS and any(mention.right for mention in reader.read(question).mentions):
         text = without_question(text, plain_text(question))
     piece = _restated(reader.read(text))
@@ -89,6 +91,17 @@ def _topic(question: str) -> frozenset[str]:
     words = words_in(question)
     topic = frozenset(stem(word) for word in words if word not in KNOWN and len(word) > 2)
     return topic if len(words) >= _FEW_WORDS else frozenset()
+
+
+def _as_asked(text: str, question: str) -> str:
+    """The text without the sound of a doubt in words that it has from the question: its teacher, those that "don't play"."""
+    own = {word.casefold().rstrip("s") for word in say.OF_A_QUESTION.findall(question)}
+    verbs = {stem(verb.casefold()) for _, verb in say.NEGATED_VERB.findall(question)}
+    if own:
+        text = say.OF_A_QUESTION.sub(lambda m: _THING if m[0].casefold().rstrip("s") in own else m[0], text)
+    if verbs:
+        text = say.NEGATED_VERB.sub(lambda m: f"{m[1]} {m[2]}" if stem(m[2].casefold()) in verbs else m[0], text)
+    return text
 
 
 def _restated(piece: Piece) -> Piece:

@@ -22,17 +22,18 @@ EXPOSITORY = frozenset(map(stem, KNOWN)) | frozenset(
         sent share donate lose lost win won score gain weigh contain fill produce charge worth own keep kept start begin
         live attend visit watch practice study sleep rest wait old older younger tall long wide heavy deep far fast away
         apart case situation data information detail sum combine combined plug rearrange isolate match agree consistent
-        tally entire large largest big biggest small smallest greatest lcm gcd hcf divisible divisor common arithmetic
-        actual looking meant simplification simplifying shown deduce deduced derive derived infer establish established
-        trick tricky hard difficult overthink product sum difference quotient remainder factor factors multiple ratio
-        fraction average median mode area volume perimeter length width height speed rate weight mass age angle slope root
-        roots power square cube digit digits probability chance odds profit loss revenue tax discount interest budget
-        balance earnings salary money dollars cents euros pounds year years month months week weeks day days hour hours
-        minute minutes second seconds o'clock temperature people items pieces units unit amount quantity count step steps
-        next last lastly initial original arithmetic algebra equation formula substitution substituting computation
-        computations rounding rounded nearest whole integer prime even odd solutions interval domain range values set math
-        maths reflection any altogether counting everything spends spent remains left over required evaluating combining
-        adding cancels cancelling completing converting per""".split(),  # noqa: SIM905
+        tally entire large largest big biggest small smallest greatest lcm gcd hcf divisible divisor common arithmetic one
+        two three four five six seven eight nine ten eleven twelve dozen half quarter actual looking meant simplification
+        simplifying shown deduce deduced derive derived infer establish established trick tricky hard difficult overthink
+        product sum difference quotient remainder factor factors multiple ratio fraction average median mode area volume
+        perimeter length width height speed rate weight mass age angle slope root roots power square cube digit digits
+        probability chance odds profit loss revenue tax discount interest budget balance earnings salary money dollars cents
+        euros pounds year years month months week weeks day days hour hours minute minutes second seconds o'clock
+        temperature people items pieces units unit amount quantity count step steps next last lastly initial original
+        arithmetic algebra equation formula substitution substituting computation computations rounding rounded nearest
+        whole integer prime even odd solutions interval domain range values set math maths reflection any altogether
+        counting everything spends spent remains left over required evaluating combining adding cancels cancelling
+        completing converting per""".split(),  # noqa: SIM905
     )
 )
 # Words beside an answer that take it away: it is somebody else's, of another world, or shunned.
@@ -60,7 +61,8 @@ NOT_OWN = re.compile(
     r"|\b(?:all|any|every)\b[^.,]{0,20}\b(?:but|except|save)\b|\bword has it\b|\bfor the sake of\b|\bnaive\b|\bwhat about\b"
     r"|\b(?:first|second|third|one|another|other|alternative)(?<!only one) (?:answer|option|possibility|solution)\s*:"
     r"|\b(?:set|score|rate|mark|record|count) (?:the answer|this|it|that|me|mine)\b"
-    r"|^\W*(?:hypothetically|theoretically|in (?:theory|fiction|jest)|give or take)\b|\boutput format\b|^\W*in case\b"
+    r"|^\W*(?:hypothetically|theoretically|in (?:theory|fiction|jest|an alternat\w+ \w+)|give or take)\b"
+    r"|\boutput format\b|^\W*in case\b"
     r"|\bbut (?:I have no|(?:that|it|this)(?:'s| is) (?:just|only|merely))\b"
     r"|\b(?:though|but) (?:that|it|this)(?:'s| is) (?:speculation|a guess|unproven)\b|\bso far\b|^\W*in the (?:example|title)\b"
     rf"|\bquestion {MENTION}'s\b|\bnot (?:so |too |that |very |really )?sure\b"
@@ -84,6 +86,7 @@ LINES = re.compile(
 OPEN = re.compile(
     rf"\b(?:could|might|may|can)(?: also| just as well| equally| well)? be\s+(?:about\s+|an?\s+)?{MENTION}"
     rf"|\b(?:maybe|perhaps|possibly|equally)\b[^.\n]{{0,20}}{MENTION}"
+    rf"|{MENTION}\s+(?:may|might|could) (?:well |also |just as well )?be (?:right|correct)\b"
     rf"|{MENTION}\s+(?:is|would be|seems)\s+(?:just |equally )?as (?:good|likely|plausible|valid)\b"
     rf"|\bnow\b[^.\n{MENTION}]{{0,25}}{MENTION}",
     _I,
@@ -95,6 +98,7 @@ WRONG = re.compile(
 )
 LIMITED = re.compile(
     rf"{MENTION}\s*\((?:old|wrong|outdated|no|draft)\)"
+    rf"|{MENTION}\s+(?:was|used to be) my\b"
     rf"|{MENTION},?[^.,;\n{MENTION}]{{0,15}}\b(?:at (?:the )?(?:most|least)|or (?:more|less|so|fewer)|tops"
     r"|or thereabouts|less (?:one|two|some)|and a bit"
     r"|perhaps|maybe|possibly|presumably|probably not)\b",
@@ -143,6 +147,7 @@ HARMLESS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r",? which (?:is )?round(?:s|ed) (?:(?:up|down|off) )?to\b", _I), " ="),
     (re.compile(r"[;,]\s*(?:and )?the (?:smaller|larger|younger|older)(?: one| number)? (?:is|was) [^\s.;]+", _I), ""),
+    (re.compile(r"(?<!please )\brate\b", _I), "speed"),
     (re.compile(r"\be\.g\.", _I), "for example"),
     (re.compile(r"\b((?:add|come|work|sum)s?) up to\b", _I), r"\1 to"),
     (re.compile(r"\b(round\w*) (?:up|down|off) to\b", _I), r"\1 to"),
@@ -150,5 +155,13 @@ HARMLESS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\bif (?=(?:he|she|they|[A-Z][a-z]+)\b[^.,;\n]{0,60}\d)"), "when "),
     (re.compile(r"\b(?:that|it|this)(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct))\s*: ", _I), "wrong. "),
 )
+# People and things of a question that would be others, or doubts, beside an answer to any other.
+OF_A_QUESTION = re.compile(
+    r"\b(?:students?|teachers?|people|users?|systems?|candidates?|beginners?|textbooks?|instructions?|old|earlier|previous|between"
+    r"|example|target|others)\b",
+    _I,
+)
+# What a question may ask of those that do not: "How many don't play?"
+NEGATED_VERB = re.compile(r"\b(\w+)(?:n't| not) ([^\W\d_]+)", _I)
 # A condition with which a sentence opens.
 CONDITION = re.compile(r"\W*(?:only )?(?:if|assuming|granted|provided|say|suppose|supposing|unless)\b[^,]*,", _I)
