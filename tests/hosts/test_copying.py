@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -241,20 +240,6 @@ async def test_no_room_is_seen_before_anything_is_read(tmp_path: Path) -> None:
     assert caught.value.kind == "full"
     assert host.reads == []
     assert names(tmp_path) == ["source"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 async def test_a_disk_that_fills_up_meanwhile_gets_its_room_back(tmp_path: Path, small_disk: Path) -> None:

@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 
@@ -374,22 +373,8 @@ async def test_a_folder_in_the_targets_place(sshd: Server, tmp_path: Path) -> No
             await host.copy_from(posix(tmp_path / "source"), tmp_path / "folder")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 async def test_no_room_on_the_host(sshd: Server, tmp_path: Path, small_disk: Path) -> None:
-    some_file(tmp_path / "source", 20)
+    some_file(tmp_path / "source", 30)
     async with connected(sshd.port) as host:
         with pytest.raises(HostFault, match="there is no room for ssh://") as caught:
             await host.copy_to(tmp_path / "source", posix(small_disk / "target"))

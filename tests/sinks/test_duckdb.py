@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import subprocess
 import sys
@@ -66,6 +67,21 @@ async def test_a_batch_that_needs_more_memory_gets_it(tmp_path: Path) -> None:
     sink = DuckDBSink("duckdb", tmp_path / "r.duckdb", memory=1)
     await sink.take([sample(sample=f"sample {n}", response=f"{n} " * 100) for n in range(5000)])
     assert ask(tmp_path / "r.duckdb", "select count(*), max(length(response)) from samples") == [(5000, 500)]
+
+
+async def test_a_disk_that_is_full_when_the_file_is_made_is_waited_for(tmp_path: Path, small_disk: Path) -> None:
+    path, ballast = small_disk / "r.duckdb", small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    sink = DuckDBSink("duckdb", path)
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await sink.take([sample()])
+    ballast.unlink()
+    await sink.take([sample()])
+    assert ask(path, "select count(*) from samples") == [(1,)]
+    assert [p.name for p in small_disk.iterdir()] == ["r.duckdb"]
 
 
 async def test_every_text_comes_back(tmp_path: Path) -> None:

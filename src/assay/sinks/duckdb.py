@@ -174,6 +174,8 @@ class DuckDBSink:
 
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._create_file()
             # More threads take more memory and no less time for what fits in a batch.
             return duckdb.connect(self._path, config={"threads": 1, "memory_limit": f"{self._memory}MB"})
         except OSError as error:
@@ -186,6 +188,15 @@ class DuckDBSink:
             raise Unreachable(f"{self._path} cannot be opened: {error}") from error
         except duckdb.Error as error:
             raise BadInput(f"{self._path} cannot be opened: {error}") from error
+
+    def _create_file(self) -> None:
+        """Make the file elsewhere and move it here whole: half of one (a full disk, a kill) can never be opened."""
+        import duckdb
+
+        half = self._path.with_name(f".{self._path.name}.new")
+        half.unlink(missing_ok=True)
+        duckdb.connect(half).close()
+        half.replace(self._path)
 
 
 def open_sink(name: str, settings: SinkConfig, workspace: Path) -> DuckDBSink:
