@@ -49,10 +49,11 @@ _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 class FinalAnswer:
     """Is the answer's final answer the reference's `correct_answer` (or `target`)?
 
-    Where that is one quantity, values are compared exactly, and units where both have one that is known; where it is a
-    time of day, times; else the words, letter case, articles, quotes and final marks aside. What counts as the final
-    answer, `extraction` says, and what it comes to, `statement`; several on offer ("7 or 8") are none. An answer that was
-    cut off is truncated: what it would have ended in nobody knows.
+    Where that is one quantity, values are compared exactly, and units where both have one that is known; an interval, a
+    list or set of numbers and a date are compared as such; a time of day, as times; else the words, letter case, articles,
+    quotes and final marks aside. What counts as the final answer, `extraction` says, what it comes to, `statement`, and
+    whether the text stands by it, `final_answer_gate`; several on offer ("7 or 8") are none. An answer that was cut off is
+    truncated: what it would have ended in nobody knows.
 
     tolerance: the largest difference between quantities that is none, in the reference's unit.
     """
