@@ -120,6 +120,7 @@ class JudgeQueue:
         self._held += docket.held
         self._dockets[docket.name] = docket
         self._arrived.set()
+        self._changed()
 
     def _drop(self, docket: Docket) -> None:
         del self._dockets[docket.name]

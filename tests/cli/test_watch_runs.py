@@ -87,6 +87,7 @@ def test_several_suites_are_judged_and_forwarded_and_a_dead_judge_is_told_of(tmp
     said = assay(tmp_path, "status").stdout
     assert "judge http://127.0.0.1:1/v1#m: 4 answers to judge; down since" in said
     written(tmp_path / "assay.toml", '[watch]\njudge = "scripted:judge.yaml"\nvotes = 2\n')
+    assert "judge      runs @10  by scripted:" in assay(tmp_path, "watch", "runs", *words, "--dry-run").stdout
     done = assay(tmp_path, "watch", "runs", *words, "--sink", "duckdb", "--json")
     assert done.returncode == 0, done.stderr
     assert completions(tmp_path / "assay-results") == answers, "no model is asked anything again"

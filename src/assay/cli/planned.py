@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from assay.job import Job, check_job, settings_of
+from assay.job import Job, check_job, rubrics_in, settings_of
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
 from assay.results.journal import segments
@@ -15,11 +15,12 @@ from assay.results.journal import segments
 
 def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:
     """Print what a watch would do now. Nothing is loaded, copied or written; raises as `check_job`."""
-    made = asyncio.run(_planned(job, workspace))
+    made, unjudged = asyncio.run(_planned(job, workspace))
     rows = [{"action": "evaluate", "checkpoint": c.checkpoint.label, "detail": c.checkpoint.path} for c in made.work]
     rows += [_row("retry", c, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
     rows += [_row("set aside", c, reason) for c, reason in made.aside]
-    rows += [_row("done", c, "") for c in made.done]
+    by = f"by {job.judge.name}" if job.judge is not None else ""
+    rows += [_row("judge", c, by) if c.digest in unjudged else _row("done", c, "") for c in made.done]
     rows += [_row("same", twin, f"has the weights of {known.checkpoint.label}") for twin, known in made.twins]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
@@ -34,23 +35,30 @@ def _row(action: str, candidate: Candidate, detail: str) -> dict[str, str]:
     return {"action": action, "checkpoint": candidate.checkpoint.label, "detail": detail}
 
 
-async def _planned(job: Job, workspace: Path) -> Plan:
+async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
+    """The plan, and the digests of adapters whose answers are still to be judged."""
     try:
         found = await check_job(job)
     finally:
         await job.host.aclose()
     if not segments(workspace):
-        return plan([Candidate(c) for c in found], settings_of(job), time.time())
+        return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
     ledger = Ledger(workspace)
     try:
         candidates = []
+        unjudged = set()
         for checkpoint in found:
             digest = ledger.digest_of(checkpoint)
-            done = digest and all(
-                ledger.finished(checkpoint.run, digest, s.digest, None, job.limit or 0) for s in job.suites
-            )
+            limit = job.limit or 0
+            finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, None, limit)) for s in job.suites]
+            done = digest and all(record is not None for _, record in finished)
+            if job.judge is not None and any(
+                record is not None and rubrics_in([s]) and not ledger.is_judged_by(record, job.judge.name, limit)
+                for s, record in finished
+            ):
+                unjudged.add(digest)
             failed = tuple(Failed(a.time, a.reason, a.final) for a in ledger.attempts(checkpoint))
             candidates.append(Candidate(checkpoint, digest, unfinished=not done, failed=failed))
-        return plan(candidates, settings_of(job), time.time())
+        return plan(candidates, settings_of(job), time.time()), unjudged
     finally:
         ledger.close()

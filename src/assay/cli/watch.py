@@ -207,7 +207,7 @@ def _judge(found: Config, name: str | None, votes: int | None) -> JudgeSpec | No
             return await WorkerModel.open(resolved.spec, named.settings)
         return await open_model(named.spec, named.settings, http=named.http)
 
-    return JudgeSpec(named.spec, opened, close_judge, votes)
+    return JudgeSpec(named.spec if resolved.remote else resolved.spec, opened, close_judge, votes)
 
 
 async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tuple[int, list[str]]:

@@ -48,7 +48,9 @@ class Ledger:
         self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
-        self._judged: dict[tuple[str, ...], dict[str, int]] = {}  # by measure the limit, 0 for none
+        self._judged: dict[
+            tuple[str, ...], dict[str, tuple[int, str]]
+        ] = {}  # by measure the limit, and the judge's name
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
@@ -123,7 +125,7 @@ class Ledger:
         if record.judged:
             failed = {part.measure for part in record.summaries if part.failed}
             self._judged.setdefault(key, {}).update(
-                {part.measure: record.limit for part in record.summaries if part.measure not in failed}
+                {p.measure: (record.limit, p.judge) for p in record.summaries if p.measure not in failed}
             )
             return
         self._judged.pop(key, None)  # answers may be new ones; a judge takes those that it knows by their keys
@@ -191,8 +193,15 @@ class Ledger:
 
     def is_judged(self, of: Finished, measure: str, limit: int) -> bool:
         """Whether a judge has scored, by this measure, all answers that were gone through."""
-        known = self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {}).get(measure)
-        return known is not None and _covers(known, limit)
+        return any(_covers(done, limit) for by, done, _ in self._judgements(of) if by == measure)
+
+    def is_judged_by(self, of: Finished, judge: str, limit: int) -> bool:
+        """The same of a judge by its name, for whoever can't open it: by some measure."""
+        return any(_covers(done, limit) for _, done, name in self._judgements(of) if name.startswith(judge))
+
+    def _judgements(self, of: Finished) -> list[tuple[str, int, str]]:
+        known = self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {})
+        return [(measure, *rest) for measure, rest in known.items()]
 
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
