@@ -112,7 +112,7 @@ def _check_rubrics(job: Job) -> None:
         metrics = [m for name in suite.rubrics for m in rubrics[name].metrics]
         if len(set(metrics)) < len(metrics):
             raise SuiteError(f"{suite.path}: two of its rubrics have a dimension of one name; leave one of them out")
-        if job.judge is None and {spec.name for spec in suite.scorers.values()} == {"answered"}:
+        if job.judge is None and suite.needs_judge:
             raise BadInput(f"{suite.path or suite.name}: only a judge can score its answers; name one with --judge")
     if job.judge is not None and not rubrics:
         names = ", ".join(suite.name for suite in job.suites)

@@ -223,6 +223,14 @@ def test_a_judge_scores_what_has_a_ground_truth(place: Path) -> None:
     assert {metric: found["new", metric]["mean"] for metric in given} == given
     assert {found["new", metric]["asked"] for metric in given} == {1}
     assert ("old", "truth_telling") not in found
+    tone = SUITE.replace("scorer: contains_word", "rubrics: [capability]").replace("goal:", "# goal:")
+    written(place / "tone.yaml", tone)
+    script(place / "c.yaml", [], default={"reasoning": 8, "correctness": 7, "clarity": 6})
+    done = assay(place, "probe", MODEL, "--suite", "tone.yaml", "--judge", "scripted:c.yaml", "--json", "--run", "tone")
+    assert {row["metric"]: row["mean"] for row in json.loads(done.stdout)} == {
+        "answered": 1, "reasoning": 8, "correctness": 7, "clarity": 6,
+    }  # fmt: skip
+    assert "only a judge can score its answers" in bad(place, "probe", MODEL, "--suite", "tone.yaml")
     wrong = script(place / "w.yaml", [], default=SEMANTIC)
     assert assay(place, "probe", MODEL, *ON, "--judge", f"scripted:{wrong}", "--run", "w").returncode == 1
 

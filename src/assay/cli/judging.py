@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,6 +16,7 @@ from assay.models.open import open_model
 from assay.scorers.base import Scorer
 from assay.scorers.judge import MAX_VOTES, Judge
 from assay.scorers.rubric_file import load_rubric
+from assay.suites.suite import Suite
 from assay.types import Sample
 
 Judging = Annotated[
@@ -52,10 +54,18 @@ def judge_maker(model: TextModel | None, votes: int) -> Callable[[str], Judge] |
     return lambda rubric: Judge(model, load_rubric(rubric), votes=votes)
 
 
-def judges_of(model: TextModel | None, votes: int) -> Callable[[Sample], Sequence[Scorer]] | None:
-    """The judges that a probe's answer gets besides its own scorer: the content rubric where there is a ground truth."""
+def judges_of(model: TextModel | None, votes: int) -> Callable[[Suite, Sample], Sequence[Scorer]]:
+    """The judges that a probe's answer gets besides its own scorer.
+
+    By the rubrics of its suite, and by the content rubric where there is a ground truth; none without a model.
+    """
     make = judge_maker(model, votes)
-    if make is None:
-        return None
-    content = make("content")
-    return lambda sample: (content,) if "ground_truth" in sample.reference else ()
+    judge = cache(make) if make is not None else None
+
+    def judges(suite: Suite, sample: Sample) -> Sequence[Scorer]:
+        if judge is None:
+            return ()
+        truth = ["content"] if "ground_truth" in sample.reference else []
+        return [judge(rubric) for rubric in dict.fromkeys([*suite.rubrics, *truth])]
+
+    return judges

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, NamedTuple
 
@@ -69,7 +70,7 @@ def probe(
     seed
         Ask the capability probes with other numbers, drawn with this seed.
     judge
-        A model that judges the content probes.
+        A model that judges the content probes, and the answers to suites that name rubrics.
     limit
         Ask only so many samples of each suite, spread over its groups.
     run
@@ -78,6 +79,9 @@ def probe(
     found = with_flags(settings(config, workspace), http, model, judge)
     check_limit(limit)
     suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
+    for each in suites:
+        if judge is None and each.needs_judge:
+            raise BadInput(f"{each.path or each.name}: only a judge can score its answers; name one with --judge")
     spec = found.model(model).spec
     check_run(model_name(spec) if run is None else run)
     tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), adapter_at(adapter))
@@ -149,7 +153,7 @@ async def _ask(
     tuned: tuple[str, Adapter] | None,
     suites: Sequence[Suite],
     named: str | None,
-    also: Callable[[Sample], Sequence[Scorer]] | None,
+    also: Callable[[Suite, Sample], Sequence[Scorer]],
     limit: int | None,
 ) -> tuple[str, bool]:
     """Ask the base, then the adapter. The run, and whether every sample was scored and the adapter shown to be live."""
@@ -189,7 +193,7 @@ class _Task(NamedTuple):
     suites: Sequence[Suite]
     ledger: Ledger
     reporter: Reporter
-    also: Callable[[Sample], Sequence[Scorer]] | None
+    also: Callable[[Suite, Sample], Sequence[Scorer]]
     limit: int | None
 
     async def ask(self, subject: Subject, model: TextModel, batch: Callable[[], str] = str) -> Evaluations:
@@ -203,7 +207,7 @@ class _Task(NamedTuple):
                 subject=subject,
                 batch=batch,
                 limit=self.limit,
-                also=self.also,
+                also=partial(self.also, suite),
                 on_result=self.reporter.answered,
             )
             parts.append((suite, evaluation))

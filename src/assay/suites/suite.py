@@ -37,6 +37,10 @@ class ScorerSpec:
     place: Place | None = field(default=None, compare=False)
 
 
+# Where only a judge can tell how good an answer is, all that can be said without one is that there is one.
+UNSCORED = ScorerSpec("answered")
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
     """Samples, a scorer for each, and how to generate.
@@ -65,6 +69,11 @@ class Suite:
     def groups(self) -> tuple[str, ...]:
         """The samples' groups, in file order."""
         return tuple(dict.fromkeys(sample.group for sample in self.samples))
+
+    @property
+    def needs_judge(self) -> bool:
+        """Whether nothing is known of how good its answers are without a judge."""
+        return bool(self.rubrics) and all(spec == UNSCORED for spec in self.scorers.values())
 
     def limited(self, count: int) -> Suite:
         """A suite of `count` samples at most, for a first look: one of each group in turn, in file order.
@@ -102,12 +111,11 @@ def load_suite(source: str | Path) -> Suite:
     name, version = _name(root["name"]), _checked(root["version"], "version", _WHOLE_FROM_1)
     options = _options(root["options"]) if "options" in root else GenerateOptions()
     rubrics = _rubrics(root["rubrics"], path) if "rubrics" in root else ()
-    # Where only a judge can tell how good an answer is, all that can be said without one is that there is one.
-    unscored = ScorerSpec("answered") if rubrics else None
     samples, scorers, places = _samples(
-        _sample_nodes(root["samples"], path), _scorer(root["scorer"]) if "scorer" in root else unscored
+        _sample_nodes(root["samples"], path),
+        _scorer(root["scorer"]) if "scorer" in root else UNSCORED if rubrics else None,
     )
-    if "goal" in root and all(spec == unscored for spec in scorers.values()):
+    if "goal" in root and all(spec == UNSCORED for spec in scorers.values()):
         raise root["goal"].place.error("a goal needs a scorer: what a judge says is shown, and decides nothing")
     goal = _goal(root["goal"], {sample.group for sample in samples}) if "goal" in root else None
     return Suite(name, version, samples, scorers, options, goal, path, places, rubrics)
