@@ -163,6 +163,20 @@ async def test_a_passing_failure_is_tried_again_by_the_same_watch(job: Job) -> N
             await until(lambda: len(judged(job)) == EVERY)
 
 
+async def test_a_judge_that_only_fails_is_gone_and_takes_no_answer_s_tries(job: Job) -> None:
+    async with OpenAIServer() as server:
+        server.script = lambda ask: Reply(status=503)
+        outcome, _ = await run(judged_by(job, server.spec))
+        assert (outcome.exit_code, outcome.unjudged) == (3, 16)
+        soon = judged_by(replace(job, plan=replace(job.plan, attempts=1)), server.spec)
+        server.asked.clear()
+        async with polling(soon) as listener:
+            await until(lambda: any("can't be asked" in note for note in listener.notes) and len(server.asked) > 30)
+            server.script = verdict
+            await until(lambda: len(judged(job)) == EVERY)
+    assert len(asked(job)) == 16
+
+
 async def test_a_judge_that_is_named_wrongly_is_wrong_input(job: Job) -> None:
     async with OpenAIServer(model="m") as server:
         with pytest.raises(BadInput, match="nobody"):

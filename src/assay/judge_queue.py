@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ from assay.models.base import TextModel
 from assay.results.index import Ledger
 from assay.results.records import Finished, Place
 from assay.scorers.judge import Judge
-from assay.scorers.keys import measure_by
+from assay.scorers.keys import key_of, measure_by
 from assay.scorers.rubric_file import load_rubric
 from assay.scoring import Judging
 from assay.suites.suite import Suite
@@ -76,6 +76,7 @@ class JudgeQueue:
         self._arrived = asyncio.Event()
         self._ending = asyncio.Event()
         self._has_judged = False
+        self._scored = 0  # answers that the judge has scored in this round
         self.gone: AssayError | None = None
         self._since = self._again = 0.0
         self._pauses = 0
@@ -223,33 +224,32 @@ class JudgeQueue:
                 self._drop(docket)
         await self._load([docket for docket in dockets if docket.answers is None and self._waits(docket)])
         gate = asyncio.Semaphore(self._concurrency)
+        self._scored = 0
         try:
             async with asyncio.TaskGroup() as group:
-                for docket in filter(self._waits, dockets):
-                    group.create_task(self._judge(docket, gate))
+                tasks = {d: group.create_task(self._verdicts(d, gate)) for d in dockets if self._waits(d)}
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
+        gone = ""
+        for docket, task in tasks.items():
+            passing = _passing(docket, task.result())
+            if passing and not self._scored:  # where nothing else succeeds either, it is not about these answers
+                gone = passing
+            elif self._waits(docket):
+                self._settle(docket, task.result(), again=bool(passing))
+        if gone:
+            raise Unreachable(gone)
 
-    async def _judge(self, docket: Docket, gate: asyncio.Semaphore) -> None:
-        found = await self._verdicts(docket, gate)
-        if not self._waits(docket):
-            return
+    def _settle(self, docket: Docket, found: Mapping[Judge, Sequence[_Verdict]], *, again: bool) -> None:
+        """Journal what a docket came to. again: another try may help."""
         docket.tries += 1
         for judge, verdicts in found.items():
             self._journal(docket, judge, verdicts)
-        silent = {place.sample for place, _ in docket.unanswered}  # whose failure is the model's
-        failed = [
-            (sample, outcome)
-            for verdicts in found.values()
-            for sample, _, outcome in verdicts
-            if isinstance(outcome, ScoreFailure) and sample not in silent
-        ]
-        if any(f.error_class == "transient" for _, f in failed) and self._tries_again(docket):
+        if again and self._tries_again(docket):
             docket.due = time.monotonic() + self._job.plan.backoff_seconds * 2.0 ** (docket.tries - 1)
             return
-        self.failed += len({sample for sample, failure in failed if _counts(failure)})
+        self.failed += len({sample for sample, failure in _failures(docket, found) if _counts(failure)})
         self._drop(docket)
-        self._changed()
 
     def _tries_again(self, docket: Docket) -> bool:
         return not self._job.once and docket.tries < self._job.plan.attempts
@@ -272,8 +272,11 @@ class JudgeQueue:
             async with gate:
                 for rubric in rubrics_of(suite, sample):
                     judge = self._judges[rubric]
+                    paid = self._ledger.scores(key_of(judge, sample, completion.text, completion.finish_reason))
                     outcomes = await self._judging.outcomes(judge, sample, completion, place, key)
-                    self._has_judged = self._has_judged or any(isinstance(o, Score) for o in outcomes)
+                    scored = any(isinstance(outcome, Score) for outcome in outcomes)
+                    self._scored += scored and not paid
+                    self._has_judged = self._has_judged or scored
                     found[judge] += [(place.sample, place.group, outcome) for outcome in outcomes]
 
         async with asyncio.TaskGroup() as group:
@@ -326,6 +329,20 @@ def _judged(job: Job, suite: Suite) -> dict[str, Sample]:
     """The samples of the suite that are asked, and whose answers are judged, by their ids."""
     asked = suite if job.limit is None else suite.limited(job.limit)
     return {sample.id: sample for sample in asked.samples if rubrics_of(suite, sample)}
+
+
+def _failures(docket: Docket, found: Mapping[Judge, Sequence[_Verdict]]) -> Iterator[tuple[str, ScoreFailure]]:
+    """What could not be judged, by the samples' ids; not those without an answer, whose failure is the model's."""
+    silent = {place.sample for place, _ in docket.unanswered}
+    for verdicts in found.values():
+        for sample, _, outcome in verdicts:
+            if isinstance(outcome, ScoreFailure) and sample not in silent:
+                yield sample, outcome
+
+
+def _passing(docket: Docket, found: Mapping[Judge, Sequence[_Verdict]]) -> str:
+    """Why an answer could not be judged now, though it may be later; "" if there is none."""
+    return next((failure.reason for _, failure in _failures(docket, found) if failure.error_class == "transient"), "")
 
 
 def _counts(failure: ScoreFailure) -> bool:
