@@ -20,6 +20,7 @@ from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import ScoreMade
 from assay.suites.suite import load_suite
+from tests.conftest import LAB
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
 from tests.test_watch import asked, correct, faulty, job, polling, proofs, run, until
 
@@ -127,6 +128,18 @@ def test_an_adapter_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
         "model.layers.0.self_attn.q_proj.lora_a",
         "model.layers.0.self_attn.q_proj.lora_b",
     ]
+
+
+async def test_a_base_that_no_adapter_is_of_is_bad_input_and_said_once(job: Job) -> None:
+    wrong = replace(job, base=f"llama:{LAB / 'base' / 'lab-f32.gguf'}", limit=1)
+    for times in range(2):
+        outcome, listener = await run(wrong)
+        assert (outcome.exit_code, len(outcome.misfits)) == (2, 3)
+        assert [note for note in listener.notes if "cannot be used" in note] == listener.notes[-3:], times
+    broken = adapter_file(job.folder / "0000040_adapters.safetensors", 40)
+    broken.write_bytes(broken.read_bytes()[:-9])
+    outcome, _ = await run(wrong)
+    assert outcome.exit_code == 1, "the base is not all that is wrong"
 
 
 async def test_a_folder_that_goes_away_while_polling_is_looked_for_again(job: Job) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from assay import __version__
-from assay.errors import AssayError, CheckpointError
+from assay.errors import AdapterMismatch, AssayError, CheckpointError
 from assay.evaluation import Evaluation, SampleResult, Subject, use_of
 from assay.job import Job
 from assay.opened import OpenBase
@@ -39,7 +39,8 @@ class Observer(Protocol):
 class Outcome:
     """What a watch came to.
 
-    unusable: label and reason of checkpoints that couldn't be evaluated; unproven: labels; runs: those that were seen.
+    unusable: label and reason of checkpoints that couldn't be evaluated; misfits: those that are adapters of another base,
+    and fitting: whether one fits. unproven: labels; runs: those that were seen.
     unjudged: answers that are still to be judged, because of `judge_gone`.
     """
 
@@ -47,6 +48,8 @@ class Outcome:
     failed_samples: int = 0
     unproven: list[str] = field(default_factory=list)
     unusable: list[tuple[str, str]] = field(default_factory=list)
+    misfits: set[str] = field(default_factory=set)
+    fitting: bool = False
     runs: list[str] = field(default_factory=list)
     unjudged: int = 0
     judge_gone: AssayError | None = None
@@ -55,7 +58,14 @@ class Outcome:
     def exit_code(self) -> int:
         if self.judge_gone is not None:
             return self.judge_gone.exit_code
+        if self.misfit:
+            return 2
         return 1 if self.unusable or self.unproven or self.failed_samples else 0
+
+    @property
+    def misfit(self) -> bool:
+        """Whether the base is the wrong one: no checkpoint is an adapter of it."""
+        return bool(self.misfits) and not self.fitting and {label for label, _ in self.unusable} == self.misfits
 
 
 class Account:
@@ -191,12 +201,17 @@ class Account:
 
     def refuse(self, checkpoint: Checkpoint, error: CheckpointError | str) -> None:
         """A fault of the checkpoint's files as they are."""
-        self.set_aside(checkpoint, str(error), getattr(error, "differences", ()))
+        full = _full(str(error), getattr(error, "differences", ()))
+        self.set_aside(checkpoint, str(error), full=full)
+        self.seen(checkpoint, "", full)
 
     def fail(self, checkpoint: Checkpoint, adapter: Adapter, error: AssayError, *, final: bool, identity: str) -> None:
         """A try that came to nothing."""
-        self.set_aside(checkpoint, str(error), getattr(error, "differences", ()))
-        self.attempt(checkpoint, adapter.digest, identity, type(error).__name__, str(error), final=final)
+        kind = type(error).__name__
+        full = _full(str(error), getattr(error, "differences", ()))
+        self.set_aside(checkpoint, str(error), kind, full=full)
+        self.seen(checkpoint, "", full)
+        self.attempt(checkpoint, adapter.digest, identity, kind, str(error), final=final)
 
     def attempt(
         self, checkpoint: Checkpoint, digest: str, identity: str, error: str, reason: str, *, final: bool = False
@@ -221,14 +236,16 @@ class Account:
             )
         )
 
-    def set_aside(
-        self, checkpoint: Checkpoint, reason: str, differences: Sequence[str] = (), *, journaled: bool = False
-    ) -> None:
-        """Say and count that it can't be used; journal it too, unless it is in the journal already."""
-        headline = reason.partition(": ")[0] if len(differences) > _FEW else reason
-        full = "\n  ".join([headline, *differences]) if len(differences) > _FEW else reason
-        self.say(f"{checkpoint.label} cannot be used: {full}")
-        if all(label != checkpoint.label for label, _ in self.outcome.unusable):
+    def set_aside(self, checkpoint: Checkpoint, reason: str, kind: str = "", *, full: str = "") -> None:
+        """Count that it can't be used, and say so once. kind: the class of what happened. full: the reason with all details."""
+        if kind == AdapterMismatch.__name__:
+            self.outcome.misfits.add(checkpoint.label)
+        known = dict(self.outcome.unusable)
+        if known.get(checkpoint.label) != reason:
+            self.say(f"{checkpoint.label} cannot be used: {full or reason}")
+        if checkpoint.label not in known:
             self.outcome.unusable.append((checkpoint.label, reason))
-        if not journaled:
-            self.seen(checkpoint, "", full)
+
+
+def _full(reason: str, differences: Sequence[str]) -> str:
+    return "\n  ".join([reason.partition(": ")[0], *differences]) if len(differences) > _FEW else reason

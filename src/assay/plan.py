@@ -15,11 +15,12 @@ Order: TypeAlias = Literal["oldest", "newest"]
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A try that came to nothing. time: seconds since the epoch. final: another one can't help."""
+    """A try that came to nothing. time: seconds since the epoch. final: another one can't help. error: its class."""
 
     time: float
     reason: str
     final: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Turns:
             self._account.fail(checkpoint, adapter, error, final=final, identity=base.identity)
             return
         self._account.outcome.evaluated += 1
+        self._account.outcome.fitting = True
         if failed:
             self._account.attempt(checkpoint, adapter.digest, base.identity, "samples", f"{failed} samples failed")
 

@@ -151,12 +151,15 @@ class _Agent:
         ]
         made = plan(candidates, self._config, time.time())
         for candidate, reason in made.aside:
-            self._account.set_aside(candidate.checkpoint, reason, journaled=True)
+            self._account.set_aside(
+                candidate.checkpoint, reason, candidate.failed[-1].error if candidate.failed else ""
+            )
         for twin, known in made.twins:
             self._account.twin(twin.checkpoint, known.checkpoint)
             if twin.digest and twin.digest not in {c.digest for c in made.work}:
                 self._staging.drop(twin.digest)
         for candidate in made.done:
+            self._account.outcome.fitting = True
             self._staging.drop(candidate.digest)
         sightings = {s.checkpoint.file: s for s in self._scout.sightings}
         self._scout.want([sightings[c.checkpoint.file] for c in made.work])
@@ -185,7 +188,7 @@ class _Agent:
             digest,
             unfinished=not (digest and identity) or bool(self._account.open_suites(checkpoint.run, digest, identity)),
             dealt=(checkpoint.run, digest) in self._turns.dealt,
-            failed=tuple(Failed(a.time, a.reason, a.final) for a in tries),
+            failed=tuple(Failed(a.time, a.reason, a.final, a.error) for a in tries),
         )
 
     def _spec(self, sighting: Sighting) -> str:

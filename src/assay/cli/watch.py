@@ -251,6 +251,11 @@ async def _held(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tup
             "asks nothing else again",
             file=sys.stderr,
         )
+    if outcome.misfit:
+        print(
+            "assay: none of the checkpoints is an adapter of this base; name the model that they were trained on with --base",
+            file=sys.stderr,
+        )
     for name, why in behind.items():
         print(
             f"assay: the sink {name} lacks results ({why}); send them with: assay ship --sink {name}", file=sys.stderr

@@ -6,7 +6,7 @@ Nothing is told by colour alone, so the same text serves a terminal, a pipe and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -93,10 +93,18 @@ class ReportTable:
 
     def _foot(self, indent: int) -> Iterable[Text | Table]:
         if self.unusable:
-            yield _hanging((f"  {label}".ljust(indent), f"unusable: {reason}") for label, reason in self.unusable)
+            yield _hanging((f"  {label}".ljust(indent), f"unusable: {why}") for label, why in _once(self.unusable))
         if self.decision is not None:
             yield Text()
             yield _hanging(_labelled(line) for line in self.decision.lines())
+
+
+def _once(unusable: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Each reason in full once; reasons can have a line a tensor."""
+    first: dict[str, str] = {}
+    for label, reason in unusable:
+        yield label, f"as {first[reason]}" if reason in first else reason
+        first.setdefault(reason, label)
 
 
 def render_table(
