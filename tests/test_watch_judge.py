@@ -12,6 +12,7 @@ from assay.job import Job, JudgeSpec
 from assay.models.base import TextModel
 from assay.models.http import open_http
 from assay.results.journal import read
+from assay.results.lens import Lens
 from assay.results.records import Failure, Finished, ScoreMade
 from assay.suites.suite import load_suite
 from assay.types import HttpSettings
@@ -175,6 +176,23 @@ async def test_a_judge_that_only_fails_is_gone_and_takes_no_answer_s_tries(job: 
             server.script = verdict
             await until(lambda: len(judged(job)) == EVERY)
     assert len(asked(job)) == 16
+
+
+async def test_other_votes_are_another_measure_and_the_one_used_last_stands(job: Job) -> None:
+    def given(ask: Ask) -> Reply:
+        return Reply(json.dumps({"reason": "So.", **VERDICT, "engagement": 2 + 2 * ask.body["seed"]}))
+
+    async with OpenAIServer() as server:
+        server.script = given
+        one = judged_by(replace(job, every=30), server.spec)
+        assert one.judge is not None
+        stood = []
+        for each in (one, replace(one, judge=replace(one.judge, votes=3)), one):
+            assert (await run(each))[0].exit_code == 0
+            with Lens(job.workspace) as lens:
+                stood.append(lens.query("select distinct value from scores where metric = 'engagement'").rows)
+        assert stood == [((2.0,),), ((4.0,),), ((2.0,),)]
+        assert len(server.asked) == 6 + 18, "two answers are equal, and what was judged once is not paid for again"
 
 
 async def test_a_judge_that_is_named_wrongly_is_wrong_input(job: Job) -> None:

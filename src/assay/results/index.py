@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from assay.results.journal import Damage, Journal, Location, indexed, read_at
 from assay.results.records import (
@@ -31,6 +32,9 @@ from assay.results.records import (
 )
 from assay.types import Checkpoint
 
+# The limit within which a judge has gone through a suite (0 for none), its scorer, and its name.
+_Judged: TypeAlias = tuple[int, str, str]
+
 
 class Ledger:
     """A journal and its index: look up, append, know what is done. One writer's view; not for use from several threads."""
@@ -48,9 +52,7 @@ class Ledger:
         self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
-        self._judged: dict[
-            tuple[str, ...], dict[str, tuple[int, str]]
-        ] = {}  # by measure the limit, and the judge's name
+        self._judged: dict[tuple[str, ...], dict[str, _Judged]] = {}  # by measure
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
@@ -123,16 +125,24 @@ class Ledger:
     def _take_finished(self, record: Finished) -> None:
         key = (record.run, record.digest, record.suite_digest, record.identity)
         if record.judged:
-            failed = {part.measure for part in record.summaries if part.failed}
-            self._judged.setdefault(key, {}).update(
-                {p.measure: (record.limit, p.judge) for p in record.summaries if p.measure not in failed}
-            )
+            self._take_judged(self._judged.setdefault(key, {}), record)
             return
         self._judged.pop(key, None)  # answers may be new ones; a judge takes those that it knows by their keys
         known = self._finished.get(key)
         # A run over all samples (limit 0) is not made unfinished by a later, smaller look.
         if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
             self._finished[key] = record
+
+    def _take_judged(self, known: dict[str, _Judged], record: Finished) -> None:
+        failed = {part.measure for part in record.summaries if part.failed}
+        for part in record.summaries:
+            # Of a judge's measures under one rubric the last one stands in the tables: another is to be journaled again.
+            for measure, (_, scorer, judge) in list(known.items()):
+                if (scorer, judge) == (part.scorer, part.judge):
+                    del known[measure]
+        for part in record.summaries:
+            if part.measure not in failed:
+                known[part.measure] = record.limit, part.scorer, part.judge
 
     def completion(self, key: str) -> CompletionMade | None:
         """The answer journaled under `key`, unless it was given under an adapter that could not be shown to be live."""
@@ -193,15 +203,16 @@ class Ledger:
 
     def is_judged(self, of: Finished, measure: str, limit: int) -> bool:
         """Whether a judge has scored, by this measure, all answers that were gone through."""
-        return any(_covers(done, limit) for by, done, _ in self._judgements(of) if by == measure)
+        known = self._judgements(of).get(measure)
+        return known is not None and _covers(known[0], limit)
 
     def is_judged_by(self, of: Finished, judge: str, limit: int) -> bool:
         """The same of a judge by its name, for whoever can't open it: by some measure."""
-        return any(_covers(done, limit) for _, done, name in self._judgements(of) if name.startswith(judge))
+        found = self._judgements(of).values()
+        return any(_covers(done, limit) for done, _, name in found if name.startswith(judge))
 
-    def _judgements(self, of: Finished) -> list[tuple[str, int, str]]:
-        known = self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {})
-        return [(measure, *rest) for measure, rest in known.items()]
+    def _judgements(self, of: Finished) -> dict[str, _Judged]:
+        return self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {})
 
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""
