@@ -7,8 +7,9 @@ so its memory grows by some 200 bytes an answer and not by the answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 from assay.results.journal import Damage, Journal, Location, indexed, read_at
 from assay.results.records import (
@@ -32,8 +33,18 @@ from assay.results.records import (
 )
 from assay.types import Checkpoint
 
-# The limit within which a judge has gone through a suite (0 for none), its scorer, and its name.
-_Judged: TypeAlias = tuple[int, str, str]
+# What this process appends has no number yet, and is later than all that has one.
+_APPENDED = 1 << 62
+
+
+class _Judged(NamedTuple):
+    """That a judge has gone through a suite. order: among all records. limit: 0 for none. failed: whether at some answers."""
+
+    order: int
+    limit: int
+    failed: bool
+    scorer: str
+    judge: str
 
 
 class Ledger:
@@ -60,6 +71,8 @@ class Ledger:
         self._digests: dict[tuple[object, ...], str] = {}
         self._losses: dict[tuple[str, int, str], float] = {}
         self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
+        self._asked: dict[tuple[str, ...], int] = {}  # when a suite was last gone through at a checkpoint
+        self._appended = count(_APPENDED)
         seq = 1
         for location, record in indexed(workspace, self.damage):
             self._take(location, record)
@@ -124,25 +137,20 @@ class Ledger:
 
     def _take_finished(self, record: Finished) -> None:
         key = (record.run, record.digest, record.suite_digest, record.identity)
+        order = record.seq or next(self._appended)
         if record.judged:
-            self._take_judged(self._judged.setdefault(key, {}), record)
+            known_by = self._judged.setdefault(key, {})
+            for part in record.summaries:
+                by = known_by.get(part.measure)
+                if by is None or by.order <= order:
+                    failed = part.failed > 0 or (by is not None and by.order == order and by.failed)
+                    known_by[part.measure] = _Judged(order, record.limit, failed, part.scorer, part.judge)
             return
-        self._judged.pop(key, None)  # answers may be new ones; a judge takes those that it knows by their keys
+        self._asked[key] = max(order, self._asked.get(key, 0))
         known = self._finished.get(key)
         # A run over all samples (limit 0) is not made unfinished by a later, smaller look.
         if known is None or known.failed or (known.limit and (not record.limit or record.limit > known.limit)):
             self._finished[key] = record
-
-    def _take_judged(self, known: dict[str, _Judged], record: Finished) -> None:
-        failed = {part.measure for part in record.summaries if part.failed}
-        for part in record.summaries:
-            # Of a judge's measures under one rubric the last one stands in the tables: another is to be journaled again.
-            for measure, (_, scorer, judge) in list(known.items()):
-                if (scorer, judge) == (part.scorer, part.judge):
-                    del known[measure]
-        for part in record.summaries:
-            if part.measure not in failed:
-                known[part.measure] = record.limit, part.scorer, part.judge
 
     def completion(self, key: str) -> CompletionMade | None:
         """The answer journaled under `key`, unless it was given under an adapter that could not be shown to be live."""
@@ -203,16 +211,30 @@ class Ledger:
 
     def is_judged(self, of: Finished, measure: str, limit: int) -> bool:
         """Whether a judge has scored, by this measure, all answers that were gone through."""
-        known = self._judgements(of).get(measure)
-        return known is not None and _covers(known[0], limit)
+        return measure in self._judgements(of, limit)
 
     def is_judged_by(self, of: Finished, judge: str, limit: int) -> bool:
         """The same of a judge by its name, for whoever can't open it: by some measure."""
-        found = self._judgements(of).values()
-        return any(_covers(done, limit) for done, _, name in found if name.startswith(judge))
+        return any(by.judge.startswith(judge) for by in self._judgements(of, limit).values())
 
-    def _judgements(self, of: Finished) -> dict[str, _Judged]:
-        return self._judged.get((of.run, of.digest, of.suite_digest, of.identity), {})
+    def _judgements(self, of: Finished, limit: int) -> dict[str, _Judged]:
+        """The measures that stand, by which all answers were judged.
+
+        Of a judge's measures under one rubric the last one stands in the tables: another is to be journaled again. Where
+        answers came later they may be new ones; a judge takes those that it knows by their keys.
+        """
+        key = (of.run, of.digest, of.suite_digest, of.identity)
+        known = self._judged.get(key, {})
+        last: dict[tuple[str, str], int] = {}
+        for by in known.values():
+            last[by.scorer, by.judge] = max(by.order, last.get((by.scorer, by.judge), 0))
+        return {
+            measure: by
+            for measure, by in known.items()
+            if by.order == last[by.scorer, by.judge] > self._asked.get(key, 0)
+            and not by.failed
+            and _covers(by.limit, limit)
+        }
 
     def fingerprints(self, identity: str) -> dict[str, tuple[tuple[str, tuple[int, ...], tuple[float, ...]], ...]]:
         """The fingerprint of each adapter's digest that was last shown to be live on this base."""

@@ -226,7 +226,9 @@ class Journal:
     def _open(self) -> tuple[Path, int]:
         # Opened at the first record: a command that writes nothing leaves no empty segment behind.
         if self._file is None or self.segment is None:
-            name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
+            now = time.time_ns()
+            moment = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now // 10**9))}.{now % 10**9:09d}"
+            name = f"{moment}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
             self.segment = self._folder / name
             self._file = os.open(self.segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         return self.segment, self._file
