@@ -62,6 +62,22 @@ def test_two_writers_never_share_a_segment(tmp_path: Path) -> None:
     assert sorted(r.key for _, r in read(tmp_path) if isinstance(r, CompletionMade)) == ["a", "b", "c"]
 
 
+def test_a_clock_that_is_turned_back_changes_no_order(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    for name in ("20990101T000000.999999999-1-abcdef.jsonl", "20200101T000000.000000000-1-abcdef.jsonl"):
+        (folder / name).touch()
+    written = []
+    for _ in range(3):
+        with Journal(tmp_path, 1) as journal:
+            journal.append(completion("a"))
+            written.append(journal.segment)
+    assert segments(tmp_path)[2:] == written
+    (folder / "zzz.jsonl").touch()
+    with Journal(tmp_path, 1) as journal:
+        journal.append(completion("a"))
+
+
 @pytest.mark.parametrize("cut", [1, 10, 200])
 def test_a_torn_tail_is_skipped_and_counted(tmp_path: Path, cut: int) -> None:
     with Journal(tmp_path, 1) as journal:

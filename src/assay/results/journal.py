@@ -12,6 +12,7 @@ Not protected: a disk that lies about having written, and other programs that ed
 
 from __future__ import annotations
 
+import calendar
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _SYNC_SECONDS = 1.0
+_NAMED = "%Y%m%dT%H%M%S"  # the moment in a segment's name, with nanoseconds behind it
 _ROOM = 4096  # bytes without which no work is begun: a full disk still makes empty files
 _LOCK_SECONDS = 1.0  # who merely looks whether the lock is held, holds it for a moment
 # How a line fails to be a record: no JSON of the right shape, bytes that are no UTF-8, nested without end.
@@ -161,6 +163,19 @@ def check_schema(workspace: Path) -> None:
                     _parse(segment, number, b'{"v":%d,"kind":"?"}' % seen.v, _decoder)
 
 
+def _moment(time_ns: int) -> str:
+    return f"{time.strftime(_NAMED, time.gmtime(time_ns // 10**9))}.{time_ns % 10**9:09d}"
+
+
+def _time_of(moment: str) -> int:
+    """Nanoseconds; of a name that is none of ours, a time that sorts behind it is not to be had, and now must do."""
+    seconds, _, fraction = moment.partition(".")
+    try:
+        return calendar.timegm(time.strptime(seconds, _NAMED)) * 10**9 + int(fraction)
+    except ValueError:
+        return time.time_ns()
+
+
 class Journal:
     """A writer's own segment. Use it as a context manager, from one process; `append` is safe from any thread."""
 
@@ -226,8 +241,11 @@ class Journal:
     def _open(self) -> tuple[Path, int]:
         # Opened at the first record: a command that writes nothing leaves no empty segment behind.
         if self._file is None or self.segment is None:
-            now = time.time_ns()
-            moment = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now // 10**9))}.{now % 10**9:09d}"
+            # What was written later must sort later, also when somebody has turned the clock back.
+            moment = _moment(time.time_ns())
+            last = max((segment.name[: len(moment)] for segment in segments(self.workspace)), default="")
+            if moment <= last:
+                moment = _moment(_time_of(last) + 1)
             name = f"{moment}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
             self.segment = self._folder / name
             self._file = os.open(self.segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
