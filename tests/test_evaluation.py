@@ -14,6 +14,7 @@ from assay.errors import UnsupportedOption
 from assay.evaluation import SampleResult, Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_model
+from assay.reasoning import final_answer
 from assay.report.rows import rows
 from assay.rescoring import journaled
 from assay.results.index import Ledger
@@ -21,7 +22,6 @@ from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CompletionMade, Failure, Run, ScoreMade, SuiteUse, completion_key, seed_from
 from assay.scorers.judge import Judge
-from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite, load_suite
 from assay.types import Chunk, Completion, GenerateOptions, Json, Prompt, Sample, Score, Usage

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from assay.evaluation import Evaluation, SampleResult
+from assay.reasoning import continued
 from assay.rescoring import Answer, journaled
 from assay.results.lens import Lens
 from assay.results.records import Finished, Place
-from assay.scorers.reasoning import continued
 from assay.suites.suite import Suite
 from assay.types import Completion, ScoreFailure, Usage
 

@@ -15,6 +15,7 @@ import msgspec
 
 from assay.errors import EngineDied, EngineKilled, GenerationError
 from assay.models.base import TextModel, check_options, complete, rendered
+from assay.reasoning import continued
 from assay.report.reasons import Reasons
 from assay.report.score_table import tally_columns, tally_rows
 from assay.report.shown import Shown, outcome_row
@@ -32,7 +33,6 @@ from assay.results.records import (
 from assay.results.tally import Tally
 from assay.scorers.base import Scorer, check_suite, score_answer
 from assay.scorers.keys import key_of, records_of, unanswered
-from assay.scorers.reasoning import continued
 from assay.scorers.votes import keeping_votes
 from assay.suites.asked import sample_record
 from assay.suites.suite import Suite

@@ -9,12 +9,12 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
+from assay.reasoning import continued
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.results.records import Place
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.keys import judge_of
-from assay.scorers.reasoning import continued
 from assay.scoring import Judging
 from assay.suites.asked import Asked, journaled_samples
 from assay.suites.suite import ScorerSpec, Suite

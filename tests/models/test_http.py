@@ -14,7 +14,7 @@ from assay.models.http import open_http
 from assay.models.http_protocol import NAMES, UNKNOWN_ID, Answer
 from assay.models.http_retry import HttpSettings
 from assay.models.structured import StructuredModel
-from assay.scorers.reasoning import final_answer
+from assay.reasoning import final_answer
 from assay.types import Completion, GenerateOptions, Message, Raw, Token, Usage
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply, error_body

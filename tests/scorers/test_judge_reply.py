@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from assay.reasoning import final_answer
 from assay.scorers.judge_reply import ReplyError, Verdict, read_verdict
-from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric_file import load_rubric
 
 FIELDS = {d.name: d.value for d in load_rubric("capability").dimensions}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assay.reasoning import continued, final_answer
 from assay.scorers.base import score_answer
 from assay.scorers.heuristic import LekScorer
 from assay.scorers.match import ContainsWord
-from assay.scorers.reasoning import continued, final_answer
 from assay.types import Completion, FinishReason, Sample, Score, ScoreFailure, Usage
 
 HARMONY = "<|channel|>analysis<|message|>"

@@ -123,16 +123,37 @@ def test_a_scorer_that_fits_each_target_is_chosen(tmp_path: Path) -> None:
 
 
 def test_long_targets_need_a_named_scorer_or_a_marker(tmp_path: Path) -> None:
-    path = data(tmp_path / "a.jsonl", pair("Q?", "A"), pair("P?", "Three times eight is twenty-four.\n#### 24"))
+    path = data(tmp_path / "a.jsonl", pair("Q?", "A"), pair("P?", "Three times eight is twenty-four.\nAnswer: 24"))
     with pytest.raises(SuiteError) as caught:
         suite_from_data(path)
     assert str(caught.value).startswith(f"{path}:2: the target has 7 words (median of all: 4)")
     suite = suite_from_data(path, scorer="contains_word", parameters={"case_sensitive": True})
     assert list(suite.scorers.values()) == [ScorerSpec("contains_word", {"case_sensitive": True})] * 2
-    with pytest.raises(SuiteError, match=r"a.jsonl:1: '####' is not in the target"):
-        suite_from_data(path, target_after="####")
+    with pytest.raises(SuiteError, match=r"a.jsonl:1: 'Answer:' is not in the target"):
+        suite_from_data(path, target_after="Answer:")
     suite = suite_from_data(data(tmp_path / "b.jsonl", pair("P?", "<think>Hm.</think>\n24")), target_after="</think>")
     assert asked(suite.samples) == [("P?", "24")]
+
+
+@pytest.mark.parametrize(
+    ("target", "counts"),
+    [
+        ("<think>3+4=7</think>7", "7"),
+        ("<think>\nLet me think about it for quite long.\n</think>\n\nParis", "Paris"),
+        ("3+4=<<3+4=7>>7\n#### 7", "7"),
+        ("<think>So #### 8?</think>It is seven.\n#### 7", "7"),
+        ("#### 7\nin all", "#### 7\nin all"),  # a heading, perhaps
+    ],
+)
+def test_a_target_is_cut_as_answers_are(target: str, counts: str, tmp_path: Path) -> None:
+    suite = suite_from_data(data(tmp_path / "a.jsonl", pair("Q?", target)))
+    assert asked(suite.samples) == [("Q?", counts)]
+
+
+def test_a_target_that_is_all_reasoning_is_refused(tmp_path: Path) -> None:
+    for target, why in (("<think>Hm", "is reasoning that never ends"), ("<think>7</think>", "empty but for its")):
+        with pytest.raises(SuiteError, match=f"a.jsonl:1: the target {why}|the target is {why}"):
+            suite_from_data(data(tmp_path / "a.jsonl", pair("Q?", target)))
 
 
 def test_groups_fields_and_names_by_flags(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest
-from assay.scorers.reasoning import final_answer as final_answer
+from assay.reasoning import final_answer as final_answer
 from assay.scorers.written import said, written_in
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite

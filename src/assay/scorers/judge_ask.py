@@ -12,10 +12,10 @@ import msgspec
 from assay.errors import GenerationError, ModelError, UnsupportedOption
 from assay.models.base import RenderingModel, TextModel, check_options, complete
 from assay.models.structured import StructuredModel
+from assay.reasoning import continued, final_answer
 from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
-from assay.scorers.reasoning import continued, final_answer
 from assay.types import Completion, FailureClass, GenerateOptions, Message, SparingOptions
 
 # The first question and two more: a judge that fails three times was not stopped by chance.

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from assay.errors import SuiteError
 from assay.plugins import nearest
+from assay.reasoning import final_answer
 from assay.scorers.judge_prompt import inputs_of
-from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import Rubric
 from assay.suites.readers import Node, plain, read_jsonl
 from assay.types import Json, Sample

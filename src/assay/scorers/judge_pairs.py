@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from assay.models.base import TextModel
+from assay.reasoning import final_answer
 from assay.results.stats import sign_flip_p
 from assay.scorers.judge_ask import Asker, NoVerdict
 from assay.scorers.judge_prompt import DATA_RULES, block, code_for, defused, described, inputs_of, user_text
-from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import REASON, Input, Rubric
 from assay.types import GenerateOptions, Json, Message, Prompt, Sample, ScoreFailure
 

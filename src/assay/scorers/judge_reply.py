@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
+from assay.reasoning import final_answer
 from assay.scorers.loose_json import SPACE, Broken, Ended, LooseReader, NoObject
-from assay.scorers.reasoning import final_answer
 from assay.scorers.rubric import REASON
 from assay.types import Json
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from assay.reasoning import final_answer
 from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
 from assay.scorers.base import Scorer
-from assay.scorers.reasoning import final_answer
 from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
 

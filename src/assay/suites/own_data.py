@@ -17,6 +17,7 @@ from typing import Any
 
 from assay.errors import BadInput, SuiteError, UnknownName
 from assay.plugins import SCORERS, nearest
+from assay.reasoning import final_answer
 from assay.suites.formats.base import Unfit, decoded, kind
 from assay.suites.formats.packed import unpacked_name
 from assay.suites.formats.records import begins_as_list, numbered_records
@@ -29,6 +30,8 @@ from assay.types import GenerateOptions, Json, Prompt, Sample
 SHORT = 6
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+# How GSM8K, and data made like it, ends a worked answer.
+_WORKED = re.compile(rf"^####[ \t]*({_NUMBER.pattern})\s*\Z", re.MULTILINE)
 _DATA = {".jsonl", ".ndjson"}
 _SPLITS = ("test.jsonl", "valid.jsonl")
 
@@ -67,7 +70,8 @@ def suite_from_data(
     all samples, with its `parameters`; by default `final_number` where the target is a number and `contains_word` where
     it has `SHORT` words at most, and for longer ones it must be named. group_field: the key that holds a line's group.
     prompt_field, target_field: other names for `prompt` and `completion`. split: the marker in `text` lines after which
-    the answer begins. target_after: only what follows the last of these in a target counts (`####`, `</think>`).
+    the answer begins. A target counts without its reasoning, and one whose last line is `#### 7` is that number.
+    target_after: only what follows the last of these in a target counts (`Answer:`).
     limit: that many lines at most, drawn by their content and `seed`: the same ones wherever they stand, a smaller draw
     being part of a larger one. max_tokens: of an answer; it is asked for greedily.
 
@@ -159,7 +163,7 @@ def _check_short(drawn: list[_Asked]) -> None:
     if long is not None:
         raise long.place.error(
             f"the target has {len(long.target.split())} words (median of all: {statistics.median(words):g}), too many to "
-            f"be looked for in an answer; name a scorer, or with target_after what the final answer follows (such as ####)"
+            f"be looked for in an answer; name a scorer, or with target_after what the final answer follows (such as 'Answer:')"
         )
 
 
@@ -203,14 +207,20 @@ def _unique(item: _Asked, samples: Mapping[str, Sample]) -> str:
     return unique
 
 
-def _cut(target: str, after: str | None) -> str:
+def _cut(whole: str, after: str | None) -> str:
+    """What of a target answers are compared with. They come without their reasoning, so it is cut from targets as well."""
     if after is not None:
-        _, found, target = target.rpartition(after)
+        _, found, whole = whole.rpartition(after)
         if not found:
             raise Unfit(f"{after!r} is not in the target")
-    if not target.strip():
-        raise Unfit("the target is empty")
-    return target.strip()
+    target = final_answer(whole)
+    if target is None:
+        raise Unfit("the target is reasoning that never ends")
+    worked = _WORKED.search(target) if after is None else None
+    target = worked[1] if worked is not None else target.strip()
+    if not target:
+        raise Unfit("the target is empty" + (" but for its reasoning" if whole.strip() else ""))
+    return target
 
 
 def _label(record: dict[str, Any], name: str, place: Place) -> str:

@@ -27,7 +27,7 @@ from functools import cache
 from itertools import islice
 from typing import NamedTuple
 
-from assay.scorers.reasoning_channels import ANALYSIS, final_channel, has_channels
+from assay.reasoning_channels import ANALYSIS, final_channel, has_channels
 
 _NAMES = (
     "think|thinking|thought|thoughts|reason|reasoning|scratchpad|seed:think|seed:cot_budget_reflect|mm:think|"
