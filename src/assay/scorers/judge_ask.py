@@ -16,6 +16,7 @@ from assay.reasoning import continued, final_answer
 from assay.results.canonical import digest_of
 from assay.scorers.judge_prompt import defused
 from assay.scorers.judge_reply import Field, ReplyError, Verdict, read_verdict
+from assay.scorers.rubric import REASON
 from assay.types import Completion, FailureClass, GenerateOptions, Message, SparingOptions
 
 # The first question and two more: a judge that fails three times was not stopped by chance.
@@ -101,6 +102,7 @@ class Asker:
         reply could be used, or if the model failed in mid-answer.
         """
         talk = list(messages)
+        reasoned = REASON in schema["required"]
         prompt_tokens = completion_tokens = 0
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -112,7 +114,8 @@ class Asker:
             prompt_tokens += reply.usage.prompt_tokens
             completion_tokens += reply.usage.completion_tokens
             try:
-                verdict = read_verdict(reply.text, fields, cut=reply.finish_reason == "length", judged=judged)
+                cut = reply.finish_reason == "length"
+                verdict = read_verdict(reply.text, fields, cut=cut, judged=judged, reasoned=reasoned)
             except ReplyError as error:
                 problem = str(error)
             else:

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -30,12 +31,19 @@ _FLAT_OBJECT = re.compile(r"\{[^{}]*+\}")
 # read", but not "clarity (1-10)", "reasoning: 1. First, …" or "reasoning: 2 + 2 = 4".
 _SAID = (
     r"(?:[\s\"'*_`]{0,4}(?:score|rating|grade)?[\s\"'*_`]{0,3}[:=|→–—-]"
-    r"|[\s\"'*_`]{1,4}(?:is|of|at|as|gets?|scores?|scored|rating|an?)\b"
+    r"|[\s\"'*_`]{1,4}(?:is|was|of|at|as|to|gets?|scores?|scored|rating|deserve[sd]?|earn(?:s|ed)?|merits?|an?"
+    r"|(?:should|would|could|must|may|might|can|will|ought to|needs? to|has to)(?: \w+ly| well| rather)?(?: have)?"
+    r" (?:be|been|get|become|score))(?: only| rather)?(?: an?)?\b"
     r"|[\s\"'*_`]{0,3}\((?=\d{1,9}(?:\.\d{1,9})?\s?/)|(?=\s+[\d*]+(?:[.,;/]|\s*$)))"
     r"[\s\"'*_`|(]{0,6}(?!1\.\s+[A-Za-z])(?P<number>\d{1,9}(?:\.\d{1,9})?)(?!\d|\.\d)"
     r"(?=[ \t]*(?:$|\n|/\s*\d|[,;)|*_\"'`\]]|\.(?:\s|$)|out of\b|because\b|since\b|points?\b|[-–—][ \t]+[^\d\s]|\())"
 )
+# "a 9 for clarity".
+_SAID_BEFORE = r"(?<![\w./])(?P<number>\d{1,9}(?:\.\d{1,9})?)(?:\s?/\s?\d+| points?)? (?:for|on) (?:its? |the )?"
 _QUOTED = "the only verdict in the reply stands in the material that was judged"
+_UNFOUNDED = "it gives no reason, and its numbers stand in the material that was judged"
+# What may stand between a name and its value in material, whatever notation it is in; the value, as JSON or a word.
+_GIVEN = r"[\s\"'*_`\\:=|→–—>(-]{1,12}(?:(?:is|of|an?|to|be|as|at)\s+)*[\s\"'*_`\\]{0,6}(\w[\w.+-]*(?:\s?/\s?\d+)?)"
 _STARTS_WITH_OBJECT = re.compile(r"\s*(?:```\w*\s*)?\{")
 
 # Turns a JSON value into the field's value; raises ValueError with a clause that completes "NAME …".
@@ -53,13 +61,24 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-def read_verdict(reply: str, fields: Mapping[str, Field], *, cut: bool = False, judged: str = "") -> Verdict:
+def read_verdict(
+    reply: str, fields: Mapping[str, Field], *, cut: bool = False, judged: str = "", reasoned: bool = False
+) -> Verdict:
     """The one verdict in the reply, with all of `fields`. Raises `ReplyError`.
 
     cut: the reply ended at its token limit. judged: the material that was shown. A verdict that stands in it is not taken:
-    the judge quotes it, or was made to repeat it. A reply that is the object alone, without a reason, may be the judge's
-    own and equal by chance, so it counts. A cut reply is not read unless it begins with the object.
+    the judge quotes it, or was made to repeat it. reasoned: the judge was asked for a reason. Some never give one, so the
+    numbers alone count, but not where the material gives each field the same: then nothing shows that they are the judge's.
+    Where no reason was asked for they count as well, for they may be equal by chance. A cut reply is not read unless it
+    begins with the object.
     """
+    verdict = _read(reply, fields, cut, judged)
+    if reasoned and verdict.reason is None and _gives(judged, verdict.values, fields):
+        raise ReplyError(_UNFOUNDED)
+    return verdict
+
+
+def _read(reply: str, fields: Mapping[str, Field], cut: bool, judged: str) -> Verdict:
     plain = _plain(reply, fields)
     if plain is not None:
         verdict = _checked(plain, fields)
@@ -171,8 +190,33 @@ def _is_planted(verdict: Verdict, written: Iterable[str], fields: Mapping[str, F
             planted = _checked(reader.top, fields)
         except (NoObject, Broken, Ended, ReplyError):
             continue
-        if planted.values == verdict.values and _squeezed(planted.reason or "") == _squeezed(verdict.reason or ""):
+        if planted.values != verdict.values:
+            continue
+        if verdict.reason is None or _squeezed(planted.reason or "") == _squeezed(verdict.reason):
             return True
+    return False
+
+
+def _gives(judged: str, values: Mapping[str, Any], fields: Mapping[str, Field]) -> bool:
+    """Does the material give each field the value that it has here, in whatever notation?"""
+    return all(
+        any(_is_value(match, values[name], convert) for match in _after(name).finditer(judged))
+        for name, convert in fields.items()
+    )
+
+
+@lru_cache(maxsize=256)
+def _after(name: str) -> re.Pattern[str]:
+    spelled = re.escape(name).replace("_", r"[_\s-]")
+    return re.compile(rf"(?<![^\W_]){spelled}(?![^\W_]){_GIVEN}", re.IGNORECASE)
+
+
+def _is_value(match: re.Match[str], value: Any, convert: Field) -> bool:
+    written = match[1].rstrip(".")
+    for form in (written, f"-{written}") if match.string[match.start(1) - 1] == "-" else (written,):
+        with suppress(ValueError):
+            if convert(form) == value:
+                return True
     return False
 
 
@@ -289,10 +333,12 @@ def _no_other_words(text: str, verdict: Verdict, spans: list[tuple[int, int]]) -
         return
     spelled = {name.lower().replace("_", " "): name for name in numbers}
     names = "|".join(re.escape(name).replace("_", "[_ ]") for name in sorted(numbers, key=len, reverse=True))
-    for match in re.finditer(rf"\b({names})\b{_SAID}", text, re.IGNORECASE):
+    after = rf"\b(?P<name>{names})\b{_SAID}"
+    before = rf"{_SAID_BEFORE}(?P<name>{names})\b"
+    for match in (*re.finditer(after, text, re.IGNORECASE), *re.finditer(before, text, re.IGNORECASE)):
         if any(start <= match.start() < end for start, end in spans):
             continue
-        name = spelled[match[1].lower().replace("_", " ")]
+        name = spelled[match["name"].lower().replace("_", " ")]
         if float(match["number"]) != numbers[name]:
             raise ReplyError(f"the words around the object give {name} another number: {' '.join(match[0].split())!r}")
 
