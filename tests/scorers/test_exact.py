@@ -84,6 +84,23 @@ async def test_gsm8k_scores() -> None:
     assert not await right(Gsm8kV1(), {"correct_answer": "8", "target": "7"}, "7")
 
 
+@pytest.mark.parametrize("key", ["target", "correct_answer"])
+async def test_gsm8k_reads_worked_references(key: str) -> None:
+    worked = "First #### 3, then 8 - 3.\n#### 1,005"
+    found = await outcome(Gsm8kV1(), {key: worked}, "It is 1005.")
+    assert found == Score("correct", True, detail={"extracted": "1005", "expected": "1,005"})
+    assert not await right(Gsm8kV1(), {key: worked}, "#### 3")
+
+
+async def test_gsm8k_calls_no_answer_wrong_for_a_reference_without_a_number() -> None:
+    sample = Sample("a", "?", reference={"target": "an apple"})
+    with pytest.raises(ValueError, match="'an apple', which is no number"):
+        Gsm8kV1().check(sample)
+    (found,) = await Gsm8kV1().score(sample, Completion("7", "stop", Usage(0, 0)))
+    assert isinstance(found, ScoreFailure)
+    assert (found.error_class, "'an apple', which is no number" in found.reason) == ("permanent", True)
+
+
 @pytest.mark.parametrize(("answer", "settled"), [("#### 42\nNext", True), ("#### 42", False), ("It is 42, so", False)])
 async def test_gsm8k_cut_off(answer: str, settled: bool) -> None:
     found = await outcome(Gsm8kV1(), {"target": "42"}, answer, finish="length")

@@ -22,6 +22,8 @@ from assay.types import Json, Sample
         ("final_answer", {"best_answer": "7"}, False),
         ("gsm8k_v1", {"target": "7"}, True),
         ("exact", {"target": "7"}, False),
+        ("exact", {"target": "3 + 4 = <<3+4=7>>7\n#### 7"}, True),
+        ("exact", {"target": "#### Summary"}, False),
         ("contains_word", {"correct_answer": "7"}, False),
         ("markers", {"fact_markers": ["x"]}, True),
         ("markers", {"target": "x"}, False),

@@ -17,11 +17,32 @@ _MARKED = re.compile(r"####\s*([\d,.\-]+)", re.ASCII)
 _STANDING = re.compile(r"(?:\A|[\s=])(-?[\d,]+(?:\.\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TOLERANCE = 0.01
+_SHOWN = 60  # characters of a reference in an error
 
 
 def expected_answers(sample: Sample) -> list[str]:
     """The reference's `correct_answer`, else its `target`, as texts. Raises ValueError if there is neither."""
     return targets(sample, ("correct_answer", "target"))
+
+
+def expected_numbers(sample: Sample) -> list[str]:
+    """The same, as numbers: of a worked solution, as GSM8K has them, what stands behind its last `####`.
+
+    Raises ValueError also if none of them is a number: no answer could equal it.
+    """
+    expected = expected_answers(sample)
+    numbers = [number for text in expected if _number(number := (_MARKED.findall(text) or [text])[-1]) is not None]
+    if not numbers:
+        raise ValueError(
+            f"it is to be compared with {expected[0][-_SHOWN:]!r}, which is no number and has none behind ####"
+        )
+    return numbers
+
+
+def is_worked(reference: Mapping[str, Json]) -> bool:
+    """Is the `target` a worked solution that ends as GSM8K's do, in `####` and a number?"""
+    target = reference.get("target")
+    return isinstance(target, str) and _MARKED.search(target) is not None
 
 
 def extract_gsm8k(text: str) -> str:
@@ -54,7 +75,7 @@ class Gsm8kV1:
     """
 
     name: str = "gsm8k_v1"
-    version: int = 1
+    version: int = 2  # 2: worked references are read, and those without a number refused
     needs_whole_answer: bool = False
     metrics: tuple[str, ...] = ("correct",)
 
@@ -62,10 +83,14 @@ class Gsm8kV1:
         self.parameters: Mapping[str, Json] = {}
 
     def check(self, sample: Sample) -> None:
-        expected_answers(sample)
+        expected_numbers(sample)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         text = completion.text
+        try:
+            numbers = expected_numbers(sample)
+        except ValueError as error:
+            return [ScoreFailure("correct", "permanent", f"the sample can't be scored: {error}")]
         if completion.finish_reason == "length" and not _settled(text):
             return [ScoreFailure("correct", "truncated", "the answer was cut off, perhaps before its number")]
         extracted = extract_gsm8k(text)
@@ -74,7 +99,7 @@ class Gsm8kV1:
                 Score(
                     "correct", gsm8k_equal(extracted, expected), detail={"extracted": extracted, "expected": expected}
                 )
-                for expected in expected_answers(sample)
+                for expected in numbers
             )
         ]
 

@@ -1,7 +1,7 @@
 """Which scorers an answer that already exists gets: the suites that `assay score` knows by name.
 
     heuristic    the text alone (`lek`)
-    exact        GSM8K's exact match, of answers with a `correct_answer`
+    exact        GSM8K's exact match, of answers with a `correct_answer`, or a `target` that ends in `####` and a number
     answer       the final answer against `target` or `correct_answer`
     standard     by the fields: correct_answer → GSM8K; best_answer → TruthfulQA; risk_area → Do-Not-Answer;
                  domain toxigen → ToxiGen; domain content → the content rubric
@@ -35,12 +35,13 @@ _BY_TEXT = {"heuristic": "lek", "exact": "gsm8k_v1", "answer": "final_answer"}
 # The suites that go by a field of the answer, and which will do. An answer without one is left out, and not failed.
 _ANSWERS = {"correct_answer", "target"}
 _FIELDS = {
-    **{"exact": {"correct_answer"}, "answer": _ANSWERS, "final_answer": _ANSWERS, "gsm8k_v1": _ANSWERS},
+    **{"answer": _ANSWERS, "final_answer": _ANSWERS, "gsm8k_v1": _ANSWERS},
     **{"contains_word": {"target"}, "final_number": {"target"}, "probe_answer": {"target"}},
     "markers": {"evasion_markers", "fact_markers"},
 }
 # What the answers of other suites need, in words.
 _NEEDS = {
+    "exact": "correct_answer, or a target with a number behind ####",
     "standard": "correct_answer, best_answer, risk_area, or the domain toxigen or content",
     "content": "ground_truth or the domain content",
     "choice": "choices with correct_answer or target, or a letter in one of these",
@@ -122,6 +123,10 @@ class Picker:
             from assay.scorers.choice import poses_choice  # a twentieth of the command's start
 
             return lambda reference: (scorer,) if poses_choice(reference) else ()
+        if suite == "exact":
+            from assay.scorers.exact import is_worked
+
+            return lambda reference: (scorer,) if "correct_answer" in reference or is_worked(reference) else ()
         return _by_fields(scorer, _FIELDS.get(suite))
 
     def _standard(self, reference: Mapping[str, Json]) -> Iterator[Scorer]:

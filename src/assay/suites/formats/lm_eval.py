@@ -108,6 +108,8 @@ class _Reader:
         reference = taken_reference(metadata)
         if found.target is not None:
             reference["target"] = _target(found.target)
+            if "gsm" in self.task:
+                reference.setdefault("correct_answer", reference["target"])
         count = sum(len(texts) if isinstance(texts, list) else 1 for texts in found.resps)
         answers: list[Answered | Unfit] = []
         for request, texts in enumerate(found.resps):
