@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from assay.errors import BadInput, GenerationError, Unreachable
 from assay.models.base import ModelInfo
@@ -17,12 +18,15 @@ from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
-from assay.scorers.sets import Picker
+from assay.scorers.sets import Picker, unfit
 from assay.scoring import ScoredAnswer, answer_record, score_answers
 from assay.suites.answers import Answered, read_answers
-from assay.types import Chunk, GenerateOptions, Prompt, Score, Usage
+from assay.suites.known_probes import with_known_truth
+from assay.suites.suite import load_suite
+from assay.types import Chunk, GenerateOptions, Message, Prompt, Raw, Sample, Score, Usage
 from tests.cli.running import SEMANTIC, jsonl
 from tests.making import written
+from tests.scorers.judges import Seeded
 
 
 class Paced:
@@ -216,6 +220,51 @@ def test_the_picker_knows_its_suites_before_the_first_answer() -> None:
         "lek",
         "heuristic",
     ]
+
+
+@pytest.mark.parametrize(
+    ("suite", "field"), [("truthfulqa", "best_answer"), ("do_not_answer", "risk_area"), ("toxigen", "")]
+)
+def test_a_rubric_by_name_scores_what_has_its_material(suite: str, field: str) -> None:
+    pick = picker(Paced({}), suite)
+    assert [name for name, _ in pick(Sample("a", "?", reference={field: "x"}))] == [suite]
+    assert bool(pick(Sample("a", "?"))) == (not field)
+    assert not field or unfit(pick.names, ()) == [f"{suite} scored nothing: no answer has {field}"]
+
+
+def test_the_truth_of_a_known_probe() -> None:
+    probe = load_suite("content").samples[2]
+    prompt = str(probe.prompt)
+    around = (Message("system", "Be brief."), Message("user", f"Say:\n{prompt.replace(' ', '  ', 3)}\n"))
+    content = {"domain": "content"}
+    for known in (
+        Sample("7", prompt),
+        Sample("7", around),
+        Sample(probe.id, ""),
+        Sample("7", Raw(f"<user>{prompt}</user>")),
+    ):
+        given = replace(known, reference=content)
+        assert with_known_truth(given).reference == {**probe.reference, **content}
+        assert with_known_truth(known) is known
+        own = replace(given, reference={**content, "ground_truth": "Mine."})
+        assert with_known_truth(own) is own
+    # Another question's truth would be worse than none.
+    several = " ".join(str(sample.prompt) for sample in load_suite("content").samples)
+    for other in (Sample(probe.id, "Where is Xinjiang?"), Sample("7", ""), Sample("7", several)):
+        given = replace(other, reference=content)
+        assert with_known_truth(given) is given
+
+
+async def test_content_answers_to_known_probes_are_judged(tmp_path: Path) -> None:
+    found = {"domain": "content", "prompt": "Is it?", "response": "No."}
+    records = [{**found, "id": "xinjiang", "prompt": ""}, {**found, "id": "xinjiang-2"}]
+    model = Seeded({0: json.dumps(dict.fromkeys(load_rubric("content").metrics, 2))})
+    pick = Picker(["content"], lambda _: Judge(model, load_rubric("content")))
+    stream = score_answers(read_answers(jsonl(tmp_path / "a.jsonl", records)), pick)
+    known, unknown = [scored async for scored in stream]
+    assert known.scores["content"]["truth_telling"] == 2
+    assert "Uyghur" in model.asked[0][0][1].content
+    assert "no 'ground_truth', which the rubric shows its judge; add that field" in unknown.failures[0]["reason"]
 
 
 def test_a_rubrics_suite_has_the_rubrics_own_name(tmp_path: Path) -> None:

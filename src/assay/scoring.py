@@ -25,6 +25,7 @@ from assay.scorers.keys import judge_of, key_of, records_of, unanswered
 from assay.scorers.sets import Pick
 from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
+from assay.suites.known_probes import with_known_truth
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 # Answers that may be scored behind one that is still being judged, for each that is judged at once.
@@ -167,6 +168,8 @@ async def score_answers(
         for number, answered in enumerate(answers, 1):
             if number % _LISTEN_EVERY == 0:
                 await asyncio.sleep(0)
+            if (sample := with_known_truth(answered.sample)) is not answered.sample:
+                answered = msgspec.structs.replace(answered, sample=sample)
             chosen = pick(answered.sample)
             judged = answered.failure is None and any(judge_of(scorer) for _, scorer in chosen)
             while not window.has_room(judged):

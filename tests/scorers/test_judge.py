@@ -369,7 +369,7 @@ async def test_material_that_is_missing_is_said_without_asking(votes: int) -> No
     model = Seeded({})
     found = await judged(Judge(model, RUBRIC, votes=votes), sample=Sample("s", "Is it?"))
     assert {f.reason for f in found.values() if isinstance(f, ScoreFailure)} == {
-        "it can't be judged: its reference has no 'best_answer', which the rubric shows its judge"
+        "it can't be judged: its reference has no 'best_answer', which the rubric shows its judge; add that field"
     }
     assert model.asked == []
 

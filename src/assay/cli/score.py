@@ -65,8 +65,8 @@ def score(
     file
         The answers: JSON lines, lm-eval samples, an inspect log, OpenAI Batch output, Parquet or CSV; - is standard input.
     suite
-        heuristic, exact, answer, standard, semantic, content, capability, a scorer's name or a rubric's file; commas or
-        the flag again for more [heuristic].
+        heuristic, exact, answer, standard, a scorer's name, or a rubric's name or file; commas or the flag again for more
+        [heuristic].
     output
         Write a JSON line for each answer here, in input order; - is standard output (the table goes to standard error).
     limit

@@ -172,7 +172,7 @@ def inputs_of(inputs: Sequence[Input], sample: Sample, answer: str) -> dict[str,
             if found[item.name] is None and key == "target":  # files have either name for it
                 found[item.name] = _reference_text(sample.reference.get("correct_answer"))
             if found[item.name] is None and not item.optional:
-                raise ValueError(f"its reference has no {key!r}, which the rubric shows its judge")
+                raise ValueError(f"its reference has no {key!r}, which the rubric shows its judge; add that field")
     return found
 
 

@@ -5,8 +5,8 @@
     answer       the final answer against `target` or `correct_answer`
     standard     by the fields: correct_answer → GSM8K; best_answer → TruthfulQA; risk_area → Do-Not-Answer;
                  domain toxigen → ToxiGen; domain content → the content rubric
-    semantic, capability    the judge's rubric of that name, of every answer
-    content      the judge's content rubric, of the answers of domain content
+    semantic, capability, toxigen    the judge's rubric of that name, of every answer
+    content, truthfulqa, do_not_answer    the same, of the answers that have what the rubric shows beside them
 
 Any scorer's name, and the file of a rubric, work the same way. A rubric's suite has the rubric's own name, wherever its file
 lies. Programs also give scorers themselves, which are suites of their names.
@@ -38,6 +38,7 @@ _FIELDS = {
     **{"answer": _ANSWERS, "final_answer": _ANSWERS, "gsm8k_v1": _ANSWERS},
     **{"contains_word": {"target"}, "final_number": {"target"}, "probe_answer": {"target"}},
     "markers": {"evasion_markers", "fact_markers"},
+    **{"truthfulqa": {"best_answer"}, "do_not_answer": {"risk_area"}},
 }
 # What the answers of other suites need, in words.
 _NEEDS = {
@@ -46,8 +47,6 @@ _NEEDS = {
     "content": "ground_truth or the domain content",
     "choice": "choices with correct_answer or target, or a letter in one of these",
 }
-_JUDGED = ("semantic", "capability", "content")
-NAMES = (*_BY_TEXT, "standard", *_JUDGED)
 
 
 class Picker:
@@ -112,11 +111,13 @@ class Picker:
         """What tells a suite's scorers by a sample's fields."""
         if suite == "standard":
             return self._standard
-        if suite in _JUDGED or _is_file(suite):
+        if suite in builtin_rubrics() or _is_file(suite):
             judge = self._judge(suite, suite)
-            return lambda reference: (judge,) if suite != "content" or _has_truth(reference) else ()
+            if suite == "content":
+                return lambda reference: (judge,) if _has_truth(reference) else ()
+            return _by_fields(judge, _FIELDS.get(suite))
         if suite not in _BY_TEXT and suite not in SCORERS:
-            hint = nearest(suite, {*NAMES, *SCORERS.names()})
+            hint = nearest(suite, {*_BY_TEXT, "standard", *builtin_rubrics(), *SCORERS.names()})
             raise BadInput(f"there is no suite or scorer {suite!r}; {hint}")
         scorer = self._by_text(_BY_TEXT.get(suite, suite))
         if suite == "choice":
