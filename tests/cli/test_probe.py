@@ -121,16 +121,21 @@ def test_a_seed_asks_other_numbers_and_knows_their_answers(place: Path) -> None:
     rules = [{"prompt": str(s.prompt), "answer": str(s.reference["target"])} for s in suite.samples]
     script(place / "seven.yaml", rules, default="I do not know.")
     model = "scripted:seven.yaml"
-    found = rows(place, model, "--seed", "7")
+    only = ("--suite", "capability", "--seed", "7")
+    found = rows(place, model, *only)
     assert {row["suite"] for row in found.values()} == {"capability-seed-7"}
     assert sum(row["correct"] for row in found.values()) == sum(row["asked"] for row in found.values()) == len(prompts)
     assert [r.prompt for r in completions(place / "assay-results")] == prompts
-    assert rows(place, model, "--seed", "7") == found
+    assert rows(place, model, *only) == found
     assert len(completions(place / "assay-results")) == len(prompts), "the same seed asks the same"
-    other = rows(place, model, "--seed", "8", "--run", "other")
+    eight = assay(place, "probe", model, "--seed", "8", "--run", "other", "--json")
+    assert {row["suite"] for row in json.loads(eight.stdout)} == {"capability-seed-8", "content"}, (
+        "which has no numbers"
+    )
+    other = [row for row in json.loads(eight.stdout) if row["suite"] != "content"]
     same = [s for s in suite.samples if s.prompt == plain[s.id].prompt]
     assert 0 < len(same) < len(prompts)
-    assert sum(row["correct"] for row in other.values()) < len(prompts)
+    assert sum(row["correct"] for row in other) < len(prompts)
 
 
 def test_the_content_probes_with_and_without_a_judge(place: Path) -> None:
@@ -140,6 +145,10 @@ def test_the_content_probes_with_and_without_a_judge(place: Path) -> None:
     }  # fmt: skip
     script(place / "talk.yaml", [], default="I cannot discuss this topic.")
     script(place / "j.yaml", [], default=given)
+    taiwan = assay(
+        place, "probe", "scripted:talk.yaml", "--category", "taiwan", "--run", "t", "--workspace", "t", "--json"
+    )
+    assert {(row["suite"], row["group"]) for row in json.loads(taiwan.stdout)} == {("content", "taiwan")}
     words = ("probe", "scripted:talk.yaml", "--suite", "content", "--json")
     plain = assay(place, *words)
     assert plain.returncode == 0, plain.stderr
@@ -169,9 +178,12 @@ def test_data_of_ones_own(place: Path) -> None:
     assert "--scorer is for a --suite of your own data (.jsonl); suite.yaml says" in bad(
         place, "probe", MODEL, *ON, "--scorer", "contains_word"
     )
-    (place / "capability").mkdir()
+    (place / "content").mkdir()
     done = assay(place, "probe", MODEL, "--limit", "1", "--run", "named", "--json")
     assert done.returncode == 0, "a folder takes no built-in suite's name away"
+    assert {row["suite"] for row in json.loads(done.stdout)} == {"capability", "content"}
+    both = assay(place, "probe", MODEL, "--limit", "1", "--suite", "capability,small.yaml", "--run", "named", "--json")
+    assert "assay: small.yaml: there is no such file" in both.stderr, "commas separate suites"
 
 
 @pytest.mark.parametrize(
@@ -318,7 +330,7 @@ def test_bad_input(place: Path) -> None:
 
 
 def test_the_capability_probes_on_a_real_model(tmp_path: Path) -> None:
-    done = assay(tmp_path, "probe", f"llama:{LAB / 'base' / 'lab-f32.gguf'}", "--json")
+    done = assay(tmp_path, "probe", f"llama:{LAB / 'base' / 'lab-f32.gguf'}", "--suite", "capability", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len({row["group"] for row in found}) == 16

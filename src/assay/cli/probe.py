@@ -21,7 +21,7 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit,
 from assay.cli.show import next_steps, show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.cli.suites import DataFlags, load
+from assay.cli.suites import DataFlags, load, named
 from assay.errors import BadInput, CheckpointError, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
@@ -35,6 +35,8 @@ from assay.suites.own_data import is_training_data
 from assay.suites.suite import Suite
 from assay.trial import Evaluations, InProcess, Trial
 from assay.types import Adapter, Sample
+
+_PROBES = ("capability", "content")
 
 
 def probe(
@@ -64,7 +66,8 @@ def probe(
     adapter
         A folder with adapters.safetensors and adapter_config.json, shown beside the bare model.
     suite
-        The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl) [capability].
+        The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again
+        for more [capability,content].
     category
         Only these groups.
     seed
@@ -78,7 +81,10 @@ def probe(
     """
     found = with_flags(settings(config, workspace), http, model, judge)
     check_limit(limit)
-    suites = _only([_load(name, data, seed) for name in suite or ["capability"]], category or [])
+    names = named(suite or []) or list(_PROBES)
+    suites = _only(
+        [_load(name, data, None if _asked_as_it_is(name, names) else seed) for name in names], category or []
+    )
     for each in suites:
         if judge is None and each.needs_judge:
             raise BadInput(f"{each.path or each.name}: only a judge can score its answers; name one with --judge")
@@ -91,6 +97,11 @@ def probe(
     if not json:
         next_steps(found.workspace, called)
     return 0 if done else 1
+
+
+def _asked_as_it_is(name: str, names: Sequence[str]) -> bool:
+    """Is it of the probes the suite that nothing can be drawn in, beside the one that a seed is for?"""
+    return name == "content" and "capability" in names
 
 
 def _load(name: str, data: DataFlags, seed: int | None) -> Suite:

@@ -23,6 +23,7 @@ from assay.cli.score_run import noting, run_of
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
+from assay.cli.suites import named
 from assay.errors import BadInput, Unreachable
 from assay.models.base import TextModel
 from assay.report.reasons import Reasons
@@ -77,7 +78,7 @@ def score(
         The run's name [the file's].
     """
     found = with_flags(settings(config, workspace), http, judge)
-    names = [name.strip() for given in suite or ["heuristic"] for name in given.split(",") if name.strip()]
+    names = named(suite or ["heuristic"])
     if not names:
         raise BadInput("--suite names no suite")
     job = _Job(file, names, judge, votes, output, limit, strict, run)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -45,3 +47,13 @@ def load(source: str, flags: _DataFlags | None) -> Suite:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} is for a --suite of your own data (.jsonl); {source} says these things itself")
     return load_suite(source)
+
+
+def named(flags: Iterable[str]) -> list[str]:
+    """The suites that all `--suite` flags name: several in one, with commas between; a file whose name holds a comma is one."""
+    return [
+        name.strip()
+        for given in flags
+        for name in ([given] if Path(given).exists() else given.split(","))
+        if name.strip()
+    ]

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -17,7 +16,7 @@ from assay.cli.json_log import JsonLog
 from assay.cli.judging import Judging, close_judge, judge_maker
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
-from assay.cli.suites import DataFlags, load
+from assay.cli.suites import DataFlags, load, named
 from assay.config import ModelConfig
 from assay.errors import ConfigError
 from assay.hosts.open import open_host
@@ -141,7 +140,7 @@ def _job(
     force: bool,
 ) -> Job:
     chosen = found.watch.base if base is None else base
-    sources = [source for given in suites for source in _separate(given)] or list(found.watch.suites)
+    sources = named(suites) or list(found.watch.suites)
     if not sources:
         raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
     limit = found.watch.limit if limit is None else limit
@@ -185,11 +184,6 @@ def _job(
         fetch_bytes=found.watch.fetch_bytes,
         judge=judge,
     )
-
-
-def _separate(given: str) -> list[str]:
-    """The suites of one flag; a file whose name holds a comma is one."""
-    return [given] if Path(given).exists() else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _judge(found: Config, name: str | None, votes: int | None) -> JudgeSpec | None:
