@@ -11,7 +11,7 @@ import pytest
 
 from assay.results.journal import read
 from assay.results.records import ScoreMade
-from tests.cli.running import SEMANTIC, assay, bad, jsonl
+from tests.cli.running import SEMANTIC, assay, jsonl
 from tests.making import written
 from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
 
@@ -29,9 +29,11 @@ async def test_a_url_that_answers_with_a_web_page_is_a_wrong_address(place: Path
     async with OpenAIServer() as server:
         page = b"<!DOCTYPE html><html><body>Welcome!</body></html>"
         server.script = lambda ask: Reply(raw=page, headers={"Content-Type": "text/html"})
-        said = await asyncio.to_thread(bad, place, *WORDS, server.spec)
-        assert f"{server.spec}: " in said
-    assert "web page" in said
+        done = await asyncio.to_thread(assay, place, *WORDS, server.spec, "--suite", "heuristic")
+        assert f"{server.spec}: " in done.stderr
+    assert done.returncode == 2
+    assert "web page, not as an OpenAI-compatible API; most such addresses end in /v1#MODEL" in done.stderr
+    assert "lek_score" in done.stdout, "what needs no judge is shown"
     assert list(place.glob("s.jsonl*")) == []
 
 

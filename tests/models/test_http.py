@@ -449,14 +449,16 @@ async def test_a_wrong_address_key_or_name_is_the_users_to_mend() -> None:
                     with pytest.raises(ModelError, match=said) as caught:
                         await complete(model, "?", None, listener)
                     assert "\n" not in str(caught.value)
+                    assert ("/v1#MODEL" in str(caught.value)) == (said == "web page" or "are the address" in said)
 
 
 async def test_once_it_has_answered_such_an_error_is_one_samples() -> None:
     async with OpenAIServer() as server, opened(server) as model:
         await complete(model, "?")
         server.script = lambda ask: Reply(raw=b"<html>Log in</html>")
-        with pytest.raises(GenerationError, match="web page"):
+        with pytest.raises(GenerationError, match="web page") as caught:
             await complete(model, "?")
+        assert "/v1#MODEL" not in str(caught.value), "the address has proved right"
 
 
 async def test_the_key_is_sent_and_shown_nowhere(

@@ -136,6 +136,8 @@ async def test_a_hanging_question_ends_at_its_deadlines_and_the_others_go_on() -
             if question == "hang":
                 assert isinstance(end, GenerationError)
                 assert end.error_class == "transient"
+                # The limit that was set, and not what was left of it for the last try.
+                assert str(end).endswith("no complete answer came within 0.4 s (2 attempts)")
             else:
                 assert isinstance(end, Completion)
         assert 0.59 < took < 3, "0.4 s, and 0.2 s of what is left for a second try"

@@ -17,7 +17,7 @@ from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
 from assay.cli.suites import load
-from assay.errors import BadInput, Unreachable
+from assay.errors import BadInput, ModelError, Unreachable
 from assay.plugins import nearest
 from assay.report.rows import shorten
 from assay.rescoring import Answer, Asking, asked_by, asked_in, edited, journaled, rescore, version_of
@@ -71,7 +71,7 @@ def rescore_command(
     with resumable(found.workspace):
         try:
             failed = run_work(_rescore(found, answers, asked, scorers, rubrics, judge, votes))
-        except Unreachable:
+        except (Unreachable, ModelError):
             if scorers:  # they needed no judge
                 show(found.workspace, run=run, suite=one, as_json=json)
             raise

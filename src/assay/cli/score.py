@@ -24,7 +24,7 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit,
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
 from assay.cli.suites import named
-from assay.errors import BadInput, Unreachable
+from assay.errors import BadInput, ModelError, Unreachable
 from assay.models.base import TextModel
 from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
@@ -120,7 +120,7 @@ class _Outcome(msgspec.Struct):
     tallies: Tallies = {}
     reasons: Reasons = msgspec.field(default_factory=Reasons)
     unfit: list[str] = []
-    gone: Unreachable | None = None
+    gone: Unreachable | ModelError | None = None
 
     @property
     def exit_code(self) -> int:
@@ -160,7 +160,7 @@ async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
             try:
                 with lines(job.output) as out:
                     await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
-            except Unreachable as error:
+            except (Unreachable, ModelError) as error:
                 if picker.is_judged_only:
                     raise
                 # A judge that is gone takes nothing from those who need none.

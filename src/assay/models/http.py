@@ -23,7 +23,7 @@ from assay.errors import AssayError, BadInput, GenerationError, ModelError, Unre
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address, api_key, parse_address, parse_url, proxy_for
 from assay.models.http_connection import Connection
-from assay.models.http_faults import Fault, Refusal, closed, fault_of, is_page, web_page
+from assay.models.http_faults import API_ADDRESS, Fault, Refusal, closed, fault_of, is_page, web_page
 from assay.models.http_health import Health, Question
 from assay.models.http_limit import AdaptiveLimit
 from assay.models.http_pool import Pool
@@ -329,7 +329,8 @@ class HttpModel:
 
     async def _given_up(self, fault: Fault, question: Question, attempts: Attempts, shown: str = "") -> AssayError:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""
-        said = f"{self._info.name}{self._via}: {self._scrubbed(fault.reason)}{times}"
+        hint = API_ADDRESS if fault.kind == "webpage" and not self._health.has_succeeded else ""
+        said = f"{self._info.name}{self._via}: {self._scrubbed(attempts.as_told(fault).reason)}{hint}{times}"
         if fault.kind in ("setup", "webpage") and not self._health.has_succeeded:
             return ModelError(said)
         if self._health.is_unconnected(fault, attempts):

@@ -37,6 +37,8 @@ FaultKind = Literal[
 ]
 _AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
 
+# What to say of a web page where nothing else has ever come from the address.
+API_ADDRESS = "; most such addresses end in /v1#MODEL"
 _NO_PAGE = (b"{", b"[", b"data:", b"event:", b":")  # how JSON and streams begin
 _SHOWN = 300  # characters of a server's own words that an error quotes
 _READ = 4000  # of which it is taken; markup and white space are long
@@ -141,10 +143,7 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *,
 
 
 def web_page() -> Fault:
-    return Fault(
-        "webpage",
-        "the server answers with a web page, not as an OpenAI-compatible API; most such addresses end in /v1#MODEL",
-    )
+    return Fault("webpage", "the server answers with a web page, not as an OpenAI-compatible API")
 
 
 def closed() -> Fault:

@@ -10,7 +10,7 @@ import msgspec
 from assay.config import Secret
 from assay.errors import AssayError, ModelError, Unreachable
 from assay.models.http_address import Address, proxy_for
-from assay.models.http_faults import Fault, fault_of, in_short
+from assay.models.http_faults import API_ADDRESS, Fault, fault_of, in_short
 from assay.models.http_pool import Pool
 from assay.models.http_retry import Attempts
 from assay.types import HttpSettings
@@ -73,5 +73,6 @@ def _names(body: bytes) -> list[str]:
 
 def _given_up(address: Address, fault: Fault, key: Secret | None) -> AssayError:
     said = fault.reason.replace(key.reveal(), "***") if key else fault.reason
+    said += API_ADDRESS if fault.kind == "webpage" else ""
     said = f"{address.base}: {said} (it was asked which model it has; to name one, write {address.base}#MODEL)"
     return Unreachable(said) if fault.again else ModelError(said)

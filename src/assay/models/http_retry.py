@@ -10,6 +10,7 @@ from assay.types import HttpSettings
 
 __all__ = ["Attempts", "HttpSettings"]
 
+_SILENT = ("silent", "unconnected")
 _LEAST_SHARE = 0.1  # of a call's time: with less than this left, another attempt would be a formality
 
 
@@ -21,6 +22,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._counted = 0
         self._asked = 0.0
+        self._silence: Fault | None = None
         self.made = 0
         self.began = self.deadline = 0.0  # by the event loop's clock, once the first attempt was made
 
@@ -45,6 +47,8 @@ class Attempts:
         together.
         """
         self._counted += fault.kind != "busy"
+        if fault.kind in _SILENT and (self._silence is None or self._silence.kind != fault.kind):
+            self._silence = fault
         if not fault.again or self._counted >= self._settings.attempts:
             return None
         base, cap = self._settings.backoff_seconds, self._settings.backoff_cap_seconds
@@ -52,3 +56,7 @@ class Attempts:
         pause = fault.after + random.uniform(0, base) if fault.after else jitter
         least = _LEAST_SHARE * min(self._settings.call_seconds, self._settings.total)
         return pause if self._loop.time() + pause + least < self.deadline else None
+
+    def as_told(self, fault: Fault) -> Fault:
+        """Of faults alike the first: it names the time that the user allows, the last one what was left of it."""
+        return self._silence if self._silence is not None and self._silence.kind == fault.kind else fault
