@@ -29,6 +29,7 @@ from assay.types import Cell, Goal, Json
 
 Rule: TypeAlias = Literal["goal", "base stands", "highest mean", "none"]
 Key: TypeAlias = tuple[str, str]  # group, sample
+_ALONE = "There is only the base."
 _EPSILON = 1e-9  # means that are equal on paper may differ by rounding
 
 
@@ -86,7 +87,10 @@ class Decision:
         return cast("dict[str, Json]", asdict(self))
 
     def lines(self) -> list[str]:
-        """The decision as text: `label: words`, and under `vs base` one group a line."""
+        """The decision as text: `label: words`, and under `vs base` one group a line. Of a base alone there is none."""
+        notes = [f"note: {note}" for note in self.notes]
+        if self.reason == _ALONE:
+            return notes
         names = self._names()
         best = "undecided" if self.checkpoint is None else names[self.checkpoint, self.digest or ""]
         lines = [f"best: {best}. {self.reason}"]
@@ -106,7 +110,7 @@ class Decision:
         for one in self.excluded:
             reasons.setdefault(one.reason, []).append(names[one.checkpoint, one.digest])
         lines.extend(f"not eligible: {listed(who)}: {reason}." for reason, who in reasons.items())
-        return lines + [f"note: {note}" for note in self.notes]
+        return lines + notes
 
     def _names(self) -> dict[tuple[str, str], str]:
         """What each one is called by (checkpoint, digest)."""
@@ -285,7 +289,7 @@ def _common(grid: _Grid) -> tuple[tuple[_Subject, ...], frozenset[Key], list[Exc
 def _choose(grid: _Grid, kept: tuple[_Subject, ...], common: frozenset[Key], goal: Goal | None) -> _Choice:
     """The rule that applies, and what it says."""
     if not grid.live:
-        alone = "There is only the base." if not grid.unproven else "No checkpoint was shown to be live."
+        alone = _ALONE if not grid.unproven else "No checkpoint was shown to be live."
         return _Choice(None, "none", alone)
     if not common:
         return _Choice(None, "none", "There is no sample that all can be compared on.")
@@ -378,13 +382,17 @@ def _rival(grid: _Grid, best: _Subject, rival: _Subject, keys: Collection[Key]) 
 def _notes(cells: Sequence[Cell], grid: _Grid, common: Collection[Key]) -> tuple[tuple[str, ...], bool]:
     """What limits the comparison, and whether nothing does."""
     notes = []
-    subjects = (*grid.live, *grid.unproven, *([grid.base] if grid.base else []))
+    tuned = (*grid.live, *grid.unproven)
+    subjects = (*tuned, *([grid.base] if grid.base else []))
     asked = {key for one in subjects for key in one.cells}
     outcomes = Counter(cell.outcome for cell in cells)
     unfinished = outcomes["failed"] + outcomes["truncated"]
     if unfinished:
         counts = f"{outcomes['failed']} failed and {outcomes['truncated']} truncated of {len(cells)} answers"
-        notes.append(f"incomplete: {counts}; where the base has a score, a checkpoint without one counts as lowest.")
+        lowest = "; where the base has a score, a checkpoint without one counts as lowest" if tuned else ""
+        notes.append(f"incomplete: {counts}{lowest}.")
+    if not tuned:
+        return tuple(notes), not unfinished
     if grid.base is None:
         notes.append("the base has no scores here, so nothing says what a checkpoint gained or lost.")
     elif missing := sum(not grid.base.scored(key) for key in grid.base.cells):

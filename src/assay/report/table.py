@@ -94,9 +94,9 @@ class ReportTable:
     def _foot(self, indent: int) -> Iterable[Text | Table]:
         if self.unusable:
             yield _hanging((f"  {label}".ljust(indent), f"unusable: {why}") for label, why in _once(self.unusable))
-        if self.decision is not None:
+        if self.decision is not None and (lines := self.decision.lines()):
             yield Text()
-            yield _hanging(_labelled(line) for line in self.decision.lines())
+            yield _hanging(_labelled(line) for line in lines)
 
 
 def _once(unusable: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
