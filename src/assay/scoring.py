@@ -21,7 +21,7 @@ from assay.results.index import Ledger
 from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
 from assay.results.tally import Questions, Tally
 from assay.scorers.base import Scorer, score_answer
-from assay.scorers.keys import judge_of, key_of, records_of, unanswered
+from assay.scorers.keys import judge_of, judged_by, key_of, records_of, unanswered
 from assay.scorers.sets import Pick
 from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
@@ -108,7 +108,18 @@ def score_line(scored: ScoredAnswer) -> dict[str, Any]:
     line |= {"scores": scored.scores, "failures": scored.failures}
     if answered.sample.group != "all":
         line["group"] = answered.sample.group
+    if question := answered.question:
+        line["question"] = question
+    if answered.numbered:
+        line["numbered"] = True
+    if judged := [_judged(suite, scorer) for suite, scorer, _ in scored.outcomes if judge_of(scorer)]:
+        line["judged"] = judged
     return line
+
+
+def _judged(suite: str, scorer: Scorer) -> dict[str, Any]:
+    judge, measure = judged_by(scorer)
+    return {"suite": suite, "scorer": scorer.name, "judge": judge, "measure": measure, "metrics": list(scorer.metrics)}
 
 
 def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], questions: Questions) -> None:

@@ -271,6 +271,7 @@ class Cell(msgspec.Struct, frozen=True):
 
     outcome: "scored" has a value; "failed" and "truncated" have none and are never counted as wrong.
     iteration: 0 for the base, whose digest is "". value: a boolean metric's 0.0 or 1.0 where `boolean` is set.
+    question: a digest of what was asked, "" if unknown. numbered: `sample` is only a line's number in a file without ids.
     """
 
     run: str
@@ -286,6 +287,8 @@ class Cell(msgspec.Struct, frozen=True):
     boolean: bool = True
     low: float = 0.0
     high: float = 1.0
+    question: str = ""
+    numbered: bool = False
 
 
 class Goal(msgspec.Struct, frozen=True):

@@ -190,6 +190,51 @@ def test_two_score_files(tmp_path: Path) -> None:
     assert "4 scores stand on one side only" in shown
 
 
+def test_answers_without_ids_are_paired_by_their_questions(tmp_path: Path) -> None:
+    asked = [
+        {"prompt": f"What is {n}+{n}?", "response": f"#### {2 * n}", "correct_answer": str(2 * n)} for n in range(1, 7)
+    ]
+    jsonl(tmp_path / "a.jsonl", asked)
+    jsonl(tmp_path / "b.jsonl", [*reversed(asked[1:]), {**asked[0], "response": "#### 0"}, {**asked[0], "prompt": "?"}])
+    for name in "ab":
+        assert assay(tmp_path, "score", f"{name}.jsonl", "--suite", "exact", "-o", f"{name}.out").returncode == 0
+    [found] = changes(tmp_path, "a.out", "b.out").values()
+    assert (found["n"], found["gained"], found["lost"], found["unpaired"]) == (6, [], ["1"], 1)
+
+
+def test_an_id_whose_questions_differ_is_no_pair(tmp_path: Path) -> None:
+    old, new = (
+        [{**line(name, "m", ok=True), "question": q} for name, q in zip("ab", qs, strict=True)] for qs in ("12", "13")
+    )
+    jsonl(tmp_path / "old.jsonl", old)
+    jsonl(tmp_path / "new.jsonl", new)
+    done = assay(tmp_path, "compare", "old.jsonl", "new.jsonl", "--json")
+    assert [change["n"] for change in json.loads(done.stdout)] == [1]
+    assert "assay: s: 1 question is not the same on both sides, and left out: b" in done.stderr
+    jsonl(tmp_path / "new.jsonl", new[1:])
+    assert "old.jsonl and new.jsonl have nothing to pair" in bad(tmp_path, "compare", "old.jsonl", "new.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("other", "s was judged by one in old.jsonl and by other in new.jsonl, so that its scores are no pairs"),
+        ("one", "s was judged by one on both sides, but not alike (another rubric, or other --votes)"),
+    ],
+)
+def test_scores_of_two_judges_are_no_pairs(tmp_path: Path, judge: str, said: str) -> None:
+    def judged(name: str, by: str, measure: str) -> None:
+        entry = {"suite": "s", "scorer": "judge:s", "judge": by, "measure": measure, "metrics": ["depth"]}
+        jsonl(tmp_path / name, [{**line("a", "m", depth=3, words=4), "judged": [entry]}])
+
+    judged("old.jsonl", "one", "11")
+    judged("new.jsonl", judge, "22")
+    done = assay(tmp_path, "compare", "old.jsonl", "new.jsonl", "--json")
+    assert {change["metric"]: change["n"] for change in json.loads(done.stdout)}.pop("words") == 1
+    assert sum(change["n"] for change in json.loads(done.stdout)) == 1
+    assert f"assay: {said}" in done.stderr
+
+
 def test_numbers_whose_bounds_nobody_knows_have_no_made_up_interval(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     jsonl(tmp_path / "runs" / "old.jsonl", [line("a", "m", points=1), line("b", "m", points=2)])

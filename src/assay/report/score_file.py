@@ -11,6 +11,7 @@ import msgspec
 
 from assay.errors import BadInput, at
 from assay.plugins import nearest
+from assay.results.columns import Column
 from assay.types import Cell
 
 # Not a metric: what a scorer took for the answer.
@@ -26,10 +27,21 @@ class FailureLine(msgspec.Struct):
     reason: str
 
 
+class JudgedLine(msgspec.Struct):
+    """Who gave the scores of these metrics, and by what measure."""
+
+    suite: str
+    scorer: str
+    judge: str
+    measure: str
+    metrics: list[str]
+
+
 class ScoreLine(msgspec.Struct):
     """One answer. scores: suite → name → value (a metric's number or boolean, or what a scorer extracted).
 
-    repeat: which of the model's answers to the question `id`, where it was asked several times.
+    repeat: which of the model's answers to the question `id`, where it was asked several times. question: a digest of it.
+    numbered: the id is only the line's number.
     """
 
     id: str
@@ -38,6 +50,9 @@ class ScoreLine(msgspec.Struct):
     failures: list[FailureLine] = []
     group: str = "all"
     repeat: int = 0
+    question: str = ""
+    numbered: bool = False
+    judged: list[JudgedLine] = []
 
 
 # Each line that `assay score` writes has the key, if there is no score under it.
@@ -46,8 +61,11 @@ _SCORES = b'"scores":'
 _decoder = msgspec.json.Decoder(ScoreLine)
 
 
-def read_score_file(path: Path, model: str | None = None) -> list[Cell]:
-    """The cells of one model's answers. Raises `BadInput` if the file is something else, or holds several models unnamed."""
+def read_score_file(path: Path, model: str | None = None) -> list[tuple[Column, Cell]]:
+    """The cells of one model's answers, with the column of each.
+
+    Raises `BadInput` if the file is something else, or holds several models unnamed.
+    """
     with path.open("rb") as file:
         lines = [_line(path, number, text) for number, text in enumerate(file, 1)]
     if not lines:
@@ -75,13 +93,20 @@ def _line(path: Path, number: int, text: bytes) -> ScoreLine:
     raise BadInput(at(path, number, "not a line that assay score writes; score the answers again with assay score -o"))
 
 
-def _cells(path: Path, line: ScoreLine) -> list[Cell]:
-    def cell(suite: str, metric: str, outcome: Any, value: Any) -> Cell:
+def _cells(path: Path, line: ScoreLine) -> list[tuple[Column, Cell]]:
+    columns = {
+        (by.suite, metric): Column(metric, by.scorer, by.judge, by.measure)
+        for by in line.judged
+        for metric in by.metrics
+    }
+
+    def cell(suite: str, metric: str, outcome: Any, value: Any) -> tuple[Column, Cell]:
         boolean = not isinstance(value, int | float) or isinstance(value, bool)
         number = None if value is None else float(value)
         place = (path.name, line.model, 0, line.model, suite, line.group, line.id, metric)
         low, high = (0.0, 1.0) if boolean else (-math.inf, math.inf)  # the file doesn't say a number's bounds
-        return Cell(*place, outcome, number, boolean, low, high)
+        column = columns.get((suite, metric)) or Column(metric, "", "", "")
+        return column, Cell(*place, outcome, number, boolean, low, high, line.question, line.numbered)
 
     found = [
         cell(suite, metric, "scored", value)

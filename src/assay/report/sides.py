@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from assay.errors import BadInput
 from assay.plugins import nearest
+from assay.report.pairing import paired
 from assay.report.score_file import read_score_file
+from assay.results.columns import Column, titles
 from assay.results.lens import Lens
 from assay.suites.asked import journaled_samples
 from assay.types import Cell
@@ -17,24 +21,33 @@ from assay.types import Cell
 # Of a digest, enough to tell checkpoints apart.
 _DIGITS = 8
 
+# A file's cells with their columns.
+_Cells: TypeAlias = Sequence[tuple[Column, Cell]]
+# From a suite and a scorer to its judges, as people know them, and their measures.
+_Judges: TypeAlias = Mapping[tuple[str, str], Collection[tuple[str, str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A run's name and what stands behind its @ or #, or the cells of a file. answers: a run of `assay score`."""
+    """A run's name and what stands behind its @ or #, or a file's cells with their columns. answers: a run of `assay score`."""
 
     named: str
     run: str = ""
     part: str = ""
     answers: bool = False
-    cells: tuple[Cell, ...] | None = None
+    cells: _Cells | None = None
 
 
 class Sides(NamedTuple):
-    """Both sides' cells. unlike: by suite, ids of questions that are not the same on both, whose cells are left out."""
+    """Both sides' cells. unlike: by suite, ids of questions that are not the same on both, whose cells are left out.
+
+    apart: a sentence for each suite that was judged on both sides, but not by one judge in one way.
+    """
 
     old: list[Cell]
     new: list[Cell]
     unlike: Mapping[str, Sequence[str]]
+    apart: Sequence[str]
 
 
 def sides(old: str, new: str, workspace: Path) -> Sides:
@@ -47,16 +60,54 @@ def sides(old: str, new: str, workspace: Path) -> Sides:
     """
     files = _file(old), _file(new)
     if files[0] is not None and files[1] is not None:
-        return Sides(list(files[0].cells or ()), list(files[1].cells or ()), {})
+        both = files[0].cells or (), files[1].cells or ()
+        pairs = paired(*(_titled(cells, both) for cells in both))
+        return Sides(*pairs, _apart(old, new, *(_judges(_of(cells)) for cells in both)))
     with Lens(workspace) as lens:
         before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
         first, second = _cells(lens, before, after.run), _cells(lens, after, before.run)
         unlike = _unlike(lens, before.run, after.run)
+        judges = [_judges(lens.judges(side.run) if side.cells is None else _of(side.cells)) for side in (before, after)]
     if first and first == second:
         raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
     left_out = {(suite, name) for suite, names in unlike.items() for name in names}
     first, second = ([cell for cell in side if (cell.suite, cell.sample) not in left_out] for side in (first, second))
-    return Sides(first, second, unlike)
+    pairs = paired(first, second)
+    return Sides(pairs.old, pairs.new, {**unlike, **pairs.unlike}, _apart(old, new, *judges))
+
+
+def _titled(cells: _Cells, files: Sequence[_Cells]) -> list[Cell]:
+    """A file's cells, with metrics called so that what is called alike in all of `files` is of one judge and measure."""
+    called = titles((column for each in files for column, _ in each), ())
+    return [replace(cell, metric=called[column]) if column.judge else cell for column, cell in cells]
+
+
+def _of(cells: _Cells) -> set[tuple[str, str, str, str]]:
+    return {(cell.suite, column.scorer, column.judge, column.measure) for column, cell in cells if column.judge}
+
+
+def _judges(rows: Iterable[tuple[str, str, str, str]]) -> _Judges:
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for suite, scorer, judge, measure in rows:
+        found.setdefault((suite, scorer), set()).add((judge, measure))
+    return found
+
+
+def _apart(old: str, new: str, before: _Judges, after: _Judges) -> list[str]:
+    """A sentence for each suite whose scores are of different measures on the two sides."""
+    found = []
+    for (suite, scorer), first in before.items():
+        second = after.get((suite, scorer), ())
+        if not second or {measure for _, measure in first} & {measure for _, measure in second}:
+            continue
+        names = [" and ".join(sorted({judge for judge, _ in side})) for side in (first, second)]
+        how = (
+            f"by {names[0]} in {old} and by {names[1]} in {new}"
+            if names[0] != names[1]
+            else f"by {names[0]} on both sides, but not alike (another rubric, or other --votes)"
+        )
+        found.append(f"{suite} was judged {how}, so that its scores are no pairs; have one judge score both alike")
+    return found
 
 
 def _unlike(lens: Lens, old: str, new: str) -> dict[str, list[str]]:
@@ -107,7 +158,7 @@ def _run(lens: Lens, side: str) -> _Side:
 
 def _cells(lens: Lens, side: _Side, beside: str) -> list[Cell]:
     if side.cells is not None:
-        return list(side.cells)
+        return _titled(side.cells, [side.cells])
     if side.answers:
         return _answers(lens, side, beside)
     cells = [cell for each in lens.run_suites(side.run) for cell in lens.cells(each.run, each.suite, beside or None)]

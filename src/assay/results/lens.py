@@ -216,6 +216,15 @@ class Lens:
         own = {metric for run in runs for each in self.run_suites(run, suite) for metric in each.metrics}
         return titles([Column(*row) for row in judged], own)
 
+    def judges(self, run: str) -> set[tuple[str, str, str, str]]:
+        """Suite, scorer, judge and measure of all judged scores of a run that stand."""
+        return set(
+            self._db.execute(
+                "select distinct suite, scorer, judge, measure from measures where run = $run and standing and measure <> ''",
+                {"run": run},
+            ).fetchall()
+        )
+
     def answer_suites(self) -> list[tuple[str, str]]:
         """The (run, suite) pairs of answers from files, in the order in which they were first scored."""
         rows = self._db.execute(

@@ -21,7 +21,7 @@ def judge_of(scorer: Scorer) -> str:
 
 def measure_by(scorer: Scorer) -> str:
     """What a judge's scores share, see `measure_of`; "" for a scorer that only reads the text."""
-    return _judged(scorer)[1]
+    return judged_by(scorer)[1]
 
 
 def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason, vote: int | None = None) -> str:
@@ -64,7 +64,7 @@ def records_of(
 
     Only a truncated answer's failure carries the key: asked again, it would be cut off again.
     """
-    where, judged = place_of(place), _judged(scorer)
+    where, judged = place_of(place), judged_by(scorer)
     made: ScoreMade | None = None
     for outcome in outcomes:
         if isinstance(outcome, ScoreFailure):
@@ -119,7 +119,7 @@ def _failure(
     key: str = "",
     partial: str = "",
 ) -> Failure:
-    judge, measure = _judged(scorer)
+    judge, measure = judged_by(scorer)
     return Failure(
         **place_of(place),
         stage=stage,
@@ -139,7 +139,7 @@ def _failure(
 _measures: dict[tuple[str, str], tuple[Mapping[str, Json], str]] = {}
 
 
-def _judged(scorer: Scorer) -> tuple[str, str]:
+def judged_by(scorer: Scorer) -> tuple[str, str]:
     """Who judges, for people, and by what measure; both "" for a scorer that only reads the text."""
     identity = judge_of(scorer)
     if not identity:

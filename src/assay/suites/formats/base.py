@@ -6,6 +6,7 @@ A format yields an `Answered` or a `BadLine` for each of its lines, rows or samp
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role,
 
 # More than any file has, and what a journal's reader has room for.
 _MOST_REPEATS = 2**31 - 2
+# Of a question's digest: two of a million questions have one with a chance of 1 in 500.
+_DIGEST_BYTES = 6
 
 # What scorers compare an answer with. Every other field of a record is metadata.
 REFERENCE = (
@@ -74,7 +77,9 @@ class Answered(msgspec.Struct, frozen=True):
     question, under that id; an empty prompt means that it is unknown. text: the answer as given. finish_reason: None if
     unknown. line: line of the file, row of a table or number of a sample, from 1. repeat: which of a model's answers to
     the question, from 0 or 1 up; None where a question is asked once. failure: set where there is no answer; `text` is
-    then "", and all scorers fail alike.
+    then "", and all scorers fail alike. numbered: the id is only the line's number, since the file has none; another file
+    has another question there. asked: a digest of the question, where the prompt is only one way to put it; "": the
+    prompt is the question.
     """
 
     id: str
@@ -85,6 +90,15 @@ class Answered(msgspec.Struct, frozen=True):
     line: int
     repeat: int | None = None
     failure: NoAnswer | None = None
+    numbered: bool = False
+    asked: str = ""
+
+    @property
+    def question(self) -> str:
+        """A digest of what was asked, by which answers of two files are known as those to one question; "" if unknown."""
+        if not self.sample.prompt:
+            return self.asked
+        return self.asked or digest_of_question(_turns(self.sample.prompt))
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -181,7 +195,16 @@ def answered(record: dict[str, Any], line: int, *, repeats: bool = False) -> Ans
         group = reference.get("domain")
     sample = Sample(name, prompt, group if isinstance(group, str) and group else "all", reference, record)
     repeat = 0 if repeat is None and repeats else repeat
-    return Answered(name, model, sample, text, finished(finish), line, repeat, failure)
+    return Answered(name, model, sample, text, finished(finish), line, repeat, failure, given in (None, ""))
+
+
+def digest_of_question(value: object) -> str:
+    """A digest of a JSON value that says what is asked."""
+    return hashlib.blake2b(msgspec.json.encode(value), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _turns(prompt: Prompt) -> Json:
+    return str(prompt) if isinstance(prompt, str) else [[turn.role, turn.content] for turn in prompt]
 
 
 def _taken_response(record: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from assay.suites.formats.base import (
     BadLine,
     Unfit,
     as_prompt,
+    digest_of_question,
     identity,
     kind,
     loosely,
@@ -111,6 +112,8 @@ class _Reader:
             if "gsm" in self.task:
                 reference.setdefault("correct_answer", reference["target"])
         count = sum(len(texts) if isinstance(texts, list) else 1 for texts in found.resps)
+        # Chat templates and examples differ from model to model, the doc doesn't.
+        asked = digest_of_question(found.doc) if found.doc else ""
         answers: list[Answered | Unfit] = []
         for request, texts in enumerate(found.resps):
             prompt = _prompt(found.arguments, request)
@@ -122,7 +125,7 @@ class _Reader:
                     raise Unfit("the log-likelihood of a whole text, not an answer that the model wrote")
                 if isinstance(text, str):
                     repeat = len(answers) if count > 1 else None
-                    answers.append(Answered(name, self.model, sample, text, None, number, repeat))
+                    answers.append(Answered(name, self.model, sample, text, None, number, repeat, asked=asked))
                 else:
                     reason = f"an answer in resps must be text, not {kind(text)}"
                     answers.append(Unfit(reason, id=name, model=self.model))
