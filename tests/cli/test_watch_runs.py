@@ -59,7 +59,7 @@ def test_a_sink_that_can_not_be_reached_costs_nothing_and_is_told_of(tmp_path: P
     watch = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once")
     done = assay(tmp_path, *watch, "--sink", "influx:http://127.0.0.1:1#x")
     assert done.returncode == 3
-    assert "assay ship --sink influx" in done.stderr
+    assert "assay ship --sink 'influx:http://127.0.0.1:1#x'\n" in done.stderr
     assert "runs @10" in done.stdout
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
 
+from assay.config import Config, SinkConfig
 from assay.errors import Unreachable
 from assay.results.index import Ledger
 from assay.results.records import (
@@ -26,7 +28,9 @@ from assay.results.records import (
 )
 from assay.sinks.base import Fact, GroupFact, Poison, SampleFact
 from assay.sinks.feed import Feed
-from assay.sinks.shipper import Shipper, read_state
+from assay.sinks.forwarding import forward
+from assay.sinks.open import open_sinks
+from assay.sinks.shipper import Shipper, read_states, state_file
 
 DIGEST, IDENTITY = "d" * 64, "1" * 64
 
@@ -34,17 +38,19 @@ DIGEST, IDENTITY = "d" * 64, "1" * 64
 class Memory:
     """A sink that keeps facts by their key, as a store does, and can be down or refuse."""
 
-    name = "memory"
+    name = place = "memory"
 
     def __init__(self) -> None:
         self.rows: dict[tuple[Any, ...], Fact] = {}
         self.taken = 0
+        self.store = "one"
         self.down = False
         self.refuses: Callable[[Fact], bool] = lambda fact: False
 
-    async def check(self) -> None: ...
+    async def check(self) -> str:
+        return self.store
 
-    async def take(self, facts: Sequence[Fact]) -> None:
+    async def take(self, facts: Sequence[Fact]) -> str:
         if self.down:
             raise Unreachable("it is down")
         bad = {i: "not this one" for i, fact in enumerate(facts) if self.refuses(fact)}
@@ -55,6 +61,7 @@ class Memory:
             assert isinstance(fact, SampleFact | GroupFact)
             which = fact.sample if isinstance(fact, SampleFact) else (fact.group, fact.overall)
             self.rows[fact.about.run, fact.about.digest, which] = fact
+        return self.store
 
     async def aclose(self) -> None: ...
 
@@ -230,7 +237,7 @@ async def test_a_sink_that_is_down_gets_all_of_it_later(ledger: Ledger, tmp_path
         await asyncio.sleep(0.001)
     while not notes:
         await asyncio.sleep(0.01)
-    assert read_state(tmp_path, "memory").reason == "it is down"
+    assert [state.reason for state in read_states(tmp_path)] == ["it is down"]
     sink.down = False
     async with asyncio.timeout(20):
         while len(sink.samples) < 50:
@@ -260,14 +267,14 @@ async def test_a_crash_after_the_sink_took_a_batch_sends_it_again(ledger: Ledger
     ship, _ = shipper(tmp_path, sink)
     answer(ledger, "a", "", digest="")
     await ship.drain()
-    state = (tmp_path / "sinks" / "memory.json").read_bytes()
+    state = state_file(tmp_path, "memory").read_bytes()
     answer(ledger, "b", "", digest="")
     await ship.drain()
-    (tmp_path / "sinks" / "memory.json").write_bytes(state)
+    state_file(tmp_path, "memory").write_bytes(state)
     await shipper(tmp_path, sink)[0].drain()
     assert sink.taken == 3
     assert set(sink.samples) == {"a", "b"}
-    (tmp_path / "sinks" / "memory.json").write_bytes(b'{"v":1,"cur')
+    state_file(tmp_path, "memory").write_bytes(b'{"v":1,"cur')
     await shipper(tmp_path, sink)[0].drain()
     assert set(sink.samples) == {"a", "b"}, "a state that can't be read means: all of it again"
 
@@ -281,7 +288,7 @@ async def test_a_fact_that_a_sink_never_takes_is_set_aside_and_the_others_go_on(
     await ship.drain()
     assert set(sink.samples) == {f"s{n}" for n in range(10)} - {"s3", "s7"}
     assert ship.state.set_aside == 2
-    lines = (tmp_path / "sinks" / "memory.refused.jsonl").read_bytes().splitlines()
+    lines = state_file(tmp_path, "memory").with_suffix(".refused.jsonl").read_bytes().splitlines()
     assert [msgspec.json.decode(line)["sample"] for line in lines] == ["s3", "s7"]
     assert "refuses 2 results (not this one)" in notes[0]
 
@@ -295,3 +302,39 @@ async def test_a_failure_is_forwarded_as_one_and_never_as_a_zero(ledger: Ledger,
     [fact] = Feed(tmp_path, {}).next(10).facts
     assert isinstance(fact, SampleFact)
     assert (fact.value, fact.outcome, fact.reason, fact.response) == (None, "failed", "it broke", "So far")
+
+
+async def test_each_place_has_a_cursor_of_its_own_and_a_file_that_is_gone_is_filled_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        answer(ledger, name, "", digest="")
+    one, two = tmp_path / "one.duckdb", tmp_path / "two.duckdb"
+    archive = Config(tmp_path, sinks={"archive": SinkConfig("duckdb", path=one)})
+
+    async def sent(*names: str) -> dict[str, int]:
+        return await forward(tmp_path, open_sinks(names, archive), lambda text: None)
+
+    assert await sent(f"duckdb:{one}", f"duckdb:{tmp_path}/./one.duckdb", "archive") == {f"duckdb:{one}": 2}
+    assert await sent(f"duckdb:{one}", f"duckdb:{two}") == {f"duckdb:{one}": 0, f"duckdb:{two}": 2}
+    one.unlink()
+    answer(ledger, "c", "", digest="")
+    assert await sent("archive", f"duckdb:{two}") == {"archive": 3, f"duckdb:{two}": 1}
+    assert [state.name for state in read_states(tmp_path)] == ["archive", f"duckdb:{two}"]
+    two.unlink()
+    assert await sent(f"duckdb:{two}") == {f"duckdb:{two}": 3}
+    with duckdb.connect(two, read_only=True) as db:
+        assert db.execute("select list(sample order by sample) from samples").fetchall() == [(["a", "b", "c"],)]
+
+
+async def test_a_store_that_is_another_one_between_two_batches_gets_what_the_first_one_had(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    sink = Memory()
+    ship, _ = shipper(tmp_path, sink)
+    answer(ledger, "a", "", digest="")
+    await ship.drain()
+    sink.store, sink.rows = "two", {}
+    answer(ledger, "b", "", digest="")
+    await ship.drain()
+    assert set(sink.samples) == {"a", "b"}

@@ -29,7 +29,7 @@ def ship(
         A name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more.
     """
     from assay.sinks.forwarding import forward
-    from assay.sinks.open import open_sink
+    from assay.sinks.open import open_sinks
 
     found = settings(config, workspace)
     names = sink or list(found.watch.sinks)
@@ -37,7 +37,7 @@ def ship(
         raise ConfigError("no sink: name one with --sink, or in assay.toml under [watch]")
     if not segments(found.workspace):
         raise ConfigError(f"there are no results in {found.workspace}; name the folder with --workspace")
-    sinks = [open_sink(name, found) for name in names]
+    sinks = open_sinks(names, found)
     with hold(found.workspace):
         sent = asyncio.run(forward(found.workspace, sinks, lambda text: print(text, file=sys.stderr)))
     for name, count in sent.items():

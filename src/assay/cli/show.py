@@ -86,13 +86,18 @@ def _tables(lens: Lens, chosen: Sequence[RunSuite], files: Mapping[str, Tallies]
 
 def next_steps(workspace: Path, run: str) -> None:
     """Say where the results lie and what to run next."""
-    shown = _relative(workspace)
-    flag = "" if shown == "assay-results" else f" --workspace {shlex.quote(shown)}"
+    flag = workspace_flag(workspace)
     sql = "select checkpoint, sample, response from probe_results where value = 0 order by iteration"
     print()
-    print(f"results: {shown}/journal")
+    print(f"results: {_relative(workspace)}/journal")
     print(f"again:   assay report --run {shlex.quote(run)}{flag}")
     print(f'look:    assay query "{sql}"{flag}')
+
+
+def workspace_flag(workspace: Path) -> str:
+    """What a command that is to read this workspace needs behind it; nothing for the default one."""
+    shown = _relative(workspace)
+    return "" if shown == "assay-results" else f" --workspace {shlex.quote(shown)}"
 
 
 def _check(kind: str, name: str | None, known: set[str], workspace: Path) -> None:

@@ -21,7 +21,7 @@ from assay.results.records import (
     ScoreMade,
     origin_of,
 )
-from assay.sinks.shipper import read_state
+from assay.sinks.shipper import SinkState, read_states
 from assay.watch import PLAN_FILE
 
 _FEW = 5
@@ -79,7 +79,6 @@ def _told(workspace: Path) -> dict[str, Any]:
                 from_files.setdefault(record.run, set()).add((model, record.sample, record.repeat))
             case _:
                 pass
-    names = sorted(path.stem for path in (workspace / "sinks").glob("*.json") if not path.stem.endswith(".refused"))
     return {
         "workspace": str(workspace),
         "watching": is_held(workspace),
@@ -99,7 +98,7 @@ def _told(workspace: Path) -> dict[str, Any]:
             for name, each in runs.items()
         ],
         "ahead": _ahead(workspace),
-        "sinks": [_sink(workspace, name) for name in names],
+        "sinks": [_sink(workspace, state) for state in read_states(workspace)],
     }
 
 
@@ -125,11 +124,10 @@ def _state(place: dict[str, Any], suites: list[str]) -> str:
     return "failed samples" if any(each["failed"] for each in place["finished"].values()) else "done"
 
 
-def _sink(workspace: Path, name: str) -> dict[str, Any]:
-    state = read_state(workspace, name)
+def _sink(workspace: Path, state: SinkState) -> dict[str, Any]:
     left = sum(path.stat().st_size for path in segments(workspace)) - sum(each.read for each in state.cursor.values())
     return {
-        "sink": name,
+        "sink": state.name,
         "sent": state.sent,
         "refused": state.set_aside,
         "bytes_left": max(0, left),

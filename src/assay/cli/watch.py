@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from assay.results.journal import Journal, hold, read
 from assay.results.records import Run
 from assay.sinks.base import Sink
 from assay.sinks.forwarding import Forwarding
-from assay.sinks.open import open_sink
+from assay.sinks.open import open_sinks
 from assay.watch import watch as run_watch
 
 Flag = Parameter(negative="", show_default=False)
@@ -106,7 +107,7 @@ def watch(
         from assay.cli.planned import show_plan
 
         return show_plan(job, found.workspace, as_json=json)
-    sinks = [open_sink(name, found) for name in sink or found.watch.sinks]
+    sinks = open_sinks(sink or found.watch.sinks, found)
     code, runs = asyncio.run(_watch(job, sinks, JsonLog() if log_json else Reporter()))
     if code == INTERRUPTED and not runs:
         return code
@@ -251,7 +252,8 @@ async def _held(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tup
             file=sys.stderr,
         )
     for name, why in behind.items():
-        print(
-            f"assay: the sink {name} lacks results ({why}); send them with: assay ship --sink {name}", file=sys.stderr
-        )
+        from assay.cli.show import workspace_flag
+
+        again = f"assay ship --sink {shlex.quote(name)}{workspace_flag(job.workspace)}"
+        print(f"assay: the sink {name} lacks results ({why}); send them with: {again}", file=sys.stderr)
     return (3 if behind else outcome.exit_code), outcome.runs

@@ -134,18 +134,25 @@ class Sink(Protocol):
     Methods raise `Unreachable` for what may pass (down, locked, overloaded, no room), and `BadInput` for what the user must put
     right (a wrong token, no such database, a file that is no database).
 
-    name: what the user called it, unique in a workspace; its cursor is kept under it.
+    name: what the user called it. place: where it writes, in words that are the same for the same place only; its cursor is
+    kept under it.
     """
 
     @property
     def name(self) -> str: ...
 
-    async def check(self) -> None:
-        """Find out at the start whether it can be written to."""
+    @property
+    def place(self) -> str: ...
+
+    async def check(self) -> str:
+        """Find out at the start whether it can be written to. The store's own id, "" where it has none.
+
+        Another id than the last one means that the store is new, and lacks all that was sent.
+        """
         ...
 
-    async def take(self, facts: Sequence[Fact]) -> None:
-        """Write all of the batch, or raise. Raises also `Poison`, after which the others of the batch are sent again."""
+    async def take(self, facts: Sequence[Fact]) -> str:
+        """Write all of the batch, or raise; the store's id. Raises also `Poison`: the others of the batch are sent again."""
         ...
 
     async def aclose(self) -> None: ...

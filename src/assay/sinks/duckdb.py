@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -103,7 +104,9 @@ SCORING_RESULTS = Table(
     },
     ("model", "prompt_id", "suite", "dimension"),
 )  # fmt: skip
-TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS, CHECKPOINT_SCORES, PROBE_RESULTS, SCORING_RESULTS)
+# The file's own id: one that was removed and made again has another.
+STORE = Table("assay_store", {"id": _TEXT}, ("id",))
+TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS, CHECKPOINT_SCORES, PROBE_RESULTS, SCORING_RESULTS, STORE)
 
 _NULLABLE = ("proof",)
 Row = tuple[Any, ...]  # a value for each of a table's columns
@@ -114,25 +117,25 @@ class DuckDBSink:
 
     def __init__(self, name: str, path: Path, memory: int = _MEMORY) -> None:
         self.name = name
+        self.place = f"duckdb:{path.resolve()}"
         self._path = path
         self._memory = memory
-        self._made = False
         # Who waits for a write may be cancelled; the write goes on in its thread, and the next one must not meet it.
         self._writing = threading.Lock()
 
-    async def check(self) -> None:
-        await asyncio.to_thread(self._write, {})
+    async def check(self) -> str:
+        return await asyncio.to_thread(self._write, {})
 
-    async def take(self, facts: Sequence[Fact]) -> None:
-        await asyncio.to_thread(self._write, rows_of(facts))
+    async def take(self, facts: Sequence[Fact]) -> str:
+        return await asyncio.to_thread(self._write, rows_of(facts))
 
     async def aclose(self) -> None: ...
 
-    def _write(self, rows: Mapping[str, Sequence[Row]]) -> None:
+    def _write(self, rows: Mapping[str, Sequence[Row]]) -> str:
         with self._writing:
-            self._write_alone(rows)
+            return self._write_alone(rows)
 
-    def _write_alone(self, rows: Mapping[str, Sequence[Row]]) -> None:
+    def _write_alone(self, rows: Mapping[str, Sequence[Row]]) -> str:
         import duckdb
 
         while True:
@@ -143,19 +146,18 @@ class DuckDBSink:
                     raise Unreachable(f"{self._path}: {error}") from error
                 self._memory *= 4
 
-    def _write_once(self, rows: Mapping[str, Sequence[Row]]) -> None:
+    def _write_once(self, rows: Mapping[str, Sequence[Row]]) -> str:
         import duckdb
 
         db = self._open()
         try:
             db.begin()
             for table in TABLES:
-                if not self._made:
-                    db.execute(_create(table))
+                db.execute(_create(table))
                 if found := rows.get(table.name):
                     _upsert(db, table, found)
+            store = _store(db)
             db.commit()
-            self._made = True
         except duckdb.OutOfMemoryException:
             raise
         except (
@@ -164,10 +166,10 @@ class DuckDBSink:
         ) as error:  # no room (at a commit), a disk that went away
             raise Unreachable(f"{self._path}: {error}") from error
         except duckdb.Error as error:
-            self._made = False  # somebody may have removed the file, or put another in its place
             raise BadInput(f"{self._path} has a table that results do not fit ({error}); name another file") from error
         finally:
             db.close()
+        return store
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         import duckdb
@@ -299,6 +301,16 @@ def _quoted(name: str) -> str:
 def _create(table: Table) -> str:
     columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in table.columns.items())
     return f"create table if not exists {table.name} ({columns})"
+
+
+def _store(db: duckdb.DuckDBPyConnection) -> str:
+    """The id of this file, which it gets with its tables."""
+    row = db.execute(f"select min(id) from {STORE.name}").fetchone()
+    if row is not None and row[0]:
+        return str(row[0])
+    store = uuid.uuid4().hex
+    db.execute(f"insert into {STORE.name} values ($id)", {"id": store})
+    return store
 
 
 def _upsert(db: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> None:

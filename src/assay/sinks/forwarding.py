@@ -21,17 +21,17 @@ class Forwarding:
     def __init__(self, workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None]) -> None:
         self._sinks = sinks
         self._note = note
-        self._shippers = {sink.name: Shipper(workspace, sink, note) for sink in sinks}
+        self._shippers = {sink.place: Shipper(workspace, sink, note) for sink in sinks}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.behind: dict[str, str] = {}
 
     async def __aenter__(self) -> Forwarding:
         for sink in self._sinks:
             try:
-                await sink.check()
+                await self._shippers[sink.place].check()
             except Unreachable as error:
                 self._note(f"the sink {sink.name} can't be reached ({error}); results are kept and sent when it can")
-        self._tasks = {name: asyncio.create_task(shipper.run()) for name, shipper in self._shippers.items()}
+        self._tasks = {sink.name: asyncio.create_task(self._shippers[sink.place].run()) for sink in self._sinks}
         return self
 
     async def __aexit__(
@@ -51,7 +51,7 @@ class Forwarding:
     async def _drain(self, sink: Sink) -> None:
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await self._shippers[sink.name].drain()
+                await self._shippers[sink.place].drain()
         except TimeoutError:
             self.behind[sink.name] = f"it took more than {_DRAIN_SECONDS:.0f} s"
         except (BadInput, Unreachable) as error:
@@ -64,15 +64,14 @@ async def forward(workspace: Path, sinks: Sequence[Sink], note: Callable[[str], 
     failed: list[AssayError] = []
     for sink in sinks:
         shipper = Shipper(workspace, sink, note)
-        before = shipper.state.sent
         try:
-            await sink.check()
+            await shipper.check()
             await shipper.drain()
         except (BadInput, Unreachable) as error:
             failed.append(error)
         finally:
             await sink.aclose()
-        sent[sink.name] = shipper.state.sent - before
+        sent[sink.name] = shipper.taken
     if failed:
         raise failed[0]
     return sent

@@ -52,20 +52,22 @@ class InfluxSink:
     ) -> None:
         self.name = name
         self._url = url.rstrip("/")
+        self.place = f"influx:{self._url}#{database}" + (f"@{org}" if org else "")
         self._database = database
         self._org = org
         self._version = version
         self._token = token
         self._partial: dict[tuple[str, ...], dict[str, SampleFact]] = {}
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         try:
             await asyncio.to_thread(self._post, "")
         except _Refused as refused:
             if refused.status not in (400, 422):  # nothing to write is an error to some, and no harm
                 raise Unreachable(f"{self._url}: {refused.status} {refused.words}") from None
+        return ""
 
-    async def take(self, facts: Sequence[Fact]) -> None:
+    async def take(self, facts: Sequence[Fact]) -> str:
         lines: list[tuple[int, str]] = []
         for index, fact in enumerate(facts):
             lines += [(index, line) for line in (*lines_of(fact), *self._averages(fact))]
@@ -73,6 +75,7 @@ class InfluxSink:
         await asyncio.to_thread(self._write, lines, poison)
         if poison:
             raise Poison(poison)
+        return ""
 
     async def aclose(self) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,29 @@ SINKS: Registry[Any] = Registry(
 )
 
 
+def open_sinks(texts: Iterable[str], config: Config) -> list[Sink]:
+    """The sinks that `texts` name, each place once however often it is named. Raises as `open_sink` does."""
+    sinks: dict[str, Sink] = {}
+    for text in texts:
+        sink = open_sink(text, config)
+        sinks.setdefault(sink.place, sink)
+    return list(sinks.values())
+
+
 def open_sink(text: str, config: Config) -> Sink:
     """The sink that `text` names: a name from `[sinks]`, a kind alone, or `KIND:PLACE`.
 
     Raises `ConfigError` for what is none of them, and for a place that its kind can't use.
     """
     if text in config.sinks:
-        name, settings = text, config.sinks[text]
+        settings = config.sinks[text]
     else:
         kind, _, place = text.partition(":")
         if kind not in SINKS:
             raise ConfigError(f"unknown sink {text!r}; {nearest(kind, {*config.sinks, *SINKS.names()})}")
-        name, settings = kind, _placed(kind, place)
+        settings = _placed(kind, place)
     SINKS.check(settings.kind)
-    sink: Sink = SINKS.get(settings.kind)(name, settings, config.workspace)
+    sink: Sink = SINKS.get(settings.kind)(text, settings, config.workspace)
     return sink
 
 
