@@ -13,7 +13,7 @@ from assay.reasoning import continued
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.results.records import Place
-from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.base import Scorer, build_scorer, is_literal
 from assay.scorers.keys import judge_of
 from assay.scoring import Judging
 from assay.suites.asked import Asked, journaled_samples
@@ -165,6 +165,7 @@ class _Named:
         self.name = scorer.name
         self.version = scorer.version
         self.needs_whole_answer = scorer.needs_whole_answer
+        self.literal = is_literal(scorer)
         self.parameters = scorer.parameters
         self.metrics = tuple(self._called(metric) for metric in scorer.metrics)
 

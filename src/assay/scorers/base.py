@@ -14,13 +14,14 @@ from typing import Protocol, cast, runtime_checkable
 
 from msgspec.structs import replace
 
+from assay.answer_edges import answer_alone
 from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest
 from assay.reasoning import final_answer as final_answer
 from assay.scorers.written import said, written_in
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
-from assay.types import Completion, FailureClass, Json, Sample, Score, ScoreFailure
+from assay.types import Completion, FailureClass, FinishReason, Json, Sample, Score, ScoreFailure
 
 
 @runtime_checkable
@@ -48,7 +49,7 @@ class Scorer(Protocol):
         """Raise `ValueError`, one sentence without a place, if the sample lacks what is compared with."""
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
-        """The answer's scores. `completion.text` is the final answer: reasoning was cut away from its front."""
+        """The answer's scores. `completion.text` is the final answer: what stands around it was cut away, see `shown_to`."""
 
 
 def build_scorer(spec: ScorerSpec) -> Scorer:
@@ -89,6 +90,24 @@ def check_suite(suite: Suite) -> dict[str, Scorer]:
     return found
 
 
+def is_literal(scorer: Scorer) -> bool:
+    """Does the scorer read a template's tokens too? One says so by an attribute `literal`, which most do not have."""
+    return bool(getattr(scorer, "literal", False))
+
+
+def shown_to(scorer: Scorer, text: str, finish_reason: FinishReason) -> tuple[str | None, FinishReason]:
+    """The answer in a text as the scorer is given it, None if the reasoning never ends, and how it ended.
+
+    Reasoning is cut away, and a template's tokens and a wrapper with it, save for a `literal` scorer. What ends with such
+    a token is whole, although the model went on.
+    """
+    answer = final_answer(text, cut=finish_reason == "length")
+    if answer is None or is_literal(scorer):
+        return answer, finish_reason
+    alone = answer_alone(answer)
+    return alone.text, "stop" if alone.ended and finish_reason == "length" else finish_reason
+
+
 async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -> tuple[Score | ScoreFailure, ...]:
     """One score or failure for each of the scorer's metrics, in their order.
 
@@ -97,8 +116,8 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
     "truncated": the reasoning never ends, or the answer was cut off before it began, or where the scorer needs it whole.
     "permanent": the scorer raised, or gave no value, or one outside its own bounds.
     """
-    cut = completion.finish_reason == "length"
-    answer = final_answer(completion.text, cut=cut)
+    answer, finish_reason = shown_to(scorer, completion.text, completion.finish_reason)
+    cut = finish_reason == "length"
     if answer is None and not cut:
         return _failures(scorer, "truncated", "the reasoning never ends, so there is no answer")
     if answer is None or (cut and (scorer.needs_whole_answer or not answer.strip())):
@@ -107,7 +126,8 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
         reason = f"the answer was cut off {where}" + (f", at {tokens} tokens" if tokens else "")
         return _failures(scorer, "truncated", reason)
     try:
-        whole = completion if answer is completion.text else replace(completion, text=answer)
+        same = answer is completion.text and finish_reason == completion.finish_reason
+        whole = completion if same else replace(completion, text=answer, finish_reason=finish_reason)
         results = await scorer.score(sample, whole)
         if wrong := _wrong(results):
             who = f"the scorer {scorer.name!r}{written_in(scorer)}"

@@ -77,6 +77,7 @@ class Gsm8kV1:
     name: str = "gsm8k_v1"
     version: int = 2  # 2: worked references are read, and those without a number refused
     needs_whole_answer: bool = False
+    literal: bool = True
     metrics: tuple[str, ...] = ("correct",)
 
     def __init__(self) -> None:

@@ -184,6 +184,7 @@ class LekScorer:
     name: str = "lek"
     version: int = 1
     needs_whole_answer: bool = False
+    literal: bool = True
     metrics: tuple[str, ...] = Lek._fields
 
     def __init__(self) -> None:

@@ -48,6 +48,7 @@ class Judge:
     """
 
     needs_whole_answer = True
+    literal = True  # it judges all that the model wrote
 
     def __init__(
         self,

@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from assay.reasoning import final_answer
 from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
-from assay.scorers.base import Scorer
+from assay.scorers.base import Scorer, shown_to
 from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
 
@@ -25,7 +24,7 @@ def measure_by(scorer: Scorer) -> str:
 
 
 def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReason, vote: int | None = None) -> str:
-    """The key of this scorer's scores of this answer, from which reasoning is cut away.
+    """The key of this scorer's scores of this answer, as it is shown to the scorer.
 
     Of a sample, what decides the score is part of it: all that a scorer may compare with, or what a judge is shown. vote: the
     number (from 0) of one of a judge's votes, whose key is the same however many there are; `text` is the final answer then.
@@ -33,7 +32,9 @@ def key_of(scorer: Scorer, sample: Sample, text: str, finish_reason: FinishReaso
     judge = judge_of(scorer)
     reference = _seen(scorer, sample) if judge else sample.reference
     parameters = dict(scorer.parameters)
-    answer = text if vote is not None else final_answer(text, cut=finish_reason == "length")
+    answer: str | None = text
+    if vote is None:
+        answer, finish_reason = shown_to(scorer, text, finish_reason)
     if answer is None:  # a text that was once taken for an answer, and scored, must not lend its key to none at all
         parameters["answer"] = None
     shown = text if answer is None else answer

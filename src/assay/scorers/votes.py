@@ -29,6 +29,7 @@ class _Keeping:
         self.name = judge.name
         self.version = judge.version
         self.needs_whole_answer = judge.needs_whole_answer
+        self.literal = judge.literal
         self.parameters: Mapping[str, Json] = judge.parameters
         self.metrics = judge.metrics
 
