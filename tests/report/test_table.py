@@ -1,8 +1,10 @@
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
@@ -167,3 +169,17 @@ def test_rows_of_two_suites_are_a_fault() -> None:
     other = [Cell("lab", "base", 0, "", "sums", "all", "a", "correct", "scored", 1.0)]
     with pytest.raises(ValueError, match="one run and one suite"):
         render_table(rows(lab() + other, PROOFS), None, {})
+
+
+def test_metrics_that_are_many_stand_below_one_another() -> None:
+    scales = [replace(cell, metric=f"measure of {of}", boolean=False, high=9.0) for of in "abcdef" for cell in lab()]
+    shown = text([*lab(), *scales], 120, goal=None)
+    (heads,) = [line for line in shown.splitlines() if line.startswith("group")]
+    assert heads.split() == ["group", "metric", "base", "★", "lab", "@10", "lab", "@60", "lab", "@70"]
+    lines = [line.split("  ") for line in shown.splitlines()]
+    assert sum(line[0] == "new facts" for line in lines) == 1, "each group is named once"
+    assert "adapter" in shown
+    assert re.search(r"^adapter +– +live +live +unproven", shown, re.MULTILINE)
+    assert "▼ broke: France" in shown
+    # A few columns stay columns, on few lines.
+    assert text(lab(), 50).startswith("  checkpoint")

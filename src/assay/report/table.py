@@ -25,6 +25,8 @@ _Head: TypeAlias = tuple[str, str]  # group, metric
 _Place: TypeAlias = tuple[str, str]  # checkpoint, digest
 _Cells: TypeAlias = Mapping[_Place, Text]
 _PADDING = 2
+_PARTS = 2  # so many tables below one another can still be read as one
+_NOT_ASKED = Text("not asked", "dim")
 _ALL = "all"  # groups, together
 
 
@@ -33,7 +35,7 @@ class ReportTable:
     """A rich renderable of one run and suite; it fits itself to the console's width.
 
     Where the groups do not fit side by side, they go below one another, each part with the checkpoints' names. The base alone
-    has a line a group.
+    has a line a group, and so have others a line a group and metric where these are too many for columns.
     """
 
     rows: tuple[Row, ...]
@@ -46,42 +48,57 @@ class ReportTable:
         groups = in_order(row.group for row in self.rows)
         heads = sorted(in_order((row.group, row.metric) for row in self.rows), key=lambda head: groups[head[0]])
         indent = max(len(name) for name in ("checkpoint", *names.values())) + len("★ ")
+        parts = self._by_checkpoint(heads, names, options.max_width)
         if self.rows and not any(row.digest for row in self.rows):
-            yield from self._base_alone(heads, options.max_width)
-            yield from self._foot(indent)
-            return
+            parts = self._by_metric(heads, names, options.max_width, alone=True)
+        elif len(parts) > _PARTS and len({metric for _, metric in heads}) > 1:
+            other = self._by_metric(heads, names, options.max_width)
+            parts = other if len(other) < len(parts) else parts
+        for number, part in enumerate(parts):
+            if number:
+                yield Text()
+            yield part
+        yield from self._foot(indent)
+
+    def _by_checkpoint(self, heads: Sequence[_Head], names: Mapping[_Place, str], width: int) -> list[Table]:
+        """A line a checkpoint, a column a group and metric."""
         columns = [_column(head, self.rows, self.broke) for head in heads]
         several = len({metric for _, metric in heads}) > 1 or len(heads) > len({group for group, _ in heads})
         titles = [f"{group} {metric}" if several else group for group, metric in heads]
         labels = [Column("  checkpoint", [self._label(place, name) for place, name in names.items()])]
         adapter = Column("adapter", [self._proof(place) for place in names])
         shown = [
-            Column(
-                title, [column.get(place, Text("not asked", "dim")) for place in names], _width(title, column), group
-            )
+            Column(title, [column.get(place, _NOT_ASKED) for place in names], _width(title, column), group)
             for (group, _), title, column in zip(heads, titles, columns, strict=True)
         ]
-        for number, part in enumerate(blocks(labels, shown, options.max_width, last=[adapter], ruled=True)):
-            if number:
-                yield Text()
-            yield part
-        yield from self._foot(indent)
+        return blocks(labels, shown, width, last=[adapter], ruled=True)
 
-    def _base_alone(self, heads: Sequence[_Head], width: int) -> Iterable[Table]:
-        cells: dict[_Head, Text] = {}
+    def _by_metric(
+        self, heads: Sequence[_Head], names: Mapping[_Place, str], width: int, *, alone: bool = False
+    ) -> list[Table]:
+        """A line a group and metric, a column a checkpoint. alone: there is only the base, which has no adapter."""
+        cells: dict[_Place, dict[_Head, Text]] = {place: {} for place in names}
         heads = list(heads)
-        for metric in dict.fromkeys(metric for _, metric in heads):
-            mine = [row for row in self.rows if row.metric == metric]
-            whole = _whole(mine)
-            if whole is not None:
-                mine.append(whole)
-                heads.append((whole.group, metric))
-            cells.update(zip(((row.group, metric) for row in mine), _aligned(mine, self.broke), strict=True))
+        for place in names:
+            for metric in dict.fromkeys(metric for _, metric in heads):
+                mine = [row for row in self.rows if _place(row) == place and row.metric == metric]
+                if alone and (whole := _whole(mine)) is not None:
+                    mine.append(whole)
+                    heads.append((whole.group, metric))
+                if mine:
+                    cells[place].update(
+                        zip(((row.group, metric) for row in mine), _aligned(mine, self.broke), strict=True)
+                    )
+        shown = []
+        for place, name in names.items():
+            title = name if alone else self._label(place, name).plain.strip()
+            column = [cells[place].get(head, _NOT_ASKED) for head in heads] + ([] if alone else [self._proof(place)])
+            shown.append(Column(title, column, None if alone else _width(title, cells[place])))
         groups = ["" if at and heads[at - 1][0] == group else group for at, (group, _) in enumerate(heads)]
-        labels = [Column("group", groups)]
-        if len({metric for _, metric in heads}) > 1:
-            labels.append(Column("metric", [metric for _, metric in heads]))
-        yield from blocks(labels, [Column(self.rows[0].checkpoint, [cells[head] for head in heads])], width, ruled=True)
+        labels = [Column("group", groups if alone else [*groups, "adapter"])]
+        if not alone or len({metric for _, metric in heads}) > 1:
+            labels.append(Column("metric", [metric for _, metric in heads] + ([] if alone else [""])))
+        return blocks(labels, shown, width, ruled=True)
 
     def _label(self, place: _Place, name: str) -> Text:
         best = self.decision is not None and place == (self.decision.checkpoint, self.decision.digest)
@@ -199,7 +216,7 @@ def _digits(rows: Sequence[Row]) -> int:
     return min(9, max(0, -math.floor(math.log10(min(widths))))) if widths else 1
 
 
-def _width(title: str, column: _Cells) -> int:
+def _width(title: str, column: Mapping[tuple[str, str], Text]) -> int:
     """What a column needs at least: its title, figures and counts must not break, the lists below them may."""
     lines = [line for cell in column.values() for line in cell.plain.split("\n") if not line.startswith(("▼", "▽"))]
     return max(len(line) for line in (title, *lines))
