@@ -96,7 +96,12 @@ def rubrics_of(suite: Suite, sample: Sample) -> tuple[str, ...]:
     Those that its suite names; of the probes of capability the one of that name; and where there is a ground truth, the one
     of content.
     """
-    found = [*suite.rubrics, *([suite.name] if suite.name == "capability" else [])]
+    return rubrics_for(suite.name, suite.rubrics, sample)
+
+
+def rubrics_for(suite: str, named: Sequence[str], sample: Sample) -> tuple[str, ...]:
+    """The same of a suite by its name, and by the rubrics that it names."""
+    found = [*named, *([suite] if suite == "capability" else [])]
     found += ["content"] if "ground_truth" in sample.reference else []
     return tuple(dict.fromkeys(found))
 

@@ -117,9 +117,20 @@ def test_why_a_judge_gave_no_score_is_said_after_the_table(watched: Path) -> Non
 
 
 def test_another_rubric(watched: Path) -> None:
-    script(watched / "j.yaml", [], default={"reasoning": 3.5, "correctness": 9, "clarity": 2})
-    after = rows(watched, "rescore", "suite.yaml", "--rubric", "capability", "--judge", "scripted:j.yaml")
+    given = {"reasoning": 3.5, "correctness": 9, "clarity": 2, "kindness": 4, "awareness": 5}
+    script(watched / "j.yaml", [], default=given)
+    after = rows(watched, "rescore", "suite.yaml", "--rubric", "capability,toxigen", "--judge", "scripted:j.yaml")
     assert after["lab @10", "old", "reasoning"]["mean"] == 3.5
+    assert after["lab @10", "old", "awareness"]["mean"] == 5
+
+
+def test_the_suites_own_rubrics_and_several_scorers(watched: Path) -> None:
+    written(watched / "suite.yaml", SUITE.replace("scorer:", "rubrics: [capability]\nscorer:"))
+    script(watched / "j.yaml", [], default={"reasoning": 3.5, "correctness": 9, "clarity": 2})
+    after = rows(watched, "rescore", "suite.yaml", "--scorer", "lek,final_answer", "--judge", "scripted:j.yaml")
+    metrics = {metric for _, _, metric in after}
+    assert {"correct", "reasoning", "correctness", "clarity", "lek_score/lek", "correct/final_answer"} <= metrics
+    assert "sovereignty" not in metrics
 
 
 def test_an_unreachable_judge_is_exit_code_3(watched: Path) -> None:

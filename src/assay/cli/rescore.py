@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,18 +17,21 @@ from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, s
 from assay.cli.show import show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
-from assay.cli.suites import load
+from assay.cli.suites import load, named
 from assay.errors import BadInput, ModelError, Unreachable
+from assay.job import rubrics_for
 from assay.plugins import nearest
 from assay.report.rows import shorten
 from assay.rescoring import Answer, Asking, asked_by, asked_in, edited, journaled, rescore, version_of
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.judge import Judge
 from assay.scorers.sets import one_a_name
 from assay.suites.asked import Asked, journaled_samples
 from assay.suites.own_data import is_training_data
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
+from assay.types import Sample
 
 Names = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -53,24 +57,24 @@ def rescore_command(
     suite
         The suite whose answers are scored: its name, or its file (or data, .jsonl) as it is now [all in the journal].
     scorer
-        A scorer by name; its metrics appear beside the first ones as METRIC/SCORER.
+        A scorer by name, commas or the flag again for more; its metrics appear beside the first ones as METRIC/SCORER.
     rubric
-        A rubric by name or file, for the judge [semantic].
+        A rubric by name or file, for the judge, and more in the same way [the suite's own, else semantic].
     run
         Only this run.
     """
     found = with_flags(settings(config, workspace), http, judge)
     check_run(run)
-    scorers, rubrics = scorer or [], rubric or []
+    scorers, rubrics = named(scorer or []), named(rubric or [])
     if rubrics and judge is None:
         raise BadInput(f"the rubric {rubrics[0]!r} needs a judge; name one with --judge")
     if not scorers and judge is None:
         raise BadInput("nothing to score by: name a --scorer or a --judge")
-    answers, asked, names = _chosen(found.workspace, suite, run)
+    answers, asked, names, own = _chosen(found.workspace, suite, run)
     one = names[0] if len(names) == 1 else None
     with resumable(found.workspace):
         try:
-            failed = run_work(_rescore(found, answers, asked, scorers, rubrics, judge, votes))
+            failed = run_work(_rescore(found, answers, asked, scorers, rubrics or own, judge, votes))
         except (Unreachable, ModelError):
             if scorers:  # they needed no judge
                 show(found.workspace, run=run, suite=one, as_json=json)
@@ -79,8 +83,10 @@ def rescore_command(
     return 1 if failed else 0
 
 
-def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[Answer], Asking, list[str]]:
-    """The answers to score, what was asked, and the suites' names."""
+def _chosen(
+    workspace: Path, suite: str | None, run: str | None
+) -> tuple[list[Answer], Asking, list[str], Callable[[str, Sample], Sequence[str]]]:
+    """The answers to score, what was asked, the suites' names, and the rubrics of a suite for one of its samples."""
     with Lens(workspace) as lens:
         known = list(dict.fromkeys(each.suite for each in lens.run_suites(run)))
         loaded = _loaded(lens, suite, known)
@@ -106,7 +112,8 @@ def _chosen(workspace: Path, suite: str | None, run: str | None) -> tuple[list[A
         if lost.total() == len(answers):
             raise BadInput(said)
         print(f"assay: {said}", file=sys.stderr)
-    return answers, asked, names
+    rubrics = () if loaded is None else loaded.rubrics
+    return answers, asked, names, lambda suite, sample: rubrics_for(suite, rubrics, sample) or ("semantic",)
 
 
 def _note_edited(suite: Suite, former: Mapping[tuple[str, str], Asked], digests: Collection[str]) -> None:
@@ -138,29 +145,49 @@ async def _rescore(
     answers: Sequence[Answer],
     asked: Asking,
     names: Sequence[str],
-    rubrics: Sequence[str],
+    rubrics: Sequence[str] | Callable[[str, Sample], Sequence[str]],
     judge: str | None,
     votes: int,
 ) -> int:
+    """Score all answers; how many scores failed. rubrics: for every answer, or for each sample of a suite its own."""
     model = await open_judge(judge, found)
     try:
         make = judge_maker(model, votes)
         plain = [build_scorer(ScorerSpec(name)) for name in names]
-        judges = one_a_name(make(rubric) for rubric in rubrics or ["semantic"]) if make is not None else []
+        passes: list[Callable[[str, Sample], Sequence[Scorer]]] = [lambda _, __: plain] if plain else []
+        if make is not None:
+            passes.append(_judges(make, rubrics))
         concurrency = model.info.concurrency if model is not None else 1
         ledger = Ledger(found.workspace)
         try:
             # A judge that is gone takes nothing from those who need none: they come first.
-            return sum([await _by(chosen, answers, asked, ledger, concurrency) for chosen in (plain, judges) if chosen])
+            return sum([await _by(chosen, answers, asked, ledger, concurrency) for chosen in passes])
         finally:
             ledger.close()
     finally:
         await close_judge(model)
 
 
+def _judges(
+    make: Callable[[str], Judge], rubrics: Sequence[str] | Callable[[str, Sample], Sequence[str]]
+) -> Callable[[str, Sample], Sequence[Scorer]]:
+    if not callable(rubrics):
+        judges = one_a_name(make(rubric) for rubric in rubrics)
+        return lambda _, __: judges
+    judge = cache(make)
+    return lambda suite, sample: [judge(rubric) for rubric in rubrics(suite, sample)]
+
+
 async def _by(
-    scorers: Sequence[Scorer], answers: Sequence[Answer], asked: Asking, ledger: Ledger, concurrency: int
+    scorers: Callable[[str, Sample], Sequence[Scorer]],
+    answers: Sequence[Answer],
+    asked: Asking,
+    ledger: Ledger,
+    concurrency: int,
 ) -> int:
-    """Score all answers by these; how many scores failed."""
-    _, failed = await rescore(answers, asked, lambda _: scorers, ledger, concurrency=concurrency)
+    """Score all answers by these, suite by suite; how many scores failed."""
+    failed = 0
+    for suite in dict.fromkeys(place.suite for place, _, _ in answers):
+        mine = [answer for answer in answers if answer[0].suite == suite]
+        failed += (await rescore(mine, asked, partial(scorers, suite), ledger, concurrency=concurrency))[1]
     return failed
