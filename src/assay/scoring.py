@@ -131,8 +131,8 @@ def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], ques
             tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
 
 
-def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored | None:
-    """What scorers that only read text made of an answer, for the journal; None if there was none of them.
+def answer_record(scored: ScoredAnswer, run: str, source: str, content: str = "") -> AnswerScored:
+    """An answer for the journal, with what scorers that only read text made of it. content: its file's, see `AnswersRead`.
 
     Judged scores are left out: they have records of their own.
     """
@@ -143,8 +143,6 @@ def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored |
             scores.setdefault(suite, {}).update(values_of(outcomes))
             failed = (outcome for outcome in outcomes if isinstance(outcome, ScoreFailure))
             failures.extend((suite, f.metric, f.error_class, f.reason) for f in failed)
-    if not scores:
-        return None
     answered = scored.answered
     return AnswerScored(
         run=run,
@@ -155,6 +153,10 @@ def answer_record(scored: ScoredAnswer, run: str, source: str) -> AnswerScored |
         scores=scores,
         failures=tuple(failures),
         repeat=answered.repeat or 0,
+        question=answered.question,
+        numbered=answered.numbered,
+        answer=answered.digest,
+        content=content,
     )
 
 
@@ -309,12 +311,13 @@ async def _score(answered: Answered, chosen: Sequence[Pick], judging: Judging | 
         if answered.failure is not None:
             failures = _failures(scorer, answered.failure)
             if judging is not None and judge_of(scorer):
-                judging.note_unanswered(scorer, failures, _place(answered, suite, run))
+                judging.note_unanswered(scorer, failures, _place(answered, suite, run), answered.digest)
             outcomes = failures
         elif judging is None or not judge_of(scorer):
             outcomes = await score_answer(scorer, answered.sample, completion)
         else:
-            outcomes = await judging.outcomes(scorer, answered.sample, completion, _place(answered, suite, run))
+            place = _place(answered, suite, run)
+            outcomes = await judging.outcomes(scorer, answered.sample, completion, place, answered.digest)
         done.append((suite, scorer, outcomes))
     return ScoredAnswer(answered, tuple(done))
 
@@ -363,7 +366,7 @@ class Judging:
     ) -> Outcomes:
         """One score or failure for each of the scorer's metrics, which are in the journal now.
 
-        answer: the key of the journaled answer; "" for one from a file.
+        answer: the key of the journaled answer; of one from a file its digest.
         """
         key = key_of(scorer, sample, completion.text, completion.finish_reason)
         while (asked := self._asking.get(key)) is not None:
@@ -384,9 +387,9 @@ class Judging:
             asked.set_result(None)
         return found
 
-    def note_unanswered(self, scorer: Scorer, failures: Iterable[ScoreFailure], place: Place) -> None:
-        """Journal that there is no score, for want of an answer."""
-        self._ledger.append_all([unanswered(scorer, place, failure, "") for failure in failures])
+    def note_unanswered(self, scorer: Scorer, failures: Iterable[ScoreFailure], place: Place, answer: str = "") -> None:
+        """Journal that there is no score, for want of an answer. answer: the digest of what stands in a file."""
+        self._ledger.append_all([unanswered(scorer, place, failure, "", answer) for failure in failures])
 
     def _known(self, scorer: Scorer, key: str) -> Outcomes | None:
         known = {r.metric: r for r in self._ledger.scores(key)}

@@ -200,6 +200,7 @@ def test_answers_without_ids_are_paired_by_their_questions(tmp_path: Path) -> No
         assert assay(tmp_path, "score", f"{name}.jsonl", "--suite", "exact", "-o", f"{name}.out").returncode == 0
     [found] = changes(tmp_path, "a.out", "b.out").values()
     assert (found["n"], found["gained"], found["lost"], found["unpaired"]) == (6, [], ["1"], 1)
+    assert list(changes(tmp_path, "a", "b").values()) == [found], "and so are the runs"
 
 
 def test_an_id_whose_questions_differ_is_no_pair(tmp_path: Path) -> None:

@@ -65,6 +65,25 @@ def test_what_comes_through_a_pipe_is_known_by_its_content(tmp_path: Path, run: 
     assert run(DASH, one) == "stdin"
 
 
+def test_an_overwritten_file_counts_as_it_is_now(tmp_path: Path) -> None:
+    def report() -> tuple[dict[str, tuple[float, int]], str]:
+        done = assay(tmp_path, "report", "--json")
+        return {row["suite"]: (row["mean"], row["scored"]) for row in json.loads(done.stdout)}, done.stderr
+
+    file, lines = tmp_path / "answers.jsonl", [{"id": n, "prompt": f"{n}?", "correct_answer": "5"} for n in "abc"]
+    jsonl(file, [{**line, "response": "6"} for line in lines])
+    assert assay(tmp_path, "score", "answers.jsonl", "--suite", "exact,answer").returncode == 0
+    assert report() == ({"exact": (0.0, 3), "answer": (0.0, 3)}, "")
+    jsonl(file, [{**lines[0], "response": "6"}, {**lines[1], "response": "5"}])
+    assert assay(tmp_path, "score", "answers.jsonl", "--suite", "exact").returncode == 0
+    found, said = report()
+    assert found == {"exact": (0.5, 2), "answer": (0.0, 1)}, "of the other suite only what is still the same answer"
+    assert "assay: answers: 2 answers are left out, in part or whole: the file has changed since" in said
+    jsonl(file, [{**line, "response": "6"} for line in lines])
+    assert assay(tmp_path, "score", "answers.jsonl", "--suite", "exact").returncode == 0
+    assert report() == ({"exact": (0.0, 3), "answer": (0.0, 3)}, ""), "it is as it was"
+
+
 def test_neither_overwrites_the_numbers_of_the_other(tmp_path: Path) -> None:
     words = [str(answers(tmp_path / name / "answers.jsonl", text)) for name, text in (("a", "5"), ("b", "6"))]
     done = [assay(tmp_path, "score", word, "--suite", "exact", "--json") for word in words]

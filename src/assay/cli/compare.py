@@ -50,14 +50,14 @@ def compare_command(
         Only this suite.
     """
     where = settings(config, workspace).workspace
-    before, after, unlike, apart = sides(old, new, where)
+    before, after, unlike, notes = sides(old, new, where)
     for name, samples in unlike.items():
         many = "1 question is" if len(samples) == 1 else f"{len(samples)} questions are"
         print(f"assay: {name}: {many} not the same on both sides, and left out: {shorten(samples)}", file=sys.stderr)
-    for sentence in apart:
+    for sentence in notes:
         print(f"assay: {sentence}", file=sys.stderr)
     changes = [c for c in compare(before, after) if suite is None or c.suite == suite]
-    if not any(change.n for change in changes) and (apart or unlike):
+    if not any(change.n for change in changes) and (notes or unlike):
         raise BadInput(f"{old} and {new} have nothing to pair")
     if not changes:
         raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))

@@ -29,6 +29,7 @@ from assay.models.base import TextModel
 from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
 from assay.results.index import Ledger
+from assay.results.records import AnswersRead
 from assay.results.tally import Questions, Tally
 from assay.scorers.sets import Pick, Picker, unfit
 from assay.scoring import answer_record, count, score_answers, score_line
@@ -92,7 +93,7 @@ def score(
     with resumable(found.workspace), source(file) as readable:
         outcome = run_work(_score(job, readable, found))
         if json:
-            print(js.dumps(tally_rows(outcome.tallies, outcome.run), ensure_ascii=False, indent=2))
+            print(js.dumps(tally_rows(outcome.tallies, outcome.read.run), ensure_ascii=False, indent=2))
         else:
             print_tallies(outcome.tallies, table)
         _tell(outcome)
@@ -113,9 +114,12 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class _Outcome(msgspec.Struct):
-    """What scoring came to. unfit: sentences about suites that scored nothing. gone: why the judge could not be asked."""
+    """What scoring came to. read: the file, and its run.
 
-    run: str
+    unfit: sentences about suites that scored nothing. gone: why the judge could not be asked.
+    """
+
+    read: AnswersRead
     bad: dict[str, None]  # lines that could not be read, as they were told
     tallies: Tallies = {}
     reasons: Reasons = msgspec.field(default_factory=Reasons)
@@ -156,7 +160,7 @@ async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
         ledger = Ledger(found.workspace)
         try:
             read = run_of(job.run, job.file, file, ledger, _note)
-            outcome = _Outcome(read.run, bad)
+            outcome = _Outcome(read, bad)
             try:
                 with lines(job.output) as out:
                     await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
@@ -164,7 +168,7 @@ async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
                 if picker.is_judged_only:
                     raise
                 # A judge that is gone takes nothing from those who need none.
-                outcome = _Outcome(read.run, bad, gone=error)
+                outcome = _Outcome(read, bad, gone=error)
                 await _run(job, file, answers(), picker.without_judges, ledger, outcome)
         finally:
             ledger.close()
@@ -192,7 +196,7 @@ async def _run(
     concurrency = model.info.concurrency if model is not None else 1
     if model is not None:
         asyncio.get_running_loop().call_later(_FIRST_WAIT, _prepare_table)
-    stream = score_answers(answers, pick, ledger=ledger, run=outcome.run, concurrency=concurrency)
+    stream = score_answers(answers, pick, ledger=ledger, run=outcome.read.run, concurrency=concurrency)
     with ScoreProgress(file, job.limit) as progress:
         async with aclosing(stream) as done:
             async for scored in done:
@@ -203,9 +207,7 @@ async def _run(
                     out.write(msgspec.json.encode(line) + b"\n")
                     if job.output == DASH:  # somebody waits for it
                         out.flush()
-                record = answer_record(scored, outcome.run, said(job.file))
-                if record is not None:
-                    ledger.append(record)
+                ledger.append(answer_record(scored, outcome.read.run, said(job.file), outcome.read.content))
                 progress.advance()
 
 

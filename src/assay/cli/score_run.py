@@ -40,7 +40,8 @@ def noting(answers: Iterator[Answered], read: AnswersRead, ledger: Ledger) -> It
     for number, answered in enumerate(answers):
         if not number:
             known = ledger.answer_files().get(read.run, ())
-            if not any((one.path, one.digest) == (read.path, read.digest) for one in known):
+            last = next((one for one in reversed(known) if _what(one) == _what(read)), None)
+            if last is None or last.digest != read.digest:
                 ledger.append(read)
         yield answered
 
@@ -66,9 +67,14 @@ def _is_of(run: str, name: str) -> bool:
     return re.fullmatch(rf"(-[0-9a-f]{{{_DIGITS},}})?", run.removeprefix(name)) is not None and run.startswith(name)
 
 
+def _what(one: AnswersRead) -> str:
+    """The file whose content may change: what comes through a pipe is another one each time."""
+    return one.path or one.digest
+
+
 def _present(files: Sequence[AnswersRead]) -> list[AnswersRead]:
     """The files where they were last: one that was moved is no more where it lay before."""
-    last = {one.path or one.digest: one for one in files}
+    last = {_what(one): one for one in files}
     at = {one.digest: one.path for one in last.values()}
     return [one for one in last.values() if one.path == at[one.digest]]
 

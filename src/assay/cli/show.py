@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import replace as replaced
@@ -18,7 +19,7 @@ from assay.report.decision import Decision, decide
 from assay.report.questions import questions
 from assay.report.reasons import Reasons
 from assay.report.rows import Proofs, broke, rows
-from assay.report.score_table import Tallies, answer_tables, print_tallies, tally_rows
+from assay.report.score_table import Tallies, answer_tables, former_note, print_tallies, tally_rows
 from assay.results.lens import Lens, Missing, RunSuite
 from assay.types import Cell
 
@@ -60,6 +61,8 @@ def show(
             for of in dict.fromkeys(suite for _, suite, _ in tallies):
                 reasons.add_journaled(f"{name}, {of}" if several else of, lens.missing_from_files(name, of))
         print_reasons(reasons)
+        for note in filter(None, (former_note(lens, name) for name in files)):
+            print(f"assay: {note}", file=sys.stderr)
 
 
 def _missing(lens: Lens, each: RunSuite) -> list[Missing]:

@@ -23,6 +23,15 @@ def answer_tables(lens: Lens, run: str | None = None, suite: str | None = None) 
     return {name: lens.tallies(name, suite) for name in runs}
 
 
+def former_note(lens: Lens, run: str) -> str:
+    """A sentence about the answers of a run that are in no table, since their file has changed; "" if there are none."""
+    count = lens.former_answers(run)
+    if not count:
+        return ""
+    many = "1 answer is" if count == 1 else f"{count:,} answers are"
+    return f"{run}: {many} left out, in part or whole: the file has changed since; score it again for what is missing"
+
+
 def tally_rows(tallies: Tallies, run: str) -> list[dict[str, object]]:
     """One row a model, suite and metric, for JSON. mean is None where nothing was scored, low and high where nothing tells."""
     rows: list[dict[str, object]] = []

@@ -13,6 +13,7 @@ from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.pairing import paired
 from assay.report.score_file import read_score_file
+from assay.report.score_table import former_note
 from assay.results.columns import Column, titles
 from assay.results.lens import Lens
 from assay.suites.asked import journaled_samples
@@ -41,13 +42,14 @@ class _Side:
 class Sides(NamedTuple):
     """Both sides' cells. unlike: by suite, ids of questions that are not the same on both, whose cells are left out.
 
-    apart: a sentence for each suite that was judged on both sides, but not by one judge in one way.
+    notes: a sentence for each suite that was judged on both sides, but not by one judge in one way; and what is in no cell
+    since a file of answers has changed.
     """
 
     old: list[Cell]
     new: list[Cell]
     unlike: Mapping[str, Sequence[str]]
-    apart: Sequence[str]
+    notes: Sequence[str]
 
 
 def sides(old: str, new: str, workspace: Path) -> Sides:
@@ -67,13 +69,14 @@ def sides(old: str, new: str, workspace: Path) -> Sides:
         before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
         first, second = _cells(lens, before, after.run), _cells(lens, after, before.run)
         unlike = _unlike(lens, before.run, after.run)
+        former = list(filter(None, (former_note(lens, side.run) for side in (before, after) if side.answers)))
         judges = [_judges(lens.judges(side.run) if side.cells is None else _of(side.cells)) for side in (before, after)]
     if first and first == second:
         raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
     left_out = {(suite, name) for suite, names in unlike.items() for name in names}
     first, second = ([cell for cell in side if (cell.suite, cell.sample) not in left_out] for side in (first, second))
     pairs = paired(first, second)
-    return Sides(pairs.old, pairs.new, {**unlike, **pairs.unlike}, _apart(old, new, *judges))
+    return Sides(pairs.old, pairs.new, {**unlike, **pairs.unlike}, [*former, *_apart(old, new, *judges)])
 
 
 def _titled(cells: _Cells, files: Sequence[_Cells]) -> list[Cell]:

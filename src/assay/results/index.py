@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from assay.results.journal import Damage, Journal, Location, indexed, read_at
 from assay.results.records import (
+    FROM_FILES,
     AnswerNoted,
     AnswerScored,
     AnswersRead,
@@ -298,8 +299,14 @@ def _place(record: ScoreMade | Failure) -> tuple[str, ...]:
 
 
 def _result(record: ScoreMade | Failure) -> str:
-    """What tells results at one place apart: the key; "" for a failure that another try may mend."""
-    return f"failed {record.key}" if isinstance(record, Failure) and record.key else record.key
+    """What tells results at one place apart: the key; "" for a failure that another try may mend.
+
+    An answer from a file may change there in what this score doesn't hang on.
+    """
+    if not record.key:
+        return ""
+    of = record.completion if record.identity == FROM_FILES else ""
+    return f"{'failed ' if isinstance(record, Failure) else ''}{record.key}{of}"
 
 
 def _covers(done: int, wanted: int) -> bool:

@@ -43,6 +43,7 @@ _COLUMNS = {
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
     "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
+    "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR",
 }  # fmt: skip
 
 
@@ -242,8 +243,10 @@ class Lens:
         rows = self._db.execute(
             f"select {_COLUMN}, run, model, 0, model, suite, 'all', sample, metric, outcome, value, coalesce(boolean, true), "
             "coalesce(low, case when boolean then 0 else '-infinity'::double end), "
-            "coalesce(high, case when boolean then 1 else 'infinity'::double end) "
-            "from answer_cells where run = $run order by suite, line, metric, judge, measure",
+            "coalesce(high, case when boolean then 1 else 'infinity'::double end), "
+            "coalesce(question, ''), coalesce(numbered, false) from (select *, answer_name(sample, repeat) as name "
+            "from answer_cells where run = $run) left join present_answers() using (run, model, name) "
+            "order by suite, line, metric, judge, measure",
             {"run": run},
         ).fetchall()
         judged = self._db.execute(
@@ -253,6 +256,17 @@ class Lens:
         called = titles([Column(*row) for row in judged], set())
         cells = [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
         return [replace(cell, metric=called[column]) if column.judge else cell for column, cell in cells]
+
+    def former_answers(self, run: str) -> int:
+        """How many of a run's answers have scores that are in no table: their file holds them no more, or others instead."""
+        row = self._db.execute(
+            "select count(distinct (model, name)) from (select run, model, answer_name(sample, repeat) as name, "
+            "unnest(json_keys(scores)) as suite from records where kind = 'answer' and run = $run union all "
+            "select run, model, name, '' from present_answers() where not here and run = $run) anti join "
+            "(select run, model, answer_name(sample, repeat) as name, suite from answers) using (run, model, name, suite)",
+            {"run": run},
+        ).fetchone()
+        return int(row[0]) if row is not None else 0
 
     def tallies(self, run: str, suite: str | None = None) -> dict[tuple[str, str, str], Tally]:
         """A run's answers from files, as they were last scored: a tally for each model, suite and metric, as they came.

@@ -315,11 +315,17 @@ class Finished(Record, tag="finished", kw_only=True, frozen=True):
         return bool(self.summaries) and all(part.measure for part in self.summaries)
 
 
+# Of the digest of a file of answers, what each of its answers carries.
+_CONTENT_DIGITS = 16
+
+
 class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     """An answer from a file, with what scorers that only read text made of it: scores by suite and metric.
 
     Recomputed for nothing, so it satisfies no key; judged scores have records of their own. sample: the question's id;
-    repeat: which of its answers. In records from before that field, the second answer to a question is `ID#2`.
+    repeat: which of its answers. In records from before that field, the second answer to a question is `ID#2`. question: a
+    digest of what was asked; numbered: `sample` is only the line's number. answer: a digest of the answer with all that it
+    is scored by, which is the `completion` of its judged scores. content: the file's in which it stood.
     """
 
     run: str
@@ -330,6 +336,10 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     scores: dict[str, dict[str, Any]]
     failures: tuple[tuple[str, str, str, str], ...] = ()
     repeat: int = 0
+    question: str = ""
+    numbered: bool = False
+    answer: str = ""
+    content: str = ""
 
 
 class AnswersRead(Record, tag="file", kw_only=True, frozen=True):
@@ -338,6 +348,11 @@ class AnswersRead(Record, tag="file", kw_only=True, frozen=True):
     run: str
     path: str
     digest: str
+
+    @property
+    def content(self) -> str:
+        """What its answers are marked with: the digest's beginning."""
+        return self.digest[:_CONTENT_DIGITS]
 
 
 class ScaleSeen(Record, tag="scale", kw_only=True, frozen=True):

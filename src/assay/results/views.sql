@@ -134,6 +134,24 @@ create view probe_results as
     from cells c left join completions a on c.completion = a.key
     order by c.run, c.suite, c.iteration, c."index", c.metric, c.judge, c.measure;
 
+-- What each file of a run held when its answers were last read. One that was moved is no more where it lay before.
+create macro present_files() as table
+    select run, left(digest, 16) as content from (
+        select *, row_number() over (partition by run, case when path = '' then digest else path end order by seq desc) as last
+        from (select *, row_number() over (partition by run, digest order by seq desc) as place from records where kind = 'file')
+        where place = 1
+    ) where last = 1;
+
+-- The answers that runs have read, each as it stands in its file now; `here` is false where it stands there no more.
+create macro present_answers() as table
+    select run, model, name, bool_or(here) as here, arg_max(answer, seq) filter (where here) as answer,
+           arg_max(question, seq) filter (where here) as question, bool_or(numbered) filter (where here) as numbered
+    from (select run, model, answer_name(sample, repeat) as name, seq, coalesce(answer, '') as answer,
+                 coalesce(question, '') as question, coalesce(numbered, false) as numbered,
+                 coalesce(r.content, '') = '' or p.content is not null as here
+          from records r left join present_files() p using (run, content) where kind = 'answer')
+    group by run, model, name;
+
 -- Answers from files, as each run last scored them by scorers that only read text: one row an answer and suite; `scores` is
 -- JSON by metric, `failures` a JSON list of [suite, metric, class, reason].
 create view answers as
@@ -141,10 +159,12 @@ create view answers as
            to_json(list_filter(failures::json[], lambda f: f->>0 = suite)) as failures
     from (select *, row_number() over (
                   partition by run, model, answer_name(sample, repeat), suite order by seq desc, time desc) as place
-          from (select seq, time, run, source, line, model, sample, coalesce(repeat, 0) as repeat,
+          from (select seq, time, run, source, line, r.model, sample, coalesce(repeat, 0) as repeat,
                        unnest(json_keys(scores)) as suite,
                        unnest(json_extract(scores, '$.*')) as scores, failures
-                from records where kind = 'answer'))
+                from records r join present_answers() p using (run)
+                where kind = 'answer' and p.model = r.model and p.name = answer_name(sample, repeat)
+                      and p.here and p.answer = coalesce(r.answer, '')))
     where place = 1;
 
 -- The same by metric, and judged scores beside them: one row an answer, suite, metric and judge. `value` is null without a score.
@@ -164,7 +184,10 @@ create view answer_cells as
            c.suite, c.metric, case when c.measure = '' then '' else c.scorer end, c.judge, c.measure, c.outcome, c.value, c.boolean, c.low, c.high,
            c.error_class, c.reason
     from all_cells c anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure)
-    where c.identity = from_files();
+    left join present_answers() p on p.run = c.run and p.name = answer_name(c.sample, c.repeat)
+        and p.model = case when c.digest = origin_of_none() then '' else c.checkpoint end
+    where c.identity = from_files()
+          and (p.name is null or (p.here and (coalesce(c.completion, '') in ('', p.answer))));
 
 -- The bounds of each metric in a run's answers from files, whether scores state different ones (`varied`), and where its
 -- column stands: `seq` is that of its first score.

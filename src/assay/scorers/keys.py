@@ -61,9 +61,10 @@ def _plain(prompt: Prompt) -> Json:
 def records_of(
     scorer: Scorer, key: str, place: Place, completion: str, outcomes: Iterable[Score | ScoreFailure]
 ) -> Iterator[ScoreMade | Failure]:
-    """The records of what a scorer made of an answer, one a metric. completion: the answer's key, "" if it has none.
+    """The records of what a scorer made of an answer, one a metric.
 
-    Only a truncated answer's failure carries the key: asked again, it would be cut off again.
+    completion: the answer's key, or of one from a file its digest. Only a truncated answer's failure carries the key: asked
+    again, it would be cut off again.
     """
     where, judged = place_of(place), judged_by(scorer)
     made: ScoreMade | None = None
@@ -105,9 +106,12 @@ def _made(
     )
 
 
-def unanswered(scorer: Scorer, place: Place, failure: ScoreFailure, partial: str) -> Failure:
-    """The record of a metric that has no score because the model gave no answer; partial: what it said until then."""
-    return _failure(scorer, "generate", place, failure, partial=partial)
+def unanswered(scorer: Scorer, place: Place, failure: ScoreFailure, partial: str, completion: str = "") -> Failure:
+    """The record of a metric that has no score because the model gave no answer.
+
+    partial: what it said until then. completion: as in `records_of`.
+    """
+    return _failure(scorer, "generate", place, failure, completion=completion, partial=partial)
 
 
 def _failure(

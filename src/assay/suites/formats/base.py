@@ -21,7 +21,7 @@ from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role,
 
 # More than any file has, and what a journal's reader has room for.
 _MOST_REPEATS = 2**31 - 2
-# Of a question's digest: two of a million questions have one with a chance of 1 in 500.
+# Of a question's digest, and of an answer's: two of a million questions have one with a chance of 1 in 500.
 _DIGEST_BYTES = 6
 
 # What scorers compare an answer with. Every other field of a record is metadata.
@@ -98,7 +98,14 @@ class Answered(msgspec.Struct, frozen=True):
         """A digest of what was asked, by which answers of two files are known as those to one question; "" if unknown."""
         if not self.sample.prompt:
             return self.asked
-        return self.asked or digest_of_question(_turns(self.sample.prompt))
+        return self.asked or digest_of_json(_turns(self.sample.prompt))
+
+    @property
+    def digest(self) -> str:
+        """A digest of all that a score may hang on: the answer, its question, and what it is compared with."""
+        failure = "" if self.failure is None else self.failure.reason
+        given = [self.text, self.finish_reason, failure, _turns(self.sample.prompt), self.sample.reference]
+        return digest_of_json(given)
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -198,8 +205,8 @@ def answered(record: dict[str, Any], line: int, *, repeats: bool = False) -> Ans
     return Answered(name, model, sample, text, finished(finish), line, repeat, failure, given in (None, ""))
 
 
-def digest_of_question(value: object) -> str:
-    """A digest of a JSON value that says what is asked."""
+def digest_of_json(value: object) -> str:
+    """A short digest of a JSON value."""
     return hashlib.blake2b(msgspec.json.encode(value), digest_size=_DIGEST_BYTES).hexdigest()
 
 

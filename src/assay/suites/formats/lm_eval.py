@@ -26,7 +26,7 @@ from assay.suites.formats.base import (
     BadLine,
     Unfit,
     as_prompt,
-    digest_of_question,
+    digest_of_json,
     identity,
     kind,
     loosely,
@@ -113,7 +113,7 @@ class _Reader:
                 reference.setdefault("correct_answer", reference["target"])
         count = sum(len(texts) if isinstance(texts, list) else 1 for texts in found.resps)
         # Chat templates and examples differ from model to model, the doc doesn't.
-        asked = digest_of_question(found.doc) if found.doc else ""
+        asked = digest_of_json(found.doc) if found.doc else ""
         answers: list[Answered | Unfit] = []
         for request, texts in enumerate(found.resps):
             prompt = _prompt(found.arguments, request)
