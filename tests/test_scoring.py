@@ -19,7 +19,7 @@ from assay.results.records import Failure, ScoreMade
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
 from assay.scorers.sets import Picker, unfit
-from assay.scoring import ScoredAnswer, answer_record, score_answers
+from assay.scoring import ScoredAnswer, answer_record, score_answers, score_line
 from assay.suites.answers import Answered, read_answers
 from assay.suites.known_probes import with_known_truth
 from assay.suites.suite import load_suite
@@ -265,6 +265,16 @@ async def test_content_answers_to_known_probes_are_judged(tmp_path: Path) -> Non
     assert known.scores["content"]["truth_telling"] == 2
     assert "Uyghur" in model.asked[0][0][1].content
     assert "no 'ground_truth', which the rubric shows its judge; add that field" in unknown.failures[0]["reason"]
+
+
+async def test_how_far_apart_votes_lie_is_told_of_each_answer(tmp_path: Path) -> None:
+    rubric = load_rubric("toxigen")
+    model = Seeded({n: json.dumps({"reason": "so", "kindness": n + 2, "awareness": 5}) for n in range(3)})
+    records = [{"id": "q", "prompt": "Q?", "response": "A."}]
+    for votes, spread in ((1, None), (3, {"kindness": 2, "awareness": 0})):
+        pick = Picker(["toxigen"], lambda _, votes=votes: Judge(model, rubric, votes=votes))
+        (scored,) = [each async for each in score_answers(read_answers(jsonl(tmp_path / "a.jsonl", records)), pick)]
+        assert score_line(scored)["judged"][0].get("spread") == spread
 
 
 def test_a_rubrics_suite_has_the_rubrics_own_name(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from assay.report.score_file import EXTRACTED
+from assay.report.spread import Spreads, spread_of
 from assay.results.canonical import digest_of
 from assay.results.index import Ledger
 from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
@@ -112,14 +113,17 @@ def score_line(scored: ScoredAnswer) -> dict[str, Any]:
         line["question"] = question
     if answered.numbered:
         line["numbered"] = True
-    if judged := [_judged(suite, scorer) for suite, scorer, _ in scored.outcomes if judge_of(scorer)]:
+    if judged := [_judged(*each) for each in scored.outcomes if judge_of(each[1])]:
         line["judged"] = judged
     return line
 
 
-def _judged(suite: str, scorer: Scorer) -> dict[str, Any]:
+def _judged(suite: str, scorer: Scorer, outcomes: Outcomes) -> dict[str, Any]:
     judge, measure = judged_by(scorer)
-    return {"suite": suite, "scorer": scorer.name, "judge": judge, "measure": measure, "metrics": list(scorer.metrics)}
+    found = {"suite": suite, "scorer": scorer.name, "judge": judge, "measure": measure, "metrics": list(scorer.metrics)}
+    spreads = {o.metric: spread_of(o.detail) for o in outcomes if isinstance(o, Score)}
+    several = {metric: spread for metric, spread in spreads.items() if spread is not None}
+    return found | ({"spread": several} if several else {})
 
 
 def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], questions: Questions) -> None:
@@ -129,6 +133,15 @@ def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], ques
     for suite, _, outcomes in scored.outcomes:
         for outcome in outcomes:
             tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
+
+
+def count_votes(scored: ScoredAnswer, spreads: Spreads) -> None:
+    """Count how far apart the votes of the answer's judges lie."""
+    for _, scorer, outcomes in scored.outcomes:
+        if judge_of(scorer):
+            for outcome in outcomes:
+                if isinstance(outcome, Score):
+                    spreads.add_score(scorer.name, judged_by(scorer)[0], outcome.detail)
 
 
 def answer_record(scored: ScoredAnswer, run: str, source: str, content: str = "") -> AnswerScored:

@@ -132,6 +132,8 @@ def test_two_measures_of_one_judge_are_never_averaged(watched: Path) -> None:
     assert column(second, "sovereignty") == [(7, 2, 0)] * 6
     third = rows(watched, *RESCORE, "scripted:high.yaml", "--votes", "3")
     assert column(third, "sovereignty") == [(7, 2, 0)] * 6
+    told = "votes: 3 for each score of semantic, median spread 0, largest 0"
+    assert told in assay(watched, "report").stdout.splitlines()
     kept = ask(watched, "select standing, count(*) as n from measures join all_cells using (measure) group by standing")
     assert sorted((row["standing"], row["n"]) for row in kept) == [(False, 2 * 48), (True, 48)]
     first_again = ask(

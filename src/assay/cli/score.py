@@ -17,7 +17,7 @@ from cyclopts import Parameter
 
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
-from assay.cli.reasons import print_reasons
+from assay.cli.reasons import print_reasons, print_spreads
 from assay.cli.score_files import DASH, check_output, lines, run_named_after, said, source
 from assay.cli.score_run import noting, run_of
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
@@ -28,11 +28,12 @@ from assay.errors import BadInput, ModelError, Unreachable
 from assay.models.base import TextModel
 from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
+from assay.report.spread import Spreads
 from assay.results.index import Ledger
 from assay.results.records import AnswersRead
 from assay.results.tally import Questions, Tally
 from assay.scorers.sets import Pick, Picker, unfit
-from assay.scoring import answer_record, count, score_answers, score_line
+from assay.scoring import answer_record, count, count_votes, score_answers, score_line
 from assay.suites.answers import Answered, BadLine, read_answers
 from assay.types import Sample
 
@@ -96,6 +97,7 @@ def score(
             print(js.dumps(tally_rows(outcome.tallies, outcome.read.run), ensure_ascii=False, indent=2))
         else:
             print_tallies(outcome.tallies, table)
+            print_spreads(outcome.spreads, table)
         _tell(outcome)
         if outcome.gone is not None:
             raise outcome.gone
@@ -122,6 +124,7 @@ class _Outcome(msgspec.Struct):
     read: AnswersRead
     bad: dict[str, None]  # lines that could not be read, as they were told
     tallies: Tallies = {}
+    spreads: Spreads = msgspec.field(default_factory=Spreads)
     reasons: Reasons = msgspec.field(default_factory=Reasons)
     unfit: list[str] = []
     gone: Unreachable | ModelError | None = None
@@ -201,6 +204,7 @@ async def _run(
         async with aclosing(stream) as done:
             async for scored in done:
                 count(scored, outcome.tallies, questions)
+                count_votes(scored, outcome.spreads)
                 line = score_line(scored)
                 outcome.reasons.add_answer(line["failures"], scored.name)
                 if out is not None:

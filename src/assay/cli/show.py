@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from assay.cli.reasons import print_reasons
+from assay.cli.reasons import print_reasons, print_spreads
 from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.report.decision import Decision, decide
@@ -20,6 +20,7 @@ from assay.report.questions import questions
 from assay.report.reasons import Reasons
 from assay.report.rows import Proofs, broke, rows
 from assay.report.score_table import Tallies, answer_tables, former_note, print_tallies, tally_rows
+from assay.report.spread import Spreads
 from assay.results.lens import Lens, Missing, RunSuite
 from assay.types import Cell
 
@@ -79,12 +80,24 @@ def _tables(lens: Lens, chosen: Sequence[RunSuite], files: Mapping[str, Tallies]
         if several:
             print(f"run {each.run}, suite {each.suite}")
         _table(lens, each)
+        print_spreads(_spreads(lens, each.run, each.suite))
     for number, (name, tallies) in enumerate(files.items(), len(chosen)):
         if number:
             print()
         if several:
             print(f"run {name}, answers from files")
         print_tallies(tallies)
+        spreads = Spreads()
+        for of in dict.fromkeys(suite for _, suite, _ in tallies):
+            _spreads(lens, name, of, spreads, from_files=True)
+        print_spreads(spreads)
+
+
+def _spreads(lens: Lens, run: str, suite: str, spreads: Spreads | None = None, *, from_files: bool = False) -> Spreads:
+    spreads = spreads or Spreads()
+    for row in lens.spreads(run, suite, from_files=from_files):
+        spreads.add(*row)
+    return spreads
 
 
 def next_steps(workspace: Path, run: str) -> None:

@@ -49,6 +49,11 @@ _COLUMNS = {
 
 # The fields of a `columns.Column`. Scorers that read text share a metric's column.
 _COLUMN = "metric, case when measure = '' then '' else scorer end as scorer, judge, measure"
+# Judged answers from files, by the measures that stand.
+_FILED_CELLS = (
+    "(select c.* from all_cells c anti join (from measures where not standing) m "
+    "using (run, identity, suite, suite_digest, measure) where c.identity = from_files())"
+)
 # One answer as a question of its own, and the same of all answers to a question, which takes a group for each.
 _ANSWER = (
     "(outcome = 'scored')::int as scored, (outcome = 'failed')::int as failed, (outcome = 'truncated')::int as truncated, "
@@ -293,6 +298,23 @@ class Lens:
             of_suite.setdefault(row[1], []).append(Column(*row[2:6]))
         called = {suite: titles(columns, ()) for suite, columns in of_suite.items()}
         return {(row[0], row[1], called[row[1]][Column(*row[2:6])]): Tally.summed(*row[6:]) for row in rows}
+
+    def spreads(self, run: str, suite: str, *, from_files: bool = False) -> list[tuple[str, str, int, float, int]]:
+        """Scorer, judge, votes, their spread, and how many scores have it: of what several votes were given on and stands."""
+        values = {"run": run, "suite": suite}
+        of_votes = "run = $run and suite = $suite and measure <> '' and detail->>'spread' is not null"
+        # Few journals hold any, and to look at the cells costs as much as a table.
+        if not self._db.execute(
+            f"select 1 from records where kind = 'score' and {of_votes} limit 1", values
+        ).fetchone():
+            return []
+        cells = _FILED_CELLS if from_files else "cells"
+        return self._db.execute(
+            "select scorer, judge, json_array_length(detail, '$.votes') + (detail->>'failed_votes')::bigint as votes, "
+            f"(detail->>'spread')::double as spread, count(*) from {cells} where outcome = 'scored' and {of_votes} "
+            "group by scorer, judge, votes, spread order by min(seq), scorer, judge, votes, spread",
+            values,
+        ).fetchall()
 
     def proofs(self, run: str, suite: str) -> dict[tuple[str, str], Literal["live", "unproven"]]:
         """(run, adapter digest) → whether all its answers to this suite were given while it was shown to be live."""
