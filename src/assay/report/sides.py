@@ -62,21 +62,36 @@ def sides(old: str, new: str, workspace: Path) -> Sides:
     """
     files = _file(old), _file(new)
     if files[0] is not None and files[1] is not None:
-        both = files[0].cells or (), files[1].cells or ()
-        pairs = paired(*(_titled(cells, both) for cells in both))
-        return Sides(*pairs, _apart(old, new, *(_judges(_of(cells)) for cells in both)))
+        return _of_answers(old, new, files[0].cells or (), files[1].cells or ())
     with Lens(workspace) as lens:
         before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
-        first, second = _cells(lens, before, after.run), _cells(lens, after, before.run)
-        unlike = _unlike(lens, before.run, after.run)
         former = list(filter(None, (former_note(lens, side.run) for side in (before, after) if side.answers)))
-        judges = [_judges(lens.judges(side.run) if side.cells is None else _of(side.cells)) for side in (before, after)]
-    if first and first == second:
-        raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
+        given = [_answers(lens, side) for side in (before, after)]
+        if given[0] is not None and given[1] is not None:
+            found = _of_answers(old, new, given[0], given[1])
+            return found._replace(notes=[*former, *found.notes])
+        first, second = (
+            _checkpoint(lens, side, beside.run) if cells is None else _titled(cells, [cells])
+            for side, beside, cells in ((before, after, given[0]), (after, before, given[1]))
+        )
+        unlike = _unlike(lens, before.run, after.run)
+        apart = _apart(old, new, *(_judges(lens.judges(side.run)) for side in (before, after)))
+    _check_differ(old, new, first, second)
     left_out = {(suite, name) for suite, names in unlike.items() for name in names}
     first, second = ([cell for cell in side if (cell.suite, cell.sample) not in left_out] for side in (first, second))
-    pairs = paired(first, second)
-    return Sides(pairs.old, pairs.new, {**unlike, **pairs.unlike}, [*former, *_apart(old, new, *judges)])
+    return Sides(first, second, unlike, [*former, *apart])
+
+
+def _of_answers(old: str, new: str, before: _Cells, after: _Cells) -> Sides:
+    """Two sides of answers that assay didn't ask for itself."""
+    _check_differ(old, new, before, after)
+    pairs = paired(*(_titled(cells, (before, after)) for cells in (before, after)))
+    return Sides(*pairs, _apart(old, new, *(_judges(_of(cells)) for cells in (before, after))))
+
+
+def _check_differ(old: str, new: str, before: Sequence[object], after: Sequence[object]) -> None:
+    if before and before == after:
+        raise BadInput(f"{old} and {new} are the same answers; name two sides that differ")
 
 
 def _titled(cells: _Cells, files: Sequence[_Cells]) -> list[Cell]:
@@ -159,11 +174,7 @@ def _run(lens: Lens, side: str) -> _Side:
     )
 
 
-def _cells(lens: Lens, side: _Side, beside: str) -> list[Cell]:
-    if side.cells is not None:
-        return _titled(side.cells, [side.cells])
-    if side.answers:
-        return _answers(lens, side, beside)
+def _checkpoint(lens: Lens, side: _Side, beside: str) -> list[Cell]:
     cells = [cell for each in lens.run_suites(side.run) for cell in lens.cells(each.run, each.suite, beside or None)]
     # By digest, for two checkpoints may share an iteration or a label.
     checkpoints = {cell.digest: (cell.iteration, cell.checkpoint) for cell in cells if cell.digest}
@@ -187,11 +198,14 @@ def _cells(lens: Lens, side: _Side, beside: str) -> list[Cell]:
     )
 
 
-def _answers(lens: Lens, side: _Side, beside: str) -> list[Cell]:
-    cells = lens.answer_cells(side.run, beside or None)
-    models = list(dict.fromkeys(cell.checkpoint for cell in cells))
+def _answers(lens: Lens, side: _Side) -> _Cells | None:
+    """The cells of a file, or of a run of `assay score`; None for a run of checkpoints."""
+    if not side.answers:
+        return side.cells
+    cells = lens.answer_cells(side.run)
+    models = list(dict.fromkeys(cell.checkpoint for _, cell in cells))
     if not side.part and len(models) > 1:
         raise BadInput(f"{side.run} holds {len(models)} models; name one: {side.run}#{next(filter(None, models))}")
     if side.part and side.part not in models:
         raise BadInput(f"{side.run} holds no model {side.part!r}; {nearest(side.part, models)}")
-    return [cell for cell in cells if side.part in ("", cell.checkpoint)]
+    return [(column, cell) for column, cell in cells if side.part in ("", cell.checkpoint)]

@@ -240,10 +240,10 @@ class Lens:
         ).fetchall()
         return [(run, suite) for run, suite in rows]
 
-    def answer_cells(self, run: str, beside: str | None = None) -> list[Cell]:
+    def answer_cells(self, run: str) -> list[tuple[Column, Cell]]:
         """Every result of a run's answers from files, in their order; the model's name stands as the checkpoint and digest.
 
-        beside: as in `cells`. Which group an answer belongs to is not journaled: all are in "all".
+        Metrics have their own names. Which group an answer belongs to is not journaled: all are in "all".
         """
         rows = self._db.execute(
             f"select {_COLUMN}, run, model, 0, model, suite, 'all', sample, metric, outcome, value, coalesce(boolean, true), "
@@ -254,13 +254,7 @@ class Lens:
             "order by suite, line, metric, judge, measure",
             {"run": run},
         ).fetchall()
-        judged = self._db.execute(
-            f"select distinct {_COLUMN} from answer_cells where run in $runs",
-            {"runs": (run, run if beside is None else beside)},
-        ).fetchall()
-        called = titles([Column(*row) for row in judged], set())
-        cells = [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
-        return [replace(cell, metric=called[column]) if column.judge else cell for column, cell in cells]
+        return [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
 
     def former_answers(self, run: str) -> int:
         """How many of a run's answers have scores that are in no table: their file holds them no more, or others instead."""
