@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from assay.errors import BadInput
 from assay.scorers.sets import Picker
 from assay.types import Json, Sample
 
@@ -32,3 +33,9 @@ from assay.types import Json, Sample
 )
 def test_a_scorer_is_for_the_answers_that_have_its_fields(suite: str, reference: dict[str, Json], scored: bool) -> None:
     assert bool(Picker([suite], None)(Sample("a", "?", reference=reference))) is scored
+
+
+@pytest.mark.parametrize("domain", ["toxigen", "ToxiGen", "TOXIGEN "])
+def test_a_domain_is_known_however_it_is_written(domain: str) -> None:
+    with pytest.raises(BadInput, match="needs a judge for the rubric 'toxigen'"):
+        Picker(["standard"], None)(Sample("a", "?", reference={"domain": domain}))

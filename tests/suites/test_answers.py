@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from assay.errors import BadInput, SuiteError
-from assay.suites.answers import Answered, BadLine, NoAnswer, read_answers
+from assay.suites.answers import Answered, BadLine, NoAnswer, answers_of, read_answers
 from assay.suites.formats import records
 from assay.suites.formats.seen import Seen
 from assay.types import Message
@@ -164,7 +164,7 @@ def test_a_failure_needs_no_prompt_and_beside_an_answer_error_is_metadata(tmp_pa
     path = lines(tmp_path / "a.jsonl", {"error": "gone"}, {**GOOD, "error": 0.25, "status": "done"})
     failed, good = everything(path, strict=True)[0]
     assert (failed.id, failed.sample.prompt, failed.failure) == (
-        "1",
+        "line 1",
         "",
         NoAnswer("permanent", "the request failed: gone"),
     )
@@ -338,6 +338,25 @@ def test_answers_to_one_question_are_told_apart_by_their_repeat(tmp_path: Path) 
     ]
     assert [str(b) for b in bad] == [f"{path}:4: a second answer of the model 'm' under the id 'a', repeat 2"]
     assert answers[0].sample.metadata == {}
+
+
+def test_a_line_without_an_id_takes_none_that_another_has(tmp_path: Path) -> None:
+    nameless = {key: value for key, value in GOOD.items() if key != "id"}
+    answers, bad = everything(lines(tmp_path / "a.jsonl", {**GOOD, "id": "2"}, nameless, {**GOOD, "id": 3}))
+    assert [(a.id, a.sample.id, a.numbered) for a in answers] == [
+        ("2", "2", False),
+        ("line 2", "line 2", True),
+        ("3", "3", False),
+    ]
+    assert [a.id for a in everything(lines(tmp_path / "b.jsonl", nameless, nameless))[0]] == ["1", "2"]
+    assert [a.id for a in answers_of([{**GOOD, "id": "2"}, nameless])] == ["2", "line 2"]
+    assert bad == []
+
+
+def test_the_column_of_an_error_is_its_own(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD)
+    path.write_text(path.read_text() + '{"id": "b", "response": "x"\n')
+    assert [str(b) for b in everything(path)[1]] == [f"{path}:2: not valid JSON: Expecting ',' delimiter (column 28)"]
 
 
 def test_a_file_without_repeats_asks_each_question_once(tmp_path: Path) -> None:

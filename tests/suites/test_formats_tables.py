@@ -113,7 +113,7 @@ def test_csv_rows_are_answers(tmp_path: Path) -> None:
     assert [dict(a.sample.reference) for a in answers] == [{"correct_answer": "50"}, {}]
     assert [str(b).partition(";")[0] for b in bad] == [
         f"{path}:5: response holds nothing: there is no answer",
-        f"{path}:6: no 'prompt'",
+        f"{path}:6: no 'prompt', nor another field that could be it",
         f"{path}:7: 3 values, but 5 columns",
     ]
 

@@ -137,9 +137,8 @@ class Picker:
             yield self._judge("truthfulqa", "standard")
         if "risk_area" in reference:
             yield self._judge("do_not_answer", "standard")
-        domain = reference.get("domain")
-        if domain in ("toxigen", "content"):
-            yield self._judge(str(domain), "standard")
+        if (domain := _domain(reference)) in ("toxigen", "content"):
+            yield self._judge(domain, "standard")
 
     def _by_text(self, name: str) -> Scorer:
         if name not in self._plain:
@@ -180,7 +179,13 @@ def one_a_name(judges: Iterable[Judge]) -> list[Judge]:
 
 
 def _has_truth(reference: Mapping[str, Json]) -> bool:
-    return reference.get("domain") == "content" or "ground_truth" in reference
+    return _domain(reference) == "content" or "ground_truth" in reference
+
+
+def _domain(reference: Mapping[str, Json]) -> str:
+    """The domain, which data sets write as they like: ToxiGen, TOXIGEN."""
+    domain = reference.get("domain")
+    return domain.strip().lower() if isinstance(domain, str) else ""
 
 
 def _is_file(suite: str) -> bool:

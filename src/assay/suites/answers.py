@@ -83,7 +83,10 @@ def answers_of(
     """
     path = Path("answers")
     several = isinstance(records, Sequence)
-    repeats = several and any(isinstance(one, Mapping) and one.get("repeat") is not None for one in records)
+    repeats, ids = (
+        several and any(isinstance(one, Mapping) and one.get(name) is not None for one in records)
+        for name in ("repeat", "id")
+    )
 
     def read() -> Iterator[Answered | BadLine]:
         for number, record in enumerate(records, start=1):
@@ -92,7 +95,7 @@ def answers_of(
                 yield record
             elif isinstance(record, Mapping):
                 try:
-                    yield answered(table_record(record), number, repeats=repeats)
+                    yield answered(table_record(record), number, repeats=repeats, ids=ids)
                 except Unfit as unfit:
                     yield unfit.at(place)
             else:

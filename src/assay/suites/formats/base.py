@@ -158,7 +158,8 @@ def loosely(line: bytes | mmap, decode: Callable[[Any], Any]) -> Any:
 def _repaired(line: bytes) -> bytes:
     """The line as strict JSON, or `Unfit` with what is wrong with it."""
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=lambda _: None)
+        # Without the line's end, behind which an error would be said to be in column 1.
+        value = json.loads(line.decode("utf-8").rstrip(), parse_constant=lambda _: None)
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeDecodeError:
         raise Unfit("not UTF-8 text") from None
@@ -175,16 +176,18 @@ def _shape(error: msgspec.ValidationError) -> str:
     return wrong[:1].lower() + wrong[1:] + (f" in {where.strip('`').removeprefix('$.')}" if where else "")
 
 
-def answered(record: dict[str, Any], line: int, *, repeats: bool = False) -> Answered:
+def answered(record: dict[str, Any], line: int, *, repeats: bool = False, ids: bool = False) -> Answered:
     """An answer from a record of named values, as in JSON lines and tables. Takes the record apart.
 
     Names: id (default: the line's number), model, repeat, `PROMPT_NAMES`, `RESPONSE_NAMES`, error (where there is no
     response: why the request failed), finish_reason, group (default: the domain), those of `REFERENCE`, a mapping
     `reference`; all else is metadata. repeats: other records of the file have a repeat; then it is 0 where it is left
-    out.
+    out. ids: others have an id; then it is `line 7` where it is left out.
     """
     given = record.pop("id", None)
-    name, model = identity(given, line), record.pop("model", None) or ""
+    numbered = given in (None, "")
+    # Beside ids that are written down, which may be numbers, a line's number must look like none of them.
+    name, model = f"line {line}" if numbered and ids else identity(given, line), record.pop("model", None) or ""
     try:
         repeat = _repeat(record.pop("repeat", None), given)
         if not isinstance(model, str):
@@ -202,7 +205,7 @@ def answered(record: dict[str, Any], line: int, *, repeats: bool = False) -> Ans
         group = reference.get("domain")
     sample = Sample(name, prompt, group if isinstance(group, str) and group else "all", reference, record)
     repeat = 0 if repeat is None and repeats else repeat
-    return Answered(name, model, sample, text, finished(finish), line, repeat, failure, given in (None, ""))
+    return Answered(name, model, sample, text, finished(finish), line, repeat, failure, numbered)
 
 
 def digest_of_json(value: object) -> str:

@@ -9,34 +9,38 @@ from assay.suites.formats.base import Answered, BadLine, Unfit, answered, decode
 from assay.suites.formats.packed import damages, opened
 from assay.suites.formats.records import read_lines
 
-_NAME = b'"repeat"'
+_ID, _REPEAT = b'"id"', b'"repeat"'
 
 
 def read(path: Path) -> Iterator[Answered | BadLine]:
     """The file's answers, one a line."""
-    repeats = _names_repeats(path)
-    return read_lines(path, lambda line, number: _one(line, number, repeats))
+    named = _named(path)
+    return read_lines(path, lambda line, number: _one(line, number, _REPEAT in named, _ID in named))
 
 
-def _names_repeats(path: Path) -> bool:
-    """Does any line name a `repeat`? Told beforehand, since questions that may come again take memory as they are counted."""
+def _named(path: Path) -> set[bytes]:
+    """Does any line name an `id`, and a `repeat`?
+
+    Told beforehand: questions that may come again take memory as they are counted, and a line without an id must not take
+    one that a later line has.
+    """
+    named: set[bytes] = set()
     last = b""
     with opened(path) as file:
         try:
-            while block := file.read(2**20):
+            while len(named) < len((_ID, _REPEAT)) and (block := file.read(2**20)):
                 block = last + block
-                if _NAME in block:
-                    return True
-                last = block[1 - len(_NAME) :]
+                named |= {name for name in (_ID, _REPEAT) if name in block}
+                last = block[1 - len(_REPEAT) :]
         except Exception as error:
             if not isinstance(error, damages()):
                 raise
-            return True  # perhaps, before the damage; whoever reads the lines comes to it, and says so
-    return False
+            return named | {_REPEAT}  # perhaps, before the damage; whoever reads the lines comes to it, and says so
+    return named
 
 
-def _one(line: bytes, number: int, repeats: bool) -> tuple[Answered]:
+def _one(line: bytes, number: int, repeats: bool, ids: bool) -> tuple[Answered]:
     record = decoded(line)
     if "response" not in record and {"method", "url", "body"} <= record.keys():
         raise Unfit("a batch request, which holds no answer; give the batch's output file instead")
-    return (answered(record, number, repeats=repeats),)
+    return (answered(record, number, repeats=repeats, ids=ids),)

@@ -40,7 +40,7 @@ def read_parquet(path: Path) -> Iterator[Answered | BadLine]:
                 for values in rows:
                     row += 1
                     record = table_record(dict(zip(names, values, strict=True)))
-                    yield _one(record, row, Place(path, row=row), "repeat" in names)
+                    yield _one(record, row, Place(path, row=row), names)
     except duckdb.Error as error:
         raise SuiteError(f"{path}: cannot be read as Parquet: {str(error).strip().splitlines()[0]}") from None
 
@@ -104,12 +104,12 @@ def _csv_row(names: Sequence[str], values: Sequence[str], response: str, place: 
     except UnicodeEncodeError:
         return BadLine(place, "not UTF-8 text")
     record = {n: v or None for n, v in zip(names, values, strict=True) if v or n == response}
-    return _one(record, place.line or 0, place, "repeat" in names)
+    return _one(record, place.line or 0, place, names)
 
 
-def _one(record: dict[str, Any], number: int, place: Place, repeats: bool) -> Answered | BadLine:
+def _one(record: dict[str, Any], number: int, place: Place, names: Sequence[str]) -> Answered | BadLine:
     try:
-        return answered(record, number, repeats=repeats)
+        return answered(record, number, repeats="repeat" in names, ids="id" in names)
     except Unfit as unfit:
         return unfit.at(place)
 
