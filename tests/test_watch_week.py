@@ -7,16 +7,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+import pytest
+
 from assay.adapters.files import read_adapter
 from assay.hosts.base import Copied
 from assay.hosts.local import LocalHost
 from assay.job import Job
 from assay.plan import PlanConfig
-from assay.results.journal import read
+from assay.results.journal import read, segments
 from assay.results.lens import Lens
 from assay.results.records import Attempt
-from tests.making import SCRIPT, written
-from tests.test_watch import correct, job, polling, run, until
+from tests.making import SCRIPT, adapter_file, copied, discovered, written
+from tests.test_watch import asked, correct, job, polling, proofs, run, until
 
 __all__ = ["job"]
 
@@ -80,6 +82,43 @@ async def test_what_the_trainer_deletes_is_evaluated_all_the_same(job: Job) -> N
     async with polling(again) as listener:
         await until(lambda: "lab @30" in correct(job) and correct(job)["lab @30"] == (1, 2))
     assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_weights_in_two_runs_are_asked_once_and_stand_in_both(job: Job, once: bool) -> None:
+    both = replace(job, folder=Path(job.folder).parent, run=None)
+    await run(replace(both, every=20))
+    shutil.copytree(
+        job.folder, Path(both.folder) / "best", ignore=shutil.ignore_patterns("*10_*", "*30_*", "adapters.*")
+    )
+    if once:
+        outcome, _ = await run(both)
+        assert outcome.exit_code == 0
+    else:
+        async with polling(both):
+            await until(lambda: correct(replace(job, run="best")).get("best @20") == (1, 2))
+            await until(lambda: correct(job).get("lab @30") == (1, 2))
+            await until(lambda: not list((job.workspace / "staged").glob("[0-9a-f]*")))
+    assert correct(replace(job, run="best")) == {"base": (0, 2), "best @20": (1, 2)}
+    assert proofs(replace(job, run="best")) == ["live"]
+    assert len(asked(job)) == len(set(asked(job))) == 16
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_is_set_aside_leaves_its_room_to_others(job: Job, killed: bool) -> None:
+    """Within a bound that has room for one copy; also where the journal knows and a killed watch left the copy."""
+    deadly = adapter_digest(job, 10)
+    script = SCRIPT.replace("answers:\n", f"answers:\n  - {{contains: Question, fail: die, adapter: {deadly[:8]}}}\n")
+    script_file = written(Path(str(job.base).removeprefix("scripted:")), script)
+    narrow = replace(job, base=f"scripted:{script_file}", fetch_bytes=1)
+    if killed:
+        await run(narrow)
+        copied(discovered(Path(job.folder), "lab")[0], job.workspace / "staged")
+        adapter_file(Path(job.folder) / "0000040_adapters.safetensors", 40)
+    async with polling(narrow):
+        last = "lab @40" if killed else "lab @30"
+        await until(lambda: bool(segments(job.workspace)) and correct(job).get(last) == (1, 2))
+        await until(lambda: not list((job.workspace / "staged").glob("[0-9a-f]*")))
 
 
 class SlowLink(LocalHost):

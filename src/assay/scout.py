@@ -180,6 +180,7 @@ class Scout:
             self._on_fault(checkpoint, error)
             return
         sighting.digest = adapter.digest
+        self._sightings.setdefault(checkpoint.file, sighting)  # its file may be gone by now: the copy is here
         self._on_fetched(checkpoint, adapter)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 from assay.adapters.files import stage, staged
@@ -46,10 +47,11 @@ class Staging:
         self._hold(adapter)
         return adapter
 
-    def drop(self, digest: str) -> None:
-        """Remove a copy that is not needed any more."""
-        self._held.pop(digest, None)
-        shutil.rmtree(self._folder / digest, ignore_errors=True)
+    def keep(self, wanted: Container[str]) -> None:
+        """Remove the copies that are not wanted any more. wanted: digests, of all runs: one copy serves them all."""
+        for digest in [digest for digest in self._held if digest not in wanted]:
+            del self._held[digest]
+            shutil.rmtree(self._folder / digest, ignore_errors=True)
 
     def clear_halves(self) -> None:
         """Remove what is left of copies that were cut off: nobody will go on with them."""

@@ -14,7 +14,6 @@ from assay.models.base import TextModel
 from assay.opened import OpenBase
 from assay.proof import Fingerprint
 from assay.results.index import Ledger
-from assay.staging import Staging
 from assay.suites.suite import Suite
 from assay.trial import Trial, again_if_dead
 from assay.types import Adapter, Checkpoint
@@ -29,11 +28,10 @@ _DEADLY = 1
 class Turns:
     """Has checkpoints evaluated, window by window. dealt: the run and digest of each that had its turn in this watch."""
 
-    def __init__(self, job: Job, ledger: Ledger, account: Account, staging: Staging) -> None:
+    def __init__(self, job: Job, ledger: Ledger, account: Account) -> None:
         self._job = job
         self._ledger = ledger
         self._account = account
-        self._staging = staging
         self._forced = job.plan.force
         self.dealt: set[tuple[str, str]] = set()
 
@@ -57,14 +55,12 @@ class Turns:
                 self._account.fail(checkpoint, adapter, error, final=True, identity=base.identity)
         with contextlib.suppress(CheckpointError, GenerationError):
             # One may not fit or kill the engine: one by one finds out which.
-            await base.model.expect([a for _, a in fitting])
+            await base.model.expect(list({a.digest: a for _, a in fitting}.values()))
         for checkpoint, adapter in fitting:
             self._account.seen(checkpoint, adapter.digest)
             await self._checkpoint(base, checkpoint, adapter)
         for checkpoint, adapter in window:
             self._account.settle(checkpoint.run, adapter.digest)
-            if not self._account.open_suites(checkpoint.run, adapter.digest, base.identity):
-                self._staging.drop(adapter.digest)
 
     async def _checkpoint(self, base: OpenBase, checkpoint: Checkpoint, adapter: Adapter) -> None:
         try:

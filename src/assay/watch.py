@@ -68,7 +68,7 @@ class _Agent:
             self._account.refuse,
             self._account.fetched,
         )
-        self._turns = Turns(job, ledger, self._account, self._staging)
+        self._turns = Turns(job, ledger, self._account)
         self._base: OpenBase | None = None
         self._identities: dict[str, str] = {}
         self._told = ""
@@ -156,11 +156,10 @@ class _Agent:
             )
         for twin, known in made.twins:
             self._account.twin(twin.checkpoint, known.checkpoint)
-            if twin.digest and twin.digest not in {c.digest for c in made.work}:
-                self._staging.drop(twin.digest)
-        for candidate in made.done:
+        if made.done:
             self._account.outcome.fitting = True
-            self._staging.drop(candidate.digest)
+        # Held are only copies that somebody waits for: what is done, set aside or overwritten leaves room to others.
+        self._staging.keep({c.digest for c in (*made.work, *(c for c, _ in made.later))})
         sightings = {s.checkpoint.file: s for s in self._scout.sightings}
         self._scout.want([sightings[c.checkpoint.file] for c in made.work])
         self._tell(made)
