@@ -14,6 +14,7 @@ from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.results.records import Place
 from assay.scorers.base import Scorer, build_scorer, is_literal
+from assay.scorers.judge import Judge
 from assay.scorers.keys import judge_of
 from assay.scoring import Judging
 from assay.suites.asked import Asked, journaled_samples
@@ -104,7 +105,7 @@ async def rescore(
 
     An answer to a question that is not `asked` any more is passed over. What a scorer other than the suite's own says is
     journaled under `metric/scorer`, so that it stands beside the first score and not in its place; by another version of the
-    suite than was asked, under `metric/scorer (version)`. Raises `Unreachable` if a
+    suite than was asked, under `metric/scorer (version)`, and a judge's under `metric (version)`. Raises `Unreachable` if a
     judge can't be reached, `BadInput` for a scorer that can't work at all; what was scored until then is kept.
     """
     gate = asyncio.Semaphore(max(1, concurrency))
@@ -140,11 +141,23 @@ class _Beside:
 
     def __init__(self) -> None:
         self._own: dict[tuple[str, str], Mapping[str, Json]] = {}
+        self._judges: dict[tuple[str, str], Judge] = {}
 
     def __call__(self, question: Asked, scorer: Scorer) -> Scorer:
+        if isinstance(scorer, Judge):
+            return self._judge(scorer, question.version)
         if judge_of(scorer) or (not question.version and self._is_own(question.scorer, scorer)):
             return scorer
         return _Named(scorer, question.version)
+
+    def _judge(self, judge: Judge, version: str) -> Judge:
+        """It, by its dimensions' names; by another version of the suite beside these."""
+        if not version:
+            return judge
+        key = judge.name, version
+        if key not in self._judges:
+            self._judges[key] = judge.suffixed(version)
+        return self._judges[key]
 
     def _is_own(self, spec: ScorerSpec, scorer: Scorer) -> bool:
         """Is it the sample's scorer in the suite? The same one with other parameters is another one."""

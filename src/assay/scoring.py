@@ -16,17 +16,18 @@ from typing import Any, TypeAlias
 import msgspec
 
 from assay.report.score_file import EXTRACTED
-from assay.report.spread import Spreads, spread_of
+from assay.report.spread import SPREAD
 from assay.results.canonical import digest_of
 from assay.results.index import Ledger
 from assay.results.records import FROM_FILES, AnswerScored, Place, ScaleSeen, origin_of
 from assay.results.tally import Questions, Tally
 from assay.scorers.base import Scorer, score_answer
+from assay.scorers.judge import Judge, dimension_of
 from assay.scorers.keys import judge_of, judged_by, key_of, records_of, unanswered
 from assay.scorers.sets import Pick
 from assay.scorers.votes import keeping_votes
 from assay.suites.answers import Answered, NoAnswer
-from assay.suites.known_probes import with_known_truth
+from assay.suites.known_probes import informed
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
 # Answers that may be scored behind one that is still being judged, for each that is judged at once.
@@ -111,8 +112,7 @@ def score_line(scored: ScoredAnswer) -> dict[str, Any]:
         line["group"] = answered.sample.group
     if question := answered.question:
         line["question"] = question
-    if answered.numbered:
-        line["numbered"] = True
+    line |= {"numbered": True} if answered.numbered else {}
     if judged := [_judged(*each) for each in scored.outcomes if judge_of(each[1])]:
         line["judged"] = judged
     return line
@@ -121,9 +121,8 @@ def score_line(scored: ScoredAnswer) -> dict[str, Any]:
 def _judged(suite: str, scorer: Scorer, outcomes: Outcomes) -> dict[str, Any]:
     judge, measure = judged_by(scorer)
     found = {"suite": suite, "scorer": scorer.name, "judge": judge, "measure": measure, "metrics": list(scorer.metrics)}
-    spreads = {o.metric: spread_of(o.detail) for o in outcomes if isinstance(o, Score)}
-    several = {metric: spread for metric, spread in spreads.items() if spread is not None}
-    return found | ({"spread": several} if several else {})
+    spread = {o.metric: o.detail[SPREAD] for o in outcomes if isinstance(o, Score) and SPREAD in o.detail}
+    return {**found, "spread": spread} if spread else found
 
 
 def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], questions: Questions) -> None:
@@ -133,15 +132,6 @@ def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], ques
     for suite, _, outcomes in scored.outcomes:
         for outcome in outcomes:
             tallies.setdefault((answered.model, suite, outcome.metric), Tally()).add(outcome, question)
-
-
-def count_votes(scored: ScoredAnswer, spreads: Spreads) -> None:
-    """Count how far apart the votes of the answer's judges lie."""
-    for _, scorer, outcomes in scored.outcomes:
-        if judge_of(scorer):
-            for outcome in outcomes:
-                if isinstance(outcome, Score):
-                    spreads.add_score(scorer.name, judged_by(scorer)[0], outcome.detail)
 
 
 def answer_record(scored: ScoredAnswer, run: str, source: str, content: str = "") -> AnswerScored:
@@ -191,11 +181,9 @@ async def score_answers(
     scales = _Scales(ledger, run) if ledger is not None else None
     window = _Window(max(1, concurrency))
     try:
-        for number, answered in enumerate(answers, 1):
+        for number, answered in enumerate(map(informed, answers), 1):
             if number % _LISTEN_EVERY == 0:
                 await asyncio.sleep(0)
-            if (sample := with_known_truth(answered.sample)) is not answered.sample:
-                answered = msgspec.structs.replace(answered, sample=sample)
             chosen = pick(answered.sample)
             judged = answered.failure is None and any(judge_of(scorer) for _, scorer in chosen)
             while not window.has_room(judged):
@@ -371,7 +359,7 @@ class Judging:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._failed: dict[str, Outcomes] = {}
+        self._failed: dict[tuple[str, Sequence[str]], Outcomes] = {}
         self._asking: dict[str, asyncio.Future[None]] = {}
 
     async def outcomes(
@@ -386,11 +374,11 @@ class Judging:
             await asyncio.shield(asked)
         asked = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
-            found = self._known(scorer, key) or self._failed.get(key)
+            found = self._known(scorer, key) or self._failed.get((key, scorer.metrics))
             if found is None:
                 found = await score_answer(keeping_votes(scorer, self._ledger, place.run), sample, completion)
                 if any(isinstance(o, ScoreFailure) and o.error_class in ("permanent", "refused") for o in found):
-                    self._failed[key] = found
+                    self._failed[key, scorer.metrics] = found
             records = records_of(scorer, key, place, answer, found)
             new = [record for record in records if not (record.key and self._ledger.is_placed(record))]
             if new:
@@ -405,7 +393,8 @@ class Judging:
         self._ledger.append_all([unanswered(scorer, place, failure, "", answer) for failure in failures])
 
     def _known(self, scorer: Scorer, key: str) -> Outcomes | None:
-        known = {r.metric: r for r in self._ledger.scores(key)}
-        if not known.keys() >= set(scorer.metrics):
+        plain = dimension_of if isinstance(scorer, Judge) else str
+        known = {plain(r.metric): r.score for r in self._ledger.scores(key)}
+        if not known.keys() >= {plain(metric) for metric in scorer.metrics}:
             return None
-        return tuple(known[metric].score for metric in scorer.metrics)
+        return tuple(msgspec.structs.replace(known[plain(metric)], metric=metric) for metric in scorer.metrics)

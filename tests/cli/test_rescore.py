@@ -207,6 +207,24 @@ def test_a_suite_that_changed_is_asked_for_by_its_file_and_what_was_asked_by_its
     }
 
 
+def test_a_judges_scores_by_a_changed_suite_stand_beside_the_former_ones(watched: Path) -> None:
+    three = {"reasoning": 3, "correctness": 3, "clarity": 3}
+    words = ("rescore", "suite.yaml", "--rubric", "capability", "--votes", "2", "--judge", "scripted:j.yaml")
+    script(watched / "j.yaml", [{"contains": "Zandria", "answer": dict.fromkeys(three, 9)}], default=three)
+    before = rows(watched, *words)
+    mended = SUITE.replace("prompt: Question a, target: right", "prompt: Question a, target: Zandria")
+    assert mended != SUITE
+    written(watched / "suite.yaml", mended)
+    after = rows(watched, *words)
+    version = load_suite(str(watched / "suite.yaml")).digest[:6]
+    assert {key: row for key, row in after.items() if not key[2].endswith(f" ({version})")} == before
+    assert after["base", "new", f"clarity ({version})"]["mean"] == 6, "of a and b"
+    judged = {r.key for r in scores(watched) if r.metric == "clarity"}
+    again = {r.key for r in scores(watched) if r.metric == f"clarity ({version})"}
+    assert again - judged, "what is shown of a is another thing"
+    assert again & judged, "what was not changed is not asked again"
+
+
 def test_a_suite_with_one_question_less_scores_the_others_as_before(watched: Path) -> None:
     before = rows(watched, "report")
     written(watched / "suite.yaml", SUITE.replace("  - {id: d, group: old, prompt: Question d, target: right}\n", ""))

@@ -121,8 +121,8 @@ def _note_edited(suite: Suite, former: Mapping[tuple[str, str], Asked], digests:
     if names:
         many = "1 question differs" if len(names) == 1 else f"{len(names)} questions differ"
         print(
-            f"assay: in {suite.path or suite.name} {many} from what was asked: {shorten(names)}; the metrics of scorers by "
-            f"this version end in ({version_of(suite)}), while a judge's scores take the place of its former ones",
+            f"assay: in {suite.path or suite.name} {many} from what was asked: {shorten(names)}; the metrics by this "
+            f"version end in ({version_of(suite)})",
             file=sys.stderr,
         )
 

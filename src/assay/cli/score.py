@@ -32,10 +32,11 @@ from assay.report.spread import Spreads
 from assay.results.index import Ledger
 from assay.results.records import AnswersRead
 from assay.results.tally import Questions, Tally
+from assay.scorers.keys import judged_by
 from assay.scorers.sets import Pick, Picker, unfit
-from assay.scoring import answer_record, count, count_votes, score_answers, score_line
+from assay.scoring import ScoredAnswer, answer_record, count, score_answers, score_line
 from assay.suites.answers import Answered, BadLine, read_answers
-from assay.types import Sample
+from assay.types import Sample, Score
 
 _SHOWN_BAD_LINES = 20
 _FIRST_WAIT = 0.02  # seconds until the first questions are on their way
@@ -204,7 +205,7 @@ async def _run(
         async with aclosing(stream) as done:
             async for scored in done:
                 count(scored, outcome.tallies, questions)
-                count_votes(scored, outcome.spreads)
+                _count_votes(scored, outcome.spreads)
                 line = score_line(scored)
                 outcome.reasons.add_answer(line["failures"], scored.name)
                 if out is not None:
@@ -213,6 +214,13 @@ async def _run(
                         out.flush()
                 ledger.append(answer_record(scored, outcome.read.run, said(job.file), outcome.read.content))
                 progress.advance()
+
+
+def _count_votes(scored: ScoredAnswer, spreads: Spreads) -> None:
+    for _, scorer, outcomes in scored.outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Score) and outcome.detail:
+                spreads.add_score(scorer.name, judged_by(scorer)[0], outcome.detail)
 
 
 def _note(said: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # What a judge of several votes leaves in a score's detail.
-_VOTES, _SPREAD, _FAILED = "votes", "spread", "failed_votes"
+SPREAD, _VOTES, _FAILED = "spread", "votes", "failed_votes"
 
 
 class Spreads:
@@ -22,8 +22,8 @@ class Spreads:
 
     def add_score(self, scorer: str, judge: str, detail: Mapping[str, Any]) -> None:
         """Add a score by its detail."""
-        if _SPREAD in detail:
-            self.add(scorer, judge, len(detail[_VOTES]) + detail[_FAILED], detail[_SPREAD])
+        if SPREAD in detail:
+            self.add(scorer, judge, len(detail[_VOTES]) + detail[_FAILED], detail[SPREAD])
 
     def lines(self) -> list[str]:
         """One for each rubric, and for each judge where there are several."""
@@ -33,11 +33,6 @@ class Spreads:
             f"median spread {_median(spreads):g}, largest {max(spreads):g}"
             for (scorer, judge, votes), spreads in self._found.items()
         ]
-
-
-def spread_of(detail: Mapping[str, Any]) -> float | None:
-    """How far the votes of a score lie apart, by its detail; None where there was one vote."""
-    return detail.get(_SPREAD)
 
 
 def _median(spreads: Counter[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -71,6 +72,13 @@ class Judge:
         self._asker = Asker(model, GenerateOptions(temperature=temperature, max_tokens=max_tokens, seed=seed))
         self._fields = {dimension.name: dimension.value for dimension in rubric.dimensions}
         self._schema = rubric.schema()
+        self._suffix = ""
+
+    def suffixed(self, suffix: str) -> Judge:
+        """The same judge, whose metrics end in a suffix in brackets, so that their scores take no other ones' place."""
+        other = copy(self)
+        other._suffix = f" ({suffix})"
+        return other
 
     @property
     def name(self) -> str:
@@ -87,7 +95,10 @@ class Judge:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return self.rubric.metrics
+        return tuple(self._called(name) for name in self.rubric.metrics)
+
+    def _called(self, dimension: str) -> str:
+        return dimension + self._suffix
 
     @property
     def identity(self) -> str:
@@ -170,11 +181,14 @@ class Judge:
         if len(votes) == 1 and not failed:
             (vote,) = votes
             detail = {"reason": vote.reason, **_shared(votes)} | ({"left_out": vote.left_out} if vote.left_out else {})
-            return [Score(d.name, float(vote.values[d.name]), d.low, d.high, detail) for d in self.rubric.dimensions]
+            return [
+                Score(self._called(d.name), float(vote.values[d.name]), d.low, d.high, detail)
+                for d in self.rubric.dimensions
+            ]
         shared = _shared(votes)
         return [
             Score(
-                d.name,
+                self._called(d.name),
                 _median([v.values[d.name] for v in votes]),
                 d.low,
                 d.high,
@@ -182,6 +196,11 @@ class Judge:
             )
             for d in self.rubric.dimensions
         ]
+
+
+def dimension_of(metric: str) -> str:
+    """The dimension that a judge's metric is called by: what a suffix tells apart has one key, so it is paid for once."""
+    return metric.partition(" (")[0]
 
 
 def _vote(asked: Asked, left_out: int) -> Vote:

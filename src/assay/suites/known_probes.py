@@ -7,10 +7,17 @@ from functools import cache
 
 from msgspec.structs import replace
 
+from assay.suites.formats.base import Answered
 from assay.suites.suite import load_suite
 from assay.types import Prompt, Sample
 
 _DOMAIN = "content"
+
+
+def informed(answered: Answered) -> Answered:
+    """The answer, with what is known of its question."""
+    sample = with_known_truth(answered.sample)
+    return answered if sample is answered.sample else replace(answered, sample=sample)
 
 
 def with_known_truth(sample: Sample) -> Sample:
