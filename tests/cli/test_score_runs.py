@@ -12,7 +12,7 @@ from assay.cli.score_files import DASH
 from assay.cli.score_run import noting, run_of
 from assay.results.index import Ledger
 from assay.suites.answers import read_answers
-from tests.cli.running import assay, jsonl
+from tests.cli.running import assay, bad, jsonl
 
 Run = Callable[..., str]
 
@@ -82,6 +82,20 @@ def test_an_overwritten_file_counts_as_it_is_now(tmp_path: Path) -> None:
     jsonl(file, [{**line, "response": "6"} for line in lines])
     assert assay(tmp_path, "score", "answers.jsonl", "--suite", "exact").returncode == 0
     assert report() == ({"exact": (0.0, 3), "answer": (0.0, 3)}, ""), "it is as it was"
+
+
+def test_several_files_have_a_table_each_and_one_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    answers(tmp_path / "a.jsonl", "5")
+    answers(tmp_path / "b.jsonl", "6")
+    done = assay(tmp_path, "score", "a.jsonl", "none.jsonl", "b.jsonl", "--suite", "exact")
+    assert done.returncode == 2
+    assert done.stderr == "assay: none.jsonl: there is no such file\n"
+    first, second = done.stdout.split("\n\n")
+    assert first.startswith("run a\n")
+    assert "100%" in first
+    assert second.startswith("run b\n")
+    assert "0%" in second
+    assert "-o takes the lines of one file" in bad(tmp_path, "score", "a.jsonl", "b.jsonl", "-o", "out.jsonl")
 
 
 def test_neither_overwrites_the_numbers_of_the_other(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, TextIO
 
 import msgspec
 from cyclopts import Parameter
@@ -47,7 +47,7 @@ Tallies = dict[tuple[str, str, str], Tally]
 def score(
     file: Path,
     /,
-    *,
+    *files: Path,
     suite: Annotated[list[str] | None, Parameter(negative="")] = None,
     judge: Judging = None,
     votes: Votes = 1,
@@ -68,6 +68,8 @@ def score(
     ----------
     file
         The answers: JSON lines, lm-eval samples, an inspect log, OpenAI Batch output, Parquet or CSV; - is standard input.
+    files
+        More of them: each has a run and a table of its own.
     suite
         heuristic, exact, answer, standard, a scorer's name, or a rubric's name or file; commas or the flag again for more
         [heuristic].
@@ -84,25 +86,18 @@ def score(
     names = named(suite or ["heuristic"])
     if not names:
         raise BadInput("--suite names no suite")
-    job = _Job(file, names, judge, votes, output, limit, strict, run)
+    jobs = [_Job(each, names, judge, votes, output, limit, strict, run) for each in (file, *files)]
     check_limit(limit)
-    check_run(run_named_after(file) if run is None else run)
-    check_output(output, file)
-    table = sys.stderr if output == DASH else sys.stdout
+    for each in jobs:
+        check_run(run_named_after(each.file) if run is None else run)
+        check_output(output, each.file)
+    if files and output is not None:
+        raise BadInput("-o takes the lines of one file; leave it out, or score the files one by one")
     if json and output == DASH:
         raise BadInput("-o - and --json would both write to standard output; name a file with -o, or leave out --json")
     gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
-    with resumable(found.workspace), source(file) as readable:
-        outcome = run_work(_score(job, readable, found))
-        if json:
-            print(js.dumps(tally_rows(outcome.tallies, outcome.read.run), ensure_ascii=False, indent=2))
-        else:
-            print_tallies(outcome.tallies, table)
-            print_spreads(outcome.spreads, table)
-        _tell(outcome)
-        if outcome.gone is not None:
-            raise outcome.gone
-    return outcome.exit_code
+    with resumable(found.workspace):
+        return run_work(_score_all(jobs, found, json))
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -148,8 +143,47 @@ def _tell(outcome: _Outcome) -> None:
         print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
 
 
-async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
-    model = await open_judge(job.judge, found)
+async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
+    """Score the files one after another; the worst of their exit codes. One of several that can't be read stops no other."""
+    rows: list[dict[str, object]] = []
+    worst, gone = 0, None
+    model = await open_judge(jobs[0].judge, found)
+    try:
+        picker = Picker(jobs[0].suites, judge_maker(model, jobs[0].votes))
+        for number, job in enumerate(jobs):
+            try:
+                with source(job.file) as readable:
+                    outcome = await _score(job, readable, found, model, picker)
+            except BadInput as error:
+                if len(jobs) == 1:
+                    raise
+                _note(str(error))
+                worst = max(worst, error.exit_code)
+                continue
+            rows += tally_rows(outcome.tallies, outcome.read.run)
+            if not json:
+                _print(outcome, sys.stderr if job.output == DASH else sys.stdout, number, len(jobs))
+            _tell(outcome)
+            worst, gone = max(worst, outcome.exit_code), outcome.gone
+            if gone is not None:
+                break
+    finally:
+        await close_judge(model)
+    if json:
+        print(js.dumps(rows, ensure_ascii=False, indent=2))
+    if gone is not None:
+        raise gone
+    return worst
+
+
+def _print(outcome: _Outcome, table: TextIO, number: int, count: int) -> None:
+    if count > 1:
+        print(f"{chr(10) if number else ''}run {outcome.read.run}", file=table)
+    print_tallies(outcome.tallies, table)
+    print_spreads(outcome.spreads, table)
+
+
+async def _score(job: _Job, file: Path, found: Config, model: TextModel | None, picker: Picker) -> _Outcome:
     bad: dict[str, None] = {}
 
     def answers() -> Iterator[Answered]:
@@ -158,29 +192,25 @@ async def _score(job: _Job, file: Path, found: Config) -> _Outcome:
 
         return islice(read_answers(file, on_bad=told, strict=job.strict), job.limit)
 
+    first = answers()
+    ledger = Ledger(found.workspace)
     try:
-        picker = Picker(job.suites, judge_maker(model, job.votes))
-        first = answers()
-        ledger = Ledger(found.workspace)
+        read = run_of(job.run, job.file, file, ledger, _note)
+        outcome = _Outcome(read, bad)
         try:
-            read = run_of(job.run, job.file, file, ledger, _note)
-            outcome = _Outcome(read, bad)
-            try:
-                with lines(job.output) as out:
-                    await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
-            except (Unreachable, ModelError) as error:
-                if picker.is_judged_only:
-                    raise
-                # A judge that is gone takes nothing from those who need none.
-                outcome = _Outcome(read, bad, gone=error)
-                await _run(job, file, answers(), picker.without_judges, ledger, outcome)
-        finally:
-            ledger.close()
-        if outcome.gone is None:
-            outcome.unfit = unfit(picker.names, {suite for _, suite, _ in outcome.tallies})
-        return outcome
+            with lines(job.output) as out:
+                await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
+        except (Unreachable, ModelError) as error:
+            if picker.is_judged_only:
+                raise
+            # A judge that is gone takes nothing from those who need none.
+            outcome = _Outcome(read, bad, gone=error)
+            await _run(job, file, answers(), picker.without_judges, ledger, outcome)
     finally:
-        await close_judge(model)
+        ledger.close()
+    if outcome.gone is None:
+        outcome.unfit = unfit(picker.names, {suite for _, suite, _ in outcome.tallies})
+    return outcome
 
 
 async def _run(
