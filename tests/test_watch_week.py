@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from assay.plan import PlanConfig
 from assay.results.journal import read, segments
 from assay.results.lens import Lens
 from assay.results.records import Attempt
+from assay.watch import PLAN_FILE
 from tests.making import SCRIPT, adapter_file, copied, discovered, written
 from tests.test_watch import asked, correct, job, polling, proofs, run, until
 
@@ -64,6 +66,16 @@ async def test_what_failed_for_a_while_is_tried_again_a_bounded_number_of_times(
     async with polling(other):
         await until(lambda: tries(other) == 5)  # the base's failed sample is none of a checkpoint's tries
         await until(lambda: correct(other)["other @30"] == (1, 2))
+
+
+async def test_a_failed_try_is_waited_out(job: Job) -> None:
+    script = SCRIPT.replace("answers:\n", "answers:\n  - {prompt: Question c, fail: error}\n")
+    failing = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), script)}", every=30)
+    async with polling(failing):
+        await until(lambda: tries(failing) > 0)
+        plan_file = job.workspace / PLAN_FILE
+        await until(lambda: len(json.loads(plan_file.read_bytes())["later"]) == 1)
+        assert tries(failing) == 1
 
 
 def tries(job: Job) -> int:

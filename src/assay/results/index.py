@@ -7,7 +7,6 @@ so its memory grows by some 200 bytes an answer and not by the answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +32,6 @@ from assay.results.records import (
     VoteCast,
 )
 from assay.types import Checkpoint
-
-# What this process appends has no number yet, and is later than all that has one.
-_APPENDED = 1 << 62
 
 
 class _Judged(NamedTuple):
@@ -73,7 +69,6 @@ class Ledger:
         self._losses: dict[tuple[str, int, str], float] = {}
         self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
         self._asked: dict[tuple[str, ...], int] = {}  # when a suite was last gone through at a checkpoint
-        self._appended = count(_APPENDED)
         seq = 1
         for location, record in indexed(workspace, self.damage):
             self._take(location, record)
@@ -82,11 +77,11 @@ class Ledger:
 
     def append(self, record: AnyRecord) -> None:
         """Write a record and know it from now on."""
-        self._take(self.journal.append(record), record)
+        self._take(*self.journal.append(record))
 
     def append_all(self, records: Sequence[AnyRecord]) -> None:
         """Write records at once, and know them from now on."""
-        for location, record in zip(self.journal.append_all(records), records, strict=True):
+        for location, record in self.journal.append_all(records):
             self._take(location, record)
 
     def _take(self, location: Location, record: AnyRecord | IndexedRecord) -> None:
@@ -122,8 +117,7 @@ class Ledger:
                 self._samples.setdefault(record.suite_digest, set()).add(record.sample)
             case Run():
                 known_run = self._runs.get(record.run)
-                # What this process appends has no number yet, and is the latest.
-                if known_run is None or not record.seq or record.seq >= known_run.seq:
+                if known_run is None or record.seq >= known_run.seq:
                     self._runs[record.run] = record
             case LossSeen():
                 self._losses[record.run, record.iteration, record.part] = record.value
@@ -138,7 +132,7 @@ class Ledger:
 
     def _take_finished(self, record: Finished) -> None:
         key = (record.run, record.digest, record.suite_digest, record.identity)
-        order = record.seq or next(self._appended)
+        order = record.seq
         if record.judged:
             known_by = self._judged.setdefault(key, {})
             for part in record.summaries:

@@ -207,18 +207,22 @@ class Journal:
         self._syncer = threading.Thread(target=self._sync_now_and_then, name="journal sync", daemon=True)
         self._syncer.start()
 
-    def append(self, record: AnyRecord) -> Location:
-        """Write one record; it is the operating system's when this returns. Raises `DiskFault` if the disk refuses."""
+    def append(self, record: AnyRecord) -> tuple[Location, AnyRecord]:
+        """Write one record; it is the operating system's when this returns. Raises `DiskFault` if the disk refuses.
+
+        Where it stands, and the record as it is there: with its number and time.
+        """
         return self.append_all((record,))[0]
 
-    def append_all(self, records: Sequence[AnyRecord]) -> list[Location]:
+    def append_all(self, records: Sequence[AnyRecord]) -> list[tuple[Location, AnyRecord]]:
         """Write records with one call to the system: all of them, or none if the disk refuses. Otherwise as `append`."""
         with self._lock:
             now = round(time.time(), 6)
-            lines = [
-                _encoder.encode(msgspec.structs.replace(record, v=SCHEMA_VERSION, seq=seq, time=now)) + b"\n"
+            written = [
+                msgspec.structs.replace(record, v=SCHEMA_VERSION, seq=seq, time=now)
                 for seq, record in enumerate(records, self._seq)
             ]
+            lines = [_encoder.encode(record) + b"\n" for record in written]
             try:
                 segment, file = self._open()
                 self._write(file, b"".join(lines))
@@ -230,7 +234,7 @@ class Journal:
                 self._length += len(line)
             self._seq += len(lines)
             self._dirty = True
-            return locations
+            return list(zip(locations, written, strict=True))
 
     def _refused(self, error: OSError) -> DiskFault:
         return DiskFault(
