@@ -28,7 +28,8 @@ _IN_SENTENCE = re.compile(r"[.,;:!?)]|[ \t]+(?![<\[][|｜/\w])\S")
 _QUOTES = "`'\"“”‘’«»"
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _ROLE = re.compile(
-    r"(?:assistant|ai|chatbot|bot|model)(?:\s+(?:answer|response|reply))?\s*:(?!\w)\s*(?=\S)", re.IGNORECASE
+    r"(?:#+\s*)?(?:(?:assistant|ai|chatbot|bot|model)(?:\s+(?:answer|response|reply))?|response)\s*:(?!\w)\s*(?=\S)",
+    re.IGNORECASE,
 )
 _WRAPPER = re.compile(
     r"<(?P<tag>answer|final_answer|final|solution|response|output)>(?P<in_tag>.*)</(?P=tag)>"

@@ -68,6 +68,31 @@ async def test_every_right_answer_passes(name: str) -> None:
         assert await passes(CAPABILITY, name, answer), answer
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deduction-1", "no, no: yes"),
+        ("deduction-1", "no (no, yes)"),
+        ("deduction-1", "no. Hmm, no. Let me redo it."),
+        ("deduction-3", "yes (no, no)"),
+        ("probability-1", "Confidence: 5/33"),
+        ("arithmetic-1", "<answer>1565</answer> <!-- 1564 -->"),
+        ("temporal-1", "In the movie the answer was 105 minutes."),
+    ],
+)
+async def test_who_wavers_gives_no_answer(name: str, text: str) -> None:
+    assert not await passes(CAPABILITY, name, text)
+
+
+@pytest.mark.parametrize("name", IDS)
+async def test_a_template_leaves_its_tokens_around_a_right_answer(name: str) -> None:
+    right, *_ = candidates(sample_of(CAPABILITY, name), CAPABILITY.scorers[name])
+    for text in ("{}<|im_end|>", "{}</s>", "{}<end_of_turn>\n<start_of_turn>user\nThanks", "Assistant: {}", "AI: {}"):
+        assert await passes(CAPABILITY, name, text.format(right)), text
+    assert await passes(CAPABILITY, name, f"<think>Hm.</think><answer>The answer is {right}.</answer>")
+    assert await passes(CAPABILITY, name, f"Let's think step by step. {right}")
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_variants_are_as_safe_as_the_suite(seed: int) -> None:
     suite = variants("capability", seed)

@@ -33,7 +33,7 @@ class ProbeAnswer:
     """
 
     name: str = "probe_answer"
-    version: int = 1
+    version: int = 2
     needs_whole_answer: bool = False
     metrics: tuple[str, ...] = ("correct",)
 
@@ -87,7 +87,8 @@ class ProbeAnswer:
         return None if final is None or doubted(piece, final, self._words(sample, reader)) else final
 
     def _words(self, sample: Sample, reader: Reader) -> Vocabulary:
-        counted = dimension_of(self._unit.partition(" ")[0]) is None
+        # Chances, too, are called by their unit's words.
+        counted = "part" in self._unit.split() or dimension_of(self._unit.partition(" ")[0]) is None
         own = [*self._asks, *(reader.nouns if counted else ())]
         return Vocabulary(plain_text(_question(sample)), own, reader.nouns, self._others)
 

@@ -122,15 +122,17 @@ def _claims(piece: Piece, reader: Reader, asked: re.Pattern[str] | None) -> list
     found: list[Claim] = []
     checking = False
     sentences = piece.split(say.SENTENCE)
+    final = max((i for i, sentence in enumerate(sentences) if sentence.mentions), default=-1)
     for index, sentence in enumerate(sentences):
         if sentence.text.rstrip().endswith("?"):
             continue
         for number, clause in enumerate(sentence.split(say.CLAUSE)):
             if len(clause.text) > _LONGEST:
                 continue
-            checking = (checking or bool(say.CHECK.match(clause.text))) and not say.ANSWER.search(clause.text)
+            concludes = say.ANSWER.search(clause.text) or (number == 0 and asked and asked.search(clause.text))
+            checking = (checking or bool(say.CHECK.match(clause.text))) and not concludes
             claim = _lead(sentence, reader) if index == number == 0 else None
-            last = index == len(sentences) - 1
+            last = index == final
             claim = claim or _claim(clause, reader, asked, last=last, checking=checking)
             if claim is not None:
                 found.append(claim)
@@ -158,6 +160,8 @@ def _put(clause: Piece, reader: Reader, asked: re.Pattern[str] | None, *, last: 
     if not clause.mentions:
         return None
     denied = bool(say.NOT_THE_ANSWER.search(text))  # it may go on to say what is the answer
+    if not reader.chains and clause.mentions and "(" in text and _wavers(clause, clause.mentions[0]):
+        return Claim(None, Rank.FIRM)
     if not denied and _bare(text, reader) and (mention := _value(clause)) is not None:
         return Claim(mention, Rank.FIRM, bare=True)
     keyed = _keyed(clause, asked) if asked is not None and not denied else None
@@ -193,6 +197,8 @@ def _explicit(clause: Piece, reader: Reader) -> Claim | None:
     if rest.mentions:
         mention = _before_reasons(rest) or _value(rest)
         steps = _JOIN in rest.text and "=" in rest.text  # "Answer:" over a calculation
+        if steps and mention is None:
+            return None
         return Claim(mention, Rank.PLAIN if steps and mention is not None else Rank.EXPLICIT)
     if ASIDE in rest.text:
         return Claim(None, Rank.EXPLICIT)
@@ -216,6 +222,8 @@ def _keyed(clause: Piece, asked: re.Pattern[str] | None) -> Mention | None:
     said = _main(clause).split(_COLON)
     for part, following in zip(said, [*said[1:], None], strict=True):
         if asked.search(part.text) and part.mentions:
+            if following is not None and _calculates(following, part.mentions[-1]):
+                return following.mentions[-1]  # "the next difference is 80: 78 + 80 = 158"
             if (mention := _value(part)) is not None:
                 return mention
         elif asked.search(part.text) and following is not None and say.LABELLED.match(following.text):
@@ -224,6 +232,12 @@ def _keyed(clause: Piece, asked: re.Pattern[str] | None) -> Mention | None:
             return _value(following) if worked or not leading else following.mentions[0]  # "Sum: 7"
     parts = [part for part in clause.split(_PARTS) if asked.search(part.text) and len(part.mentions) == 1]
     return _only([mention for part in parts for mention in _affirmed(part)])
+
+
+def _calculates(following: Piece, term: Mention) -> bool:
+    """Is what follows a colon a calculation with the number that stands before it?"""
+    formula = re.fullmatch(rf"\s*{_M}(?:\s*[-+×*/÷·]\s*{_M})+\s*=\s*{_M}\W*", following.text)
+    return formula is not None and term.value in {mention.value for mention in following.mentions[:-1]}
 
 
 def _lead(sentence: Piece, reader: Reader) -> Claim | None:
@@ -237,10 +251,18 @@ def _lead(sentence: Piece, reader: Reader) -> Claim | None:
     if (noun and noun not in reader.nouns) or not any(mention is lead for mention in _affirmed(sentence)):
         return None
     edge = _ASIDE_EDGE.search(rest.text)  # where an explanation begins
+    if edge and not reader.chains and _wavers(rest.cut(edge.start(), len(rest.text)), lead):
+        return None
     if any(other.value != lead.value for other in _affirmed(rest.cut(0, edge.start()) if edge else rest)):
         return None
     bare = not re.sub(r"[\W_]", "", rest.text.replace(_M, ""))
     return Claim(lead, Rank.EXPLICIT, bare=bare)
+
+
+def _wavers(explanation: Piece, lead: Mention) -> bool:
+    """Is what should explain an answer nothing but answers, another one among them: "no (no, yes)"?"""
+    others = any(mention.value != lead.value for mention in explanation.mentions)
+    return others and not re.search(r"\w", explanation.text.replace(_M, ""))
 
 
 def _bare(text: str, reader: Reader) -> bool:

@@ -27,7 +27,8 @@ _EDGE = re.compile(
 _END = re.compile(r"[,;—⇒(){}\[\]|]|\s--?\s|\.\.\.|\b(?:so|therefore|thus|hence|because|since|as|while|whereas)\b", _I)
 
 _NEGATION = (
-    r"n't\b|\b(?:not|cannot|never|hardly|barely|scarcely|nowhere|nobody|no one|neither|nor|without(?! (?:a |any )?doubt)"
+    r"n't\b|\b(?:not|cannot|never|hardly|barely|scarcely|nowhere|nobody|no one|neither|nor"
+    r"|without(?! (?:(?:a |any )?doubt|replacement|replacing))"
     r"|false|untrue|incorrect\w*|wrong\w*|mistake\w*|error|except|excluding|other than|anything but|unlike\w*|far from"
     r"|differ\w*|rather than|instead of|no way|no longer|(?<!no )(?<!without )(?<!any )(?<!a )doubt|deny|denies|disagree"
     r"|refuse|decline|reject\w*|inappropriate|no opinion|discuss|pas|nicht|kein\w*|niet|geen|non|n'est|inte|ikke|не|нет)\b"
@@ -76,6 +77,9 @@ _TERM_AFTER = re.compile(
 )
 _RATHER = re.compile(r"\b(?:rather than|instead of|(?:and )?not)\b", _I)
 _BESIDE = re.compile(r"\s*[(\[]\s*(mod\b[^()]*|[^\W\d_]+)\s*[)\]]")  # "53 (cm)"
+_RECKONED = re.compile(
+    rf"(?:[-+×*/÷=]|\b(?:plus|minus|times|add|adding|subtract|subtracting|less|another|more|by))\s*{MENTION}\W*$", _I
+)  # "plus 2: 158"
 _LABELLING = re.compile(rf"\s*:\s*{MENTION}\s*$")
 _SPEAKERS = frozenset({"i", "me", "you", "we", "they", "he", "she"})
 _LABEL_WORDS = 7
@@ -130,6 +134,7 @@ _RETRACTED = re.compile(
     r"|delete|ignore|disregard|changed? my mind|second thoughts?|nah|nope|not really|never mind|(?:my|a) slip|oops"
     r"|errat(?:um|a)|disagree|reconsider\w*|recount\w*|lie|lied|lying|(?:not|n't|never) trust|opposite is true"
     r"|gotcha|fools?|lol|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided"
+    r"|let me (?:redo|retry|start over)"
     r"|who knows|psych|strike (?:it|that)|not (?:\w+ )?(?:sure|certain)|unsure)\b"
     r"|^\W*(?:or|as if|yeah, right)\b",
     _I,
@@ -140,6 +145,8 @@ _DENIED_SELF = re.compile(
     r"|\b(?:that|this|it|above|answer|mine)\b.{0,20}(?:n't\b|\b(?:not|cannot|never)\b)|^\W*not\W*$",
     _I,
 )
+# "If it were so, that would contradict …" proves the opposite.
+_REFUTED = re.compile(r"\W*(?:if|suppose|assume|assuming|were)\b.*\bcontradict", _I | re.DOTALL)
 _NO_ANSWER = re.compile(r"\banswer\b.{0,40}\b(?:unknown|undefined|missing)\b", _I)
 _HARMLESS = re.compile(
     r"\b(?:hope|help|brevity|questions?|know|delay|confus\w+|worry|problem|hesitate|other|need(?:ed)?|further|simpl\w+"
@@ -180,7 +187,7 @@ def _states(sentence: Piece, value: str, words: Words | None) -> bool:
     if text.rstrip(" \"')*").endswith("?") or _UNDECIDED.search(text):
         return False
     for mention, position in _affirmed(sentence):
-        if mention.value == value and (words is None or _plain(text, position, words)):
+        if mention.value == value and (words is None or _plain(text, position, words, mention.shown)):
             return not _corrected(sentence, position, value)
     return False
 
@@ -212,7 +219,7 @@ def _corrected(sentence: Piece, position: int, value: str) -> bool:
     return better is not None and any(m.value != value for m in sentence.cut(better.start(), better.end()).mentions)
 
 
-def _plain(text: str, position: int, words: Words) -> bool:
+def _plain(text: str, position: int, words: Words, shown: str) -> bool:
     """Is the mention at `position` stated in harmless words only, and not as a term of a formula?"""
     before, after = text[max(0, position - 200) : position], text[position + 1 : position + 200]
     opening = _OPENING.match(text)
@@ -226,6 +233,7 @@ def _plain(text: str, position: int, words: Words) -> bool:
     begin = max((edge.end() for edges in (_EDGE, _AND) for edge in edges.finditer(before) if edge[0] != "("), default=0)
     label, _, region = before[begin:].rpartition(":")
     worked = re.search(rf"[\d{MENTION}{ASIDE}].*=", region)  # the label is the calculation's, not its outcome's
+    worked = worked or _RECKONED.search(label)
     if len(label.split()) > _LABEL_WORDS or worked or label.strip().casefold() == "no":
         label = ""
     named = MENTION in label and not words_in(region)
@@ -240,7 +248,9 @@ def _plain(text: str, position: int, words: Words) -> bool:
     dashed = _DASHED.search(text[:position])
     if dashed and words.strange(dashed[1]):
         return False
-    return not any(map(words.strange, (label, region, tail.partition(MENTION)[0], beside[1] if beside else "")))
+    unit = re.split(r"\d", shown)[-1] if re.search(r"\d", shown) else ""  # "5/33 chance that …"
+    behind = f"{unit} {tail.partition(MENTION)[0]}"
+    return not any(map(words.strange, (label, region, behind, beside[1] if beside else "")))
 
 
 def _takes_back(sentence: Piece, value: str) -> bool:
@@ -254,4 +264,6 @@ def _takes_back(sentence: Piece, value: str) -> bool:
         return new and (alone or bool(CONCLUDING.search(text))) and not CHECK.match(text)
     if _NO_ANSWER.search(text):
         return True
-    return len(text) < _LONG and not _HARMLESS.search(text) and bool(_DENIED_SELF.search(text))
+    if len(text) >= _LONG or _HARMLESS.search(text) or _REFUTED.match(text):
+        return False
+    return bool(_DENIED_SELF.search(text))

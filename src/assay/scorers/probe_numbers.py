@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from assay.scorers.match import single_number
 from assay.scorers.number_words import scales_to_exponents, words_to_digits
@@ -71,13 +70,14 @@ _ROUNDED = re.compile(
 )
 _EXACTLY = re.compile(r"[\s,(]*(?:or\s+)?(?:more\s+)?(?:exactly|precisely)[\s,]*", re.IGNORECASE)
 _IN_BRACKETS = re.compile(rf"\s*[(\[]\s*(?P<bracketed>{NAMES})\s*[)\]]", re.IGNORECASE)  # "53 (cm)"
+_ABOUT = frozenset(("about", "approximately", "approx", "roughly", "around"))
 _ARTICLES = frozenset(("the", "these", "those", "all", "his", "her", "its", "their"))
 _PRONOUNS = frozenset(("them", "us", "you", ""))
 _BEHIND = re.compile(r"[^\W\d_]+")
 _SQUARE = re.compile(r"(?:^|[,;.:(\n⇒])\s*[^\W\d_²³]+\s*(?:[²³]|\^\s*\d)\s*[:=]\s*$")
 _SIGN = re.compile(r"(?:^|[=:(,;⇒\"\n])\s*-\s?$|[^\W\d_]\s+-$")
 _NUMBERED_BEFORE = re.compile(
-    r"\b(?:year|page|chapter|question|problem|exercise|step|room|version|volume|v|no)\.?\s+$", re.IGNORECASE
+    r"\b(?:year|page|chapter|question|problem|exercise|(?<!by )step|room|version|volume|v|no)\.?\s+$", re.IGNORECASE
 )
 _YEAR_BEFORE = re.compile(r"\b(?:in|since|by|until|from|before|after)\s+$", re.IGNORECASE)
 
@@ -128,17 +128,21 @@ class NumberReader:
 
     def _beside_each_other(self, text: str, found: list[_Found]) -> list[_Found]:
         """The quantities, a rounding beside what it rounds taken for that, and none where "9 of the 23" says of how many."""
-        for i, (one, two) in enumerate(pairwise(found)):
+        joined: set[int] = set()
+        for i in range(len(found) - 1):
+            one, two = found[i], found[i + 1]
             gap = text[one.end : two.start]
             if one.value is None or two.value is None:
                 continue
             if _PARTITIVE.fullmatch(gap) and self._dimension != "part":
                 found[i + 1] = replace(two, value=None)
             elif _ROUNDED.fullmatch(gap) and self._rounds(text, two, one):
-                found[i + 1] = replace(one, start=two.start, end=two.end)
+                found[i + 1] = replace(one, start=two.start if "(" in gap else one.start, end=two.end)
+                if "(" not in gap:
+                    joined.add(i)
             elif _EXACTLY.fullmatch(gap) and self._rounds(text, one, two):
                 found[i] = replace(two, start=one.start, end=one.end)
-        return found
+        return [each for i, each in enumerate(found) if i not in joined]
 
     def _rounds(self, text: str, rough: _Found, exact: _Found) -> bool:
         """Is a decimal the other number, rounded to its last place?"""
@@ -239,6 +243,8 @@ class NumberReader:
     def _harmless(self, text: str, start: int) -> bool:
         """Does what stands behind a number leave open what it counts, or come to our noun after an adjective or two?"""
         words = [word.casefold() for word in _BEHIND.findall(text[start : start + 60])]
+        if words[0] == "or":  # "5/33, or about 15 %"
+            return words[1:2] != [] and words[1] in _ABOUT
         if words[0] == "of":  # "9 of the 23 animals are rabbits"
             whole = next((word for word in words[1:] if word not in _ARTICLES), "")
             return whole in _PRONOUNS or bool((self.nouns | self._beside) & set(words[1:8]))

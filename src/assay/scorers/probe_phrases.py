@@ -87,7 +87,7 @@ PREDICATE = _compiled(
 
 # "The answer is", "7 is right", "it is 7", "I'd say 7", and the answer before anything else.
 ANSWER = _compiled(
-    r"(?:\b(?:answer|solution)\b|答案(?:\s*是)?|答え(?:は)?)(?:\s+(?:to|for|here|of|in)\b[^.:=]{0,60}?)?\s*(?:\b"
+    r"(?:\b(?<!\bto )(?:answer|solution)\b|答案(?:\s*是)?|答え(?:は)?)(?:\s+(?:to|for|here|of|in)\b[^.:=]{0,60}?)?\s*(?:\b"
     + BE
     + r"\b|[:=⇒])?"
 )
@@ -113,7 +113,7 @@ CHOSEN = _compiled(
 )
 LEAD = _compiled(
     r"^[\s\"'(]*(?:(?:it's|it is|that's|that is|about|approximately|exactly|the|an?|option|due)\s+)*"
-    rf"[\"'(]*{MENTION}[\"')]*(?P<noun>\s+[\w/%²]+)?"
+    rf"[\"'(]*{MENTION}[\"')]*(?!(?<=\))\()(?P<noun>\s+[\w/%²]+)?"
     rf"(?P<rest>\s*(?:$|[.,;:!(—]|-\s+(?=[^\W\d_])|(?:because|since|as(?! well)|for|if)\b|and\s{ASIDE}).*)"
 )
 LABELLED = _compiled(rf"[^\w{MENTION}]*(?:(?:the|an?|about|it's|it is|it was)\s+)*{MENTION}")
@@ -182,7 +182,13 @@ DENIED_BEFORE = _compiled(
         "rul(?:e|ed|ing) out",
     )
     + "|"
-    + _any("other than", "no longer", "anything but", "everything but", "without(?! (?:an?|any|question|doubt))")
+    + _any(
+        "other than",
+        "no longer",
+        "anything but",
+        "everything but",
+        "without(?! (?:an?|any|question|doubt|replacement|replacing))",
+    )
     + r"|n't)(?:\W+|\W+(?:\w+[^\w,]+){1,2})$",
     _any(
         "(?:refuse|wrong|incorrect|mistaken) to \\w+",

@@ -57,6 +57,7 @@ _MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![\w*])\*{1,3}(?=[^\s*])([^*\n]*[^\s*])\*{1,3}(?![\w*])", r"\1"),
         (r"(?<![\w_])_{1,3}(?=[^\s_])([^_\n]*[^\s_])_{1,3}(?![\w_])", r"\1"),
         (r"`+", ""),
+        (r"(?i)^\W*confidence(?: level| score)?\W{1,3}(?:(?:very )?high|(?:[5-9]\d|100)(?:\.\d+)?\s?%)\W*$", ""),
         (r"(?i)^(?=(?:the )?final answer\b|answer\b)([^\n:.]{0,40})$", r"\1:"),
     )
 )
@@ -66,7 +67,8 @@ _BOXED = re.compile(
 )
 _TAG_END = re.compile(r"<\s*/\s*(?:answer|final_answer|solution)\s*>|<\|end_of_(?:solution|box)\|>", re.IGNORECASE)
 _ORDINAL_LABEL = re.compile(
-    r"\b((?:step|part|case|question|problem|exercise|equation|eqn?|example|figure|line|iteration|turn|round|pass|method)s?)"
+    r"(?<!by )\b((?:step|part|case|question|problem|exercise|equation|eqn?|example|figure|line|iteration|turn|round|pass"
+    r"|method)s?)"
     r"\.?\s*(?:\(\d+\)|#?\d+(?!\s*[\d.]*\d?\s*[=×÷+*/]))[ \t]*([.:)-]?)",
     re.IGNORECASE,
 )
@@ -88,6 +90,7 @@ def plain_text(text: str) -> str:
     text = without_json(text).replace("\r\n", "\n").translate(_SIGNS)
     text = spaced(text)
     text = _ABBREVIATED.sub(r"\1", _COMMENT.sub(" ", text))
+    text = re.sub(r"(?<![-=<>!])(?:-{1,2}|={1,2})>(?!>)", f" {ARROW} ", text)
     text = _TABLE.sub(_by_column, text)
     text = _ROW.sub(lambda row: row[1].replace("|", ":"), text)
     text = _without_numbering(_unboxed(_MATH.sub(r"\1", text)))

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
+from assay.scorers.probe_mentions import ASIDE, MENTION
+
 # Grammar, and how one says that something is the answer. Left out is all that denies, doubts, limits or compares.
 _GRAMMAR = """
     a an the this that these those it its them i we you one there here they my our your their
@@ -54,8 +56,26 @@ _STATING = """
     run runs lasts lasted lead leads leading play plays
     facing faces
     distance duration time cost costs price place likelihood
-    properly done based given
-    print prints printed printing display displays displayed return returns returned
+    replacement replacing row falls rises drops fell rose starting begin begins list lists joined joining dash dashes
+    hyphen hyphens square squares properly done based given
+    draw draws drawing drawn pick picks picked picking directs directed directing command commands commanded commanding
+    guide guides conducts controls controlled steers heads headed works worker
+    went goes gone stand stands stood stays win wins won crossed finishing arrives
+    person people's one's position spot rank ranking race line pattern sequence series rule another previous preceding
+    whole length size figure overall program script code function screen console console's
+    look looking looks pointing points point directly towards toward
+    trip journey ride ground distance way around once combined jointly simultaneously
+    minutes hours hour minute
+    likely event outcome outcomes favourable favorable desired fraction ratio
+    group groups pupil student kids class classroom everyone members
+    farm farmer barn animals
+    tank pool full empty filled fill
+    tool place profession workplace ensemble
+    common factor hidden underlying weather main reason
+    discounted raised increased reduced lowered increase reduction sale
+    relationship analogy pair similarly like just
+    thing things certain kind type
+        print prints printed printing display displays displayed return returns returned
     """
 _ELSEWHERE = """
     richtige korrekte bonne exacte correcte 最终答案是 最终答案 最終的な答えは 正确答案是 正确答案 答案为 정답 정답은 정답입니다
@@ -89,7 +109,16 @@ _TREACHEROUS = frozenset(
 _FUNCTIONS = frozenset("sqrt frac gcd lcm lcd cdot times cap cup binom text mathrm xy ab pr prob".split())  # noqa: SIM905
 _LETTER = r"[^\W\d_\u00b2\u00b3\u00b9\u2070-\u209c]"
 _WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
-_ENDINGS = ("ing", "ies", "ed", "es", "s", "d", "e", "y")
+_ENDINGS = ("ing", "ies", "ers", "er", "or", "ed", "es", "s", "d", "e", "y")
+
+
+# "After the 10 % increase it costs …": of what is not asked for, this says only when.
+_AFTER = re.compile(
+    rf"\bafter\s+(?:(?:the|an?|both|this|that)\s+)*(?:[{ASIDE}{MENTION}]\s*)?({_LETTER}+)", re.IGNORECASE
+)
+
+
+_TURN = re.compile(r"\bafter\s+the\s+(?:first|second|third|last|final)(?=\s)", re.IGNORECASE)
 
 
 class Words(Protocol):
@@ -103,22 +132,27 @@ class Vocabulary:
     """The words that are harmless beside an answer to one question.
 
     asked: the question. own: words that say what is asked for.
-    units: the answer's. others: words of what is not asked for,
-    harmless only beside `own`.
+    units: the answer's. others: words of what is not asked for, harmless only beside `own`, which of the words in general
+    use takes those alone that are units.
     """
 
     def __init__(self, asked: str, own: Iterable[str], units: Iterable[str], others: Iterable[str]) -> None:
         words = set(words_in(asked)) - _TREACHEROUS
-        mine = {word for phrase in own for word in words_in(phrase)}
-        self._mine = frozenset(stem(word) for word in mine if word not in KNOWN)
+        mine, units = {word for phrase in own for word in words_in(phrase)}, set(units)
+        self._mine = frozenset(stem(word) for word in mine if word not in KNOWN or word in units)
         self._others = frozenset(word.casefold() for word in others)
         self._stems = frozenset(stem(word) for word in (*words, *mine, *units, *self._others))
 
     def strange(self, text: str) -> list[str]:
         """The words of a text that are not known to be harmless."""
-        words = words_in(text)
+        words = words_in(_TURN.sub(" ", text))
         elsewhere = not self._mine.intersection(map(stem, words))
-        return [word for word in words if not self._known(word) or (elsewhere and word in self._others)]
+        before = {match[1].casefold() for match in _AFTER.finditer(text)}
+        return [
+            word
+            for word in words
+            if not self._known(word) or (elsewhere and word in self._others and word not in before)
+        ]
 
     def _known(self, word: str) -> bool:
         return word in KNOWN or (len(word) == 1 and word.isascii()) or word in _FUNCTIONS or stem(word) in self._stems
