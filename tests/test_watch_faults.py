@@ -79,6 +79,25 @@ async def test_two_folders_are_never_one_run(job: Job, tmp_path: Path) -> None:
     assert "lab2 @40" in correct(replace(job, run="lab2"))
 
 
+async def test_links_that_lead_out_are_faults_of_their_checkpoints(job: Job, tmp_path: Path) -> None:
+    outside = adapter_file(tmp_path / "secret" / "checkpoint-50" / "adapters.safetensors", 1)
+    (job.folder / "0000040_adapters.safetensors").symlink_to(outside)
+    (job.folder / "checkpoint-50").symlink_to(outside.parent)
+    for _ in range(2):
+        outcome, _ = await run(job)
+        assert outcome.exit_code == 1
+        assert [label for label, _ in outcome.unusable] == ["lab @40", "lab @50"]
+        assert set(correct(job)) == {"base", "lab @10", "lab @20", "lab @30"}
+
+
+async def test_runs_below_a_named_one_are_of_their_folder(job: Job) -> None:
+    checkpoints(job.folder.parent / "other", (10,))
+    both = replace(job, folder=job.folder.parent, run="mine")
+    for _ in range(2):
+        await run(both)
+        assert set(correct(replace(job, run="mine/other"))) == {"base", "mine/other @10"}
+
+
 @pytest.mark.parametrize("partner", [b"", b"half"])
 def test_the_unnumbered_file_of_a_save_under_way_is_no_checkpoint(tmp_path: Path, partner: bytes) -> None:
     checkpoints(tmp_path, (10,))

@@ -77,12 +77,14 @@ class Job:
         return Discovery(self.host, self.folder, self.run, self.families, self.base)
 
     def is_of(self, record: CheckpointSeen) -> bool:
-        """Whether a checkpoint was seen in the folder that is watched now."""
-        if record.host != self.host.name or self.run not in (None, record.run):
+        """Whether a checkpoint was seen in the folder that is watched now, be it a link that leads elsewhere."""
+        if record.host != self.host.name or not f"{record.run}/".startswith(f"{self.run or record.run}/"):
             return False
+        path, folder = Path(record.path), Path(self.folder)
         if record.host:
-            return PurePosixPath(record.path).is_relative_to(self.folder)
-        return Path(record.path).resolve().is_relative_to(Path(self.folder).resolve())
+            return path.is_relative_to(folder)
+        real = path.parent.resolve() / path.name
+        return path.is_relative_to(folder.absolute()) or real.is_relative_to(folder.resolve())
 
     def samples(self, suites: Sequence[Suite] | None = None) -> int:
         """How many samples one pass through the suites asks, or through these."""

@@ -84,8 +84,10 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_pat
     (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
     found = look(tmp_path / "runs")
     assert sorted(c.iteration for c in found.checkpoints if c.numbered) == [10, 30]
-    [refused] = found.refused
-    assert "0000020_adapters.safetensors: a link that leads out of" in refused.reason
+    assert [refused.checkpoint.label for refused in found.refused] == ["away @final", "lab @20"]
+    assert "/away: a link that leads out of" in found.refused[0].reason
+    assert "0000020_adapters.safetensors: a link that leads out of" in found.refused[1].reason
+    assert {c.run for c in look(tmp_path / "runs", "mine").checkpoints} == {"mine"}, "what is refused renames nobody"
 
 
 def test_a_pickled_adapter_is_refused_by_name(tmp_path: Path) -> None:

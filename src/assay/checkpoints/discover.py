@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
-from assay.checkpoints.layouts import Written, written_in
+from assay.checkpoints.layouts import Written, linked, written_in
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of, run_name
 from assay.errors import BadInput, HostFault
 from assay.hosts.base import Entry, Host
@@ -71,7 +71,8 @@ class Discovery:
         """What lies there now. Raises `BadInput` if the folder is missing, is none, or can't be listed."""
         found = Found()
         self._root = await self._real_root()
-        listings = await self._listings(found)
+        strange: list[tuple[Written, Entry]] = []
+        listings = await self._listings(found, strange)
         written = [w for folder, entries in listings for w in written_in(folder, entries)]
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in written:
@@ -80,6 +81,11 @@ class Discovery:
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder].run, folder, runs[folder], dict(listings))
+        for each, link in sorted(strange, key=lambda pair: pair[1].path):
+            folder = each.run_folder
+            own = names[folder] if folder in names else self._names(sorted({*names, folder}))[folder]
+            why = f"{link.path}: a link that leads out of {self._folder}; put the {link.kind} itself there"
+            found.refused.append(Refused(_checkpoint(each, own, self._host.name, int(each.number or 0)), why))
         return found
 
     async def base_of(self, checkpoint: Checkpoint) -> str:
@@ -102,8 +108,10 @@ class Discovery:
         except HostFault as error:
             raise BadInput(f"the folder {where} cannot be read: {error}") from error
 
-    async def _listings(self, found: Found) -> list[tuple[PurePosixPath, list[Entry]]]:
-        """The watched folder and those below it, each with its entries."""
+    async def _listings(
+        self, found: Found, strange: list[tuple[Written, Entry]]
+    ) -> list[tuple[PurePosixPath, list[Entry]]]:
+        """The watched folder and those below it, each with its entries. strange: gets what `_strange` finds."""
         limit = asyncio.Semaphore(_AT_ONCE)
         listings: list[tuple[PurePosixPath, list[Entry]]] = []
 
@@ -119,7 +127,7 @@ class Discovery:
                 return []
             inside = [e for e in entries if not e.link or await self._is_inside(e.path)]
             listings.append((folder, inside))
-            await self._refuse([e for e in entries if e not in inside], folder, entries, found)
+            strange.extend(_strange([e for e in entries if e not in inside], folder, entries))
             return [e.path for e in inside if e.kind == "folder" and not e.link and not e.path.name.startswith(".")]
 
         level = [self._folder]
@@ -136,19 +144,6 @@ class Discovery:
             return (await self._host.real(path)).is_relative_to(self._root)
         except HostFault:  # it leads nowhere
             return False
-
-    async def _refuse(
-        self, links: Sequence[Entry], folder: PurePosixPath, entries: Iterable[Entry], found: Found
-    ) -> None:
-        """Of links that lead out of the watched folder, those that stand where an adapter's files do are told of."""
-        if not links:
-            return
-        for each in written_in(folder, list(entries)):
-            strange = next((e for e in links if e in (each.weights, each.config)), None)
-            if strange is not None:
-                checkpoint = _checkpoint(each, names_of(each.run_folder, self._families), self._host.name, 0)
-                why = f"{strange.path}: a link that leads out of {self._folder}; put the file itself there"
-                found.refused.append(Refused(checkpoint, why))
 
     def _names(self, folders: Sequence[PurePosixPath]) -> dict[PurePosixPath, Names]:
         """Each run folder's names; two runs never share one."""
@@ -225,6 +220,13 @@ class Discovery:
         config = value if isinstance(value, dict) else {}
         self._configs[path] = state, config
         return config
+
+
+def _strange(links: Sequence[Entry], folder: PurePosixPath, entries: Sequence[Entry]) -> list[tuple[Written, Entry]]:
+    """Of links that lead out of the watched folder, those to folders, and those that stand where an adapter's files do."""
+    folders = [(linked(e), e) for e in links if e.kind == "folder" and not e.path.name.startswith(".")]
+    files = [(each, e) for each in written_in(folder, entries) for e in links if e in (each.weights, each.config)]
+    return [*folders, *{each.weights.path: (each, e) for each, e in reversed(files)}.values()]
 
 
 def _logs(

@@ -54,12 +54,22 @@ def written_in(folder: PurePosixPath, entries: Sequence[Entry]) -> list[Written]
     return [*found, peft] if peft is not None else found
 
 
+def linked(link: Entry) -> Written:
+    """The checkpoint or run that a link to a folder stands for, by its name alone."""
+    run_folder, number = _of_peft(link.path)
+    return Written(run_folder, number, link, None, link.path / CONFIG, "peft")
+
+
 def _peft(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> Written | None:
     weights, pickled = files.get(_PEFT), False
     if weights is None and config is not None:
         weights, pickled = files.get(_PEFT_PICKLED), True
     if weights is None:
         return None
+    return Written(*_of_peft(folder), weights, config, folder / CONFIG, "peft", pickled)
+
+
+def _of_peft(folder: PurePosixPath) -> tuple[PurePosixPath, str]:
+    """The run's folder, and the iteration as written."""
     numbered = _PEFT_FOLDER.fullmatch(folder.name)
-    run_folder, number = (folder.parent, numbered[1]) if numbered is not None else (folder, "")
-    return Written(run_folder, number, weights, config, folder / CONFIG, "peft", pickled)
+    return (folder.parent, numbered[1]) if numbered is not None else (folder, "")
