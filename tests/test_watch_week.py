@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from assay.adapters.files import read_adapter
+from assay.errors import Unreachable
 from assay.hosts.base import Copied
 from assay.hosts.local import LocalHost
 from assay.job import Job
@@ -144,6 +145,31 @@ class SlowLink(LocalHost):
         if source.name == self.slow:
             await self.open.wait()
         return await super().copy_from(source, target)
+
+
+class AwayHost(LocalHost):
+    """This machine, from which nothing can be copied until `there` is set; the folder can be listed all the while."""
+
+    def __init__(self) -> None:
+        self.there = False
+        self.asked = 0
+
+    async def copy_from(self, source: PurePosixPath, target: Path) -> Copied:
+        self.asked += 1
+        if not self.there:
+            raise Unreachable("the host is away")
+        return await super().copy_from(source, target)
+
+
+async def test_a_host_that_is_away_while_something_is_fetched_is_waited_for(job: Job) -> None:
+    host = AwayHost()
+    async with polling(replace(job, host=host)) as listener:
+        await until(lambda: host.asked > 3)
+        assert len([note for note in listener.notes if "the host is away; fetching lab @10 again" in note]) == 1
+        host.there = True
+        await until(lambda: listener.done == 16)
+    with pytest.raises(Unreachable):
+        await run(replace(job, host=AwayHost(), plan=PlanConfig(force=True)))
 
 
 async def test_what_is_here_does_not_wait_for_what_takes_long_to_fetch(job: Job) -> None:

@@ -152,8 +152,12 @@ class Scout:
         """Whether nothing is being fetched, and nothing that is wanted has room."""
         return not self.fetching and not any(self._staging.has_room(s.checkpoint.size) for s in self._wanted[:1])
 
-    async def fetch_on(self) -> None:
-        """Fetch what is wanted, for ever. Raises `Unreachable` and `DiskFault`."""
+    async def fetch_on(self, pause: float) -> None:
+        """Fetch what is wanted, for ever. Raises `DiskFault`, and `Unreachable` where there is no later round.
+
+        pause: seconds until a host that could not be reached is asked again.
+        """
+        lost = ""
         while True:
             await self.wanted.wait()
             self.wanted.clear()
@@ -162,10 +166,20 @@ class Scout:
                 self.fetching = True
                 try:
                     await self._fetch(sighting)
+                    lost = ""
+                except Unreachable as error:
+                    if not self._config.patient:
+                        raise
+                    if str(error) != lost:
+                        self._note(f"{error}; fetching {sighting.checkpoint.label} again later")
+                    lost = str(error)
                 finally:
                     self.fetching = False
-                    self.changed.set()
-                await asyncio.sleep(0)
+                    if not lost:
+                        self.changed.set()
+                await asyncio.sleep(pause if lost else 0)
+                if lost:
+                    self.changed.set()  # the next plan wants it again
 
     async def _fetch(self, sighting: Sighting) -> None:
         checkpoint = sighting.checkpoint

@@ -101,7 +101,7 @@ class _Agent:
             await self._open(self._job.base)
         await self._scout.look()
         self._check_runs()
-        self._tasks.append(asyncio.create_task(self._scout.fetch_on()))
+        self._tasks.append(asyncio.create_task(self._scout.fetch_on(self._job.poll_seconds)))
         if not self._job.once:
             self._tasks.append(
                 asyncio.create_task(poll(self._scout, self._job.poll_seconds, self._account.observer.note))
