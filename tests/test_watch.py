@@ -18,6 +18,7 @@ from assay.account import Outcome
 from assay.errors import BadInput
 from assay.evaluation import SampleResult
 from assay.job import Job
+from assay.plan import PlanConfig
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
@@ -293,18 +294,22 @@ async def test_an_engine_that_dies_once_costs_nothing_that_shows(job: Job) -> No
     assert correct(dying) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
 
 
-async def test_a_sample_that_always_kills_the_engine_fails_alone_and_is_tried_again(job: Job) -> None:
-    dying = crashing(job, ", times: 8")
+async def test_a_checkpoint_that_kills_the_engine_twice_is_set_aside_with_the_reason(job: Job) -> None:
+    dying = crashing(job, ", times: 4")
     outcome, _ = await run(dying)
     assert outcome.exit_code == 1
+    [(label, reason)] = outcome.unusable
+    assert label == "lab @10"
+    assert "killed the engine twice at the sample c: the engine's process ended (killed by SIGKILL)" in reason
     with Lens(dying.workspace) as lens:
-        failed = lens.query("select distinct sample, outcome, reason from failures").rows
-        scored = lens.query("select count(*) from scores").rows
-    assert [row[:2] for row in failed] == [("c", "failed")]
-    assert "killed by SIGKILL" in failed[0][2]
-    assert scored == ((12,),)
+        failed = lens.query("select distinct checkpoint, sample, outcome, reason from failures").rows
+        assert lens.unusable("lab") == [(label, reason)]
+    assert [row[:3] for row in failed] == [("base", "c", "failed")], "the base can't be set aside"
+    assert {"lab @20", "lab @30"} <= set(correct(dying))
     again, _ = await run(dying)
-    assert again.exit_code == 0, "a failure satisfies no key"
+    assert [label for label, _ in again.unusable] == ["lab @10"], "it is not tried again by itself"
+    assert correct(dying)["base"] == (0, 2), "a failure satisfies no key"
+    await run(replace(dying, plan=PlanConfig(force=True), every=10))
     assert correct(dying) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
 
 

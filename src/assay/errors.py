@@ -15,7 +15,7 @@ AssayError                   1  done, but something failed
 │   ├── NotReady                still being written, or waiting for its configuration
 │   ├── AdapterBroken           truncated for good, or not what it says it is
 │   ├── AdapterMismatch         keys or shapes that do not fit the base (all differences listed)
-│   └── EngineKilled            the engine died under it, again and again
+│   └── EngineKilled            the engine died under it twice
 └── GenerationError          1  a model failed in mid-answer; carries what it had generated
     └── EngineDied              the engine's process ended under it
 """
@@ -121,7 +121,7 @@ class AdapterMismatch(CheckpointError):
 
 
 class EngineKilled(CheckpointError):
-    """The engine's process ended under this checkpoint more often than chance has it."""
+    """The engine's process ended under this checkpoint, and once more when it was asked the same again."""
 
 
 class GenerationError(AssayError):

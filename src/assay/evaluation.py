@@ -189,7 +189,7 @@ async def evaluate(
     limit: int | None = None,
     also: Callable[[Sample], Sequence[Scorer]] | None = None,
     fresh: bool = False,
-    deadly: int | None = None,
+    guarded: bool = False,
     on_result: Callable[[SampleResult], None] | None = None,
 ) -> Evaluation:
     """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
@@ -197,14 +197,14 @@ async def evaluate(
     At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused, and new
     ones and the questions are written to it. also: scorers besides the suite's own, such as judges. batch: called per answer,
     names the attachment it was given under. fresh: ask anew what the ledger has. A sample whose engine died is asked once
-    more; every other error is that sample's failure. deadly: so many samples may kill the engine twice. Raises
-    `UnsupportedOption` and `SuiteError` before anything is asked, and `EngineKilled` at one deadly sample more.
+    more; every other error is that sample's failure, and so is a second death unless it is `guarded`. Raises
+    `UnsupportedOption` and `SuiteError` before anything is asked, and where it is guarded `EngineKilled` at a second death.
     """
     own = check_suite(suite)
     scorers = {s.id: (own[s.id], *(also(s) if also is not None else ())) for s in suite.samples}
     check_options(model.info, suite.options)
     chosen = suite if limit is None else suite.limited(limit)
-    task = _Task(model, suite, scorers, ledger, subject or Subject(), batch, fresh, deadly)
+    task = _Task(model, suite, scorers, ledger, subject or Subject(), batch, fresh, guarded)
     results: dict[int, SampleResult] = {}
     order = {sample.id: index for index, sample in enumerate(suite.samples)}
     waiting = iter(chosen.samples)
@@ -246,7 +246,7 @@ class _Task:
         subject: Subject,
         batch: Callable[[], str],
         fresh: bool,
-        deadly: int | None,
+        guarded: bool,
     ) -> None:
         self._model = model
         self._suite = suite
@@ -255,7 +255,7 @@ class _Task:
         self._subject = subject
         self._batch = batch
         self._fresh = fresh
-        self._deadly = deadly
+        self._guarded = guarded
         self._asking: dict[str, asyncio.Lock] = {}
         self._known: dict[str, CompletionMade] = {}
 
@@ -286,12 +286,8 @@ class _Task:
         try:
             return await complete(self._model, sample.prompt, options)
         except EngineDied as error:
-            if self._deadly is not None:
-                self._deadly -= 1
-                if self._deadly < 0:
-                    raise EngineKilled(
-                        f"it killed the engine at one sample after another, at last {sample.id}: {error}"
-                    ) from error
+            if self._guarded:
+                raise EngineKilled(f"it killed the engine twice at the sample {sample.id}: {error}") from error
             raise
 
     def _journal_answer(

@@ -21,8 +21,6 @@ from assay.types import Adapter, Checkpoint
 # Checkpoints loaded by the engine at once: so many, and so many bytes unless one is larger.
 WINDOW = 16
 _WINDOW_BYTES = 1 << 30
-# Samples that may kill the engine twice before it is the checkpoint that kills it.
-_DEADLY = 1
 
 
 class Turns:
@@ -91,7 +89,7 @@ class Turns:
         others = self._others(base, checkpoint.run, adapter)
         trial = Trial(self._ledger, subject, attached, await base.baseline(), others, base.model)
         verdict, evaluations = await trial.run(
-            lambda batch: self._suites(attached, subject, batch, suites, fresh=forced, deadly=_DEADLY),
+            lambda batch: self._suites(attached, subject, batch, suites, fresh=forced, guarded=True),
             self._account.observer.note,
         )
         if verdict.verdict == "live":
@@ -113,7 +111,7 @@ class Turns:
         batch: Callable[[], str],
         suites: Sequence[Suite],
         fresh: bool = False,
-        deadly: int | None = None,
+        guarded: bool = False,
     ) -> list[tuple[Suite, Evaluation]]:
         done: list[tuple[Suite, Evaluation]] = []
         for suite in suites:
@@ -126,7 +124,7 @@ class Turns:
                 batch=batch,
                 limit=self._job.limit,
                 fresh=fresh,
-                deadly=deadly,
+                guarded=guarded,
                 on_result=self._account.observer.answered,
             )
             done.append((suite, evaluation))
