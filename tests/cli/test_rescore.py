@@ -263,7 +263,7 @@ def test_bad_input(watched: Path, tmp_path: Path) -> None:
     )
     written(watched / "j.yaml", "default: none\n")
     judge = ("--judge", "scripted:gone.yaml")
-    assert "the script gone.yaml cannot be read" in bad(watched, "rescore", "suite.yaml", *judge)
+    assert "the script gone.yaml cannot be read" in bad(watched, "rescore", "suite.yaml", "--scorer", "lek", *judge)
     assert "no rubric 'semantik'" in bad(
         watched, "rescore", "suite.yaml", "--rubric", "semantik", "--judge", "scripted:j.yaml"
     )

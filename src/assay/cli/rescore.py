@@ -73,13 +73,10 @@ def rescore_command(
     answers, asked, names, own = _chosen(found.workspace, suite, run)
     one = names[0] if len(names) == 1 else None
     with resumable(found.workspace):
-        try:
-            failed = run_work(_rescore(found, answers, asked, scorers, rubrics or own, judge, votes))
-        except (Unreachable, ModelError):
-            if scorers:  # they needed no judge
-                show(found.workspace, run=run, suite=one, as_json=json)
-            raise
-    show(found.workspace, run=run, suite=one, as_json=json)
+        failed, gone = run_work(_rescore(found, answers, asked, scorers, rubrics or own, judge, votes))
+        show(found.workspace, run=run, suite=one, as_json=json)
+        if gone is not None:
+            raise gone
     return 1 if failed else 0
 
 
@@ -148,20 +145,28 @@ async def _rescore(
     rubrics: Sequence[str] | Callable[[str, Sample], Sequence[str]],
     judge: str | None,
     votes: int,
-) -> int:
-    """Score all answers; how many scores failed. rubrics: for every answer, or for each sample of a suite its own."""
+) -> tuple[int, Unreachable | ModelError | None]:
+    """Score all answers: how many scores failed, and why the judge could not be asked where others needed none.
+
+    rubrics: for every answer, or for each sample of a suite its own.
+    """
     model = await open_judge(judge, found)
     try:
         make = judge_maker(model, votes)
         plain = [build_scorer(ScorerSpec(name)) for name in names]
-        passes: list[Callable[[str, Sample], Sequence[Scorer]]] = [lambda _, __: plain] if plain else []
-        if make is not None:
-            passes.append(_judges(make, rubrics))
+        judges = _judges(make, rubrics) if make is not None else None
         concurrency = model.info.concurrency if model is not None else 1
         ledger = Ledger(found.workspace)
         try:
             # A judge that is gone takes nothing from those who need none: they come first.
-            return sum([await _by(chosen, answers, asked, ledger, concurrency) for chosen in passes])
+            failed = await _by(lambda _, __: plain, answers, asked, ledger, 1) if plain else 0
+            try:
+                failed += await _by(judges, answers, asked, ledger, concurrency) if judges is not None else 0
+            except (Unreachable, ModelError) as error:
+                if not plain:
+                    raise
+                return failed, error
+            return failed, None
         finally:
             ledger.close()
     finally:
