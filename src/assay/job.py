@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -72,9 +72,10 @@ class Job:
         """The run's name where no checkpoint says it."""
         return self.run or self.names.run
 
-    def discovery(self) -> Discovery:
-        """What looks at the folder."""
-        return Discovery(self.host, self.folder, self.run, self.families, self.base)
+    def discovery(self, seen: Iterable[CheckpointSeen] = ()) -> Discovery:
+        """What looks at the folder. seen: what the journal says of checkpoints."""
+        known = {record.path: record.run for record in seen if self.is_of(record)}
+        return Discovery(self.host, self.folder, self.run, self.families, self.base, known)
 
     def is_of(self, record: CheckpointSeen) -> bool:
         """Whether a checkpoint was seen in the folder that is watched now, be it a link that leads elsewhere."""
@@ -144,14 +145,17 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job) -> list[Checkpoint]:
-    """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything."""
+async def check_job(job: Job, seen: Iterable[CheckpointSeen] = ()) -> list[Checkpoint]:
+    """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything.
+
+    seen: what the journal says of checkpoints.
+    """
     for suite in job.suites:
         check_suite(suite)
     _check_rubrics(job)
     if job.base is not None:
         resolved_base(job.base)
-    discovery = job.discovery()
+    discovery = job.discovery(seen)
     found = await discovery.look()
     config = settings_of(job)
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]

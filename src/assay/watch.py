@@ -60,7 +60,7 @@ class _Agent:
         self._staging = Staging(job.workspace / "staged", job.fetch_bytes)
         self._scout = Scout(
             job.host,
-            job.discovery(),
+            job.discovery(ledger.seen()),
             self._staging,
             ledger,
             self._config,

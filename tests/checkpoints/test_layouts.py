@@ -13,8 +13,8 @@ from tests.adapters.test_peft import write
 from tests.making import _outside, adapter_file, checkpoints
 
 
-def look(folder: Path, run: str | None = None) -> Found:
-    return _outside(Discovery(LocalHost(), PurePosixPath(folder), run).look())
+def look(folder: Path, run: str | None = None, known: dict[str, str] | None = None) -> Found:
+    return _outside(Discovery(LocalHost(), PurePosixPath(folder), run, known=known).look())
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ def look(folder: Path, run: str | None = None) -> Found:
         ("adapters-15k/gemma-3-12b", "gemma-3-12b", "G12 @0000100", "15k-gemma-3-12b-capability-auto"),
         ("adapters-15k/gemma-3-1b-v2", "gemma-3-1b", "G1-v2 @0000100", "15k-gemma-3-1b-v2-capability-auto"),
         ("adapters-gpt-oss-lem", "gpt-oss-20b", "GPT-lem @0000100", "gpt-oss-lem-capability-auto"),
+        ("adapters-27b/gemma-3-1b", "gemma-3-27b", "G27-gemma-3-1b @0000100", "27b-gemma-3-1b-capability-auto"),
+        ("vision-qwen", "vision-qwen", "", "vision-qwen-capability-auto"),
+        ("4bit-mistral/adapters", "4bit-mistral", "", "4bit-mistral-capability-auto"),
         ("adapters-lem-gpt-oss", "gpt-oss-20b", "LGPT @0000100", "lem-gpt-oss-capability-auto"),
         ("adapters-deepseek-r1-7b", "deepseek-r1-7b", "R1 @0000100", "deepseek-r1-7b-capability-auto"),
         (
@@ -67,11 +70,35 @@ def test_every_run_below_the_folder_is_found_under_a_name_of_its_own(tmp_path: P
     ]
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    for parent in ("x", "y"):
-        checkpoints(tmp_path / "all" / parent / "try", (10,))
-    assert {c.run for c in look(tmp_path / "all").checkpoints} == {"all/x/try", "all/y/try"}
-    assert {c.run for c in look(tmp_path / "all", "mine").checkpoints} == {"mine/x/try", "mine/y/try"}
+def test_a_name_does_not_depend_on_what_lies_beside(tmp_path: Path) -> None:
+    runs = tmp_path / "all"
+    wanted = ("Qwen/lora/sft", "Llama/lora/sft", "x/12b", "y/12b", "deep/12b-a")
+    mine = ("Qwen/lora/sft", "Llama/lora/sft", "x/adapters-12b", "y/adapters-12b", "deep/adapters-12b/a")
+    places = (
+        "Qwen/lora/sft",
+        "Llama/lora/sft/output",
+        "x/adapters-12b",
+        "y/adapters-12b/checkpoints",
+        "deep/adapters-12b/a",
+    )
+    for count, place in enumerate(places, 1):
+        checkpoints(runs / place, (10,))
+        assert {c.run for c in look(runs).checkpoints} == set(wanted[:count])
+        assert {c.run for c in look(runs, "mine").checkpoints} == {f"mine/{each}" for each in mine[:count]}
+    ids = {(c.label, c.run_id) for c in look(runs).checkpoints if c.run in ("x/12b", "y/12b") and c.numbered}
+    assert ids == {("G12 @0000010", "x-12b-capability-auto"), ("G12 @0000010", "y-12b-capability-auto")}
+
+
+def test_a_run_keeps_the_name_that_it_has(tmp_path: Path) -> None:
+    runs = tmp_path / "all"
+    known = {str(path): "sft" for path in (checkpoints(runs / "Qwen" / "sft", (10,))).iterdir()}
+    first = checkpoints(runs / "a" / "checkpoints", (10,))
+    discovery = Discovery(LocalHost(), PurePosixPath(runs), known=known)
+    assert {c.run for c in _outside(discovery.look()).checkpoints} == {"sft", "a"}
+    checkpoints(runs / "a" / "output", (10,))
+    assert {c.run for c in _outside(discovery.look()).checkpoints} == {"sft", "a", "all/a/output"}
+    later = look(runs, known={str(path): "a" for path in first.iterdir()})
+    assert {c.run for c in later.checkpoints} == {"Qwen/sft", "a", "all/a/output"}
 
 
 def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_path: Path) -> None:

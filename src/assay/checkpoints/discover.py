@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
 from assay.checkpoints.layouts import Written, linked, written_in
-from assay.checkpoints.naming import FAMILIES, Family, Names, names_of, run_name
+from assay.checkpoints.naming import FAMILIES, Family, Names, names_below, names_in_full, names_of, own_end
 from assay.errors import BadInput, HostFault
 from assay.hosts.base import Entry, Host
 from assay.types import Checkpoint
@@ -48,7 +49,8 @@ class Discovery:
     """Looks at one folder of one host, again and again; remembers configurations that it has read.
 
     run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before
-    them. base: the base of all checkpoints, where it is known; then no configuration is read for it.
+    them. base: the base of all checkpoints, where it is known; then no configuration is read for it. known: from files to the
+    runs that they were journaled under, which stay what they are called.
     """
 
     def __init__(
@@ -58,12 +60,15 @@ class Discovery:
         run: str | None = None,
         families: Sequence[Family] = FAMILIES,
         base: str | None = None,
+        known: Mapping[str, str] | None = None,
     ) -> None:
         self._host = host
         self._folder = folder
         self._run = run
         self._families = families
         self._base = base
+        self._known = known or {}
+        self._named: dict[PurePosixPath, Names] = {}
         self._configs: dict[PurePosixPath, tuple[State, dict[str, Any]]] = {}
         self._root: PurePosixPath | None = None
 
@@ -77,13 +82,13 @@ class Discovery:
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in written:
             runs.setdefault(each.run_folder, []).append(each)
-        names = self._names(sorted(runs))
+        names = self._names(runs)
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder].run, folder, runs[folder], dict(listings))
         for each, link in sorted(strange, key=lambda pair: pair[1].path):
             folder = each.run_folder
-            own = names[folder] if folder in names else self._names(sorted({*names, folder}))[folder]
+            own = names[folder] if folder in names else self._names({folder: [each]})[folder]
             why = f"{link.path}: a link that leads out of {self._folder}; put the {link.kind} itself there"
             found.refused.append(Refused(_checkpoint(each, own, self._host.name, int(each.number or 0)), why))
         return found
@@ -145,27 +150,38 @@ class Discovery:
         except HostFault:  # it leads nowhere
             return False
 
-    def _names(self, folders: Sequence[PurePosixPath]) -> dict[PurePosixPath, Names]:
-        """Each run folder's names; two runs never share one."""
-        absolute = {folder: self._absolute(folder) for folder in folders}
-        names = {folder: names_of(path, self._families) for folder, path in absolute.items()}
-        top = self._absolute(self._folder)
-        if self._run is not None:
-            return {
-                folder: Names(
-                    "/".join((self._run, *absolute[folder].relative_to(top).parts)), n.prefix, n.tag, n.run_id
-                )
-                if len(folders) > 1
-                else Names(self._run, n.prefix, n.tag, n.run_id)
-                for folder, n in names.items()
-            }
-        called = [n.run for n in names.values()]
-        for folder, own in names.items():
-            if called.count(own.run) > 1:
-                relative = absolute[folder].relative_to(top)
-                run = "/".join((run_name(top), *relative.parts))
-                names[folder] = Names(run, own.prefix and f"{own.prefix} {relative}", own.tag, run.replace("/", "-"))
-        return names
+    def _names(self, runs: Mapping[PurePosixPath, Sequence[Written]]) -> dict[PurePosixPath, Names]:
+        """Each run folder's names, which it keeps from then on; two runs never share one."""
+        for folder in sorted(runs):
+            journaled = {self._known.get(self._file(each)) for each in runs[folder]}
+            kept = next((n for n in self._candidates(folder) if n.run in journaled), None)
+            if kept is not None:
+                self._named.setdefault(folder, kept)
+        fresh = {folder: self._candidates(folder)[0] for folder in sorted(runs) if folder not in self._named}
+        called = Counter(each.run for each in (*self._named.values(), *fresh.values()))
+        for folder, own in fresh.items():
+            self._named[folder] = own if called[own.run] == 1 else self._candidates(folder)[1]
+        return self._named
+
+    def _candidates(self, folder: PurePosixPath) -> tuple[Names, ...]:
+        """What a run folder is called; where another one is called so; and what it may have been called once."""
+        top, absolute = self._absolute(self._folder), self._absolute(folder)
+        below = names_below(top, absolute, self._families)
+        full = names_in_full(top, absolute, self._families)
+        if self._run is None:
+            return below, full, names_of(absolute, self._families)
+        relative = absolute.relative_to(top)
+        own = "/".join((self._run, *own_end(relative.parts)))
+        return (
+            replace(below, run=own),
+            replace(full, run="/".join((self._run, *relative.parts))),
+            replace(below, run=self._run),
+        )
+
+    def _file(self, written: Written) -> str:
+        """As records say it, see `Checkpoint.path`."""
+        path = written.weights.path
+        return str(path if self._host.name else Path(path).absolute())
 
     def _absolute(self, folder: PurePosixPath) -> PurePosixPath:
         """With the watched folder as it really is: a run's name doesn't depend on where one stands."""

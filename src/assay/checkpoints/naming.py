@@ -7,7 +7,7 @@ and a short name for labels. Tables of go-ml's are written under these names, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 _PREFIX = "adapters-"
@@ -71,13 +71,35 @@ def names_of(folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Na
     `lab/checkpoints` is the run `lab`. `adapters-vi-12b` is `vi-12b`, with labels of the family `Vi12`; a folder `gemma-3-1b`
     within `adapters-15k` is `15k-gemma-3-1b`.
     """
-    folder = PurePosixPath(*(_printable(part) for part in folder.parts))
-    parts = [part for part in folder.parts if part not in ("/", "")]
-    for index in range(len(parts) - 1, max(-1, len(parts) - 3), -1):
-        rest = parts[index].removeprefix(_PREFIX)
-        if rest and rest != parts[index]:
-            return _of_family("/".join([rest, *_own(parts[index + 1 :])]), families, labelled=True)
-    return _of_family(run_name(folder), families, labelled=False)
+    folder = _printable(folder)
+    index = _adapters(folder)
+    return _of_run(run_name(folder)) if index is None else _of_adapters(folder.parts[index:], families)
+
+
+def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
+    """The names of a folder in a watched one (both absolute): they are the same whichever folders lie beside it.
+
+    It is called by its path below `top`, so `top/a/x` is the run `a/x`; `top/a/adapters-12b` is `a/12b`.
+    """
+    top, folder = _printable(top), _printable(folder)
+    below = own_end(folder.relative_to(top).parts)
+    if not below:
+        return names_of(top, families)
+    index = _adapters(folder)
+    if index is None:
+        return _of_run("/".join(below))
+    names = _of_adapters(folder.parts[index:], families)
+    above = "/".join(folder.parts[len(top.parts) : index])
+    return _called(names, f"{above}/{names.run}") if above else names
+
+
+def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
+    """The names of a folder in a watched one where another one has those of `names_below`: with the whole path."""
+    top, folder = _printable(top), _printable(folder)
+    names = names_below(top, folder, families)
+    relative = folder.relative_to(top)
+    prefix = names.prefix and f"{names.prefix} {relative}"
+    return replace(_called(names, "/".join((run_name(top), *relative.parts))), prefix=prefix)
 
 
 def run_name(folder: PurePosixPath) -> str:
@@ -88,21 +110,45 @@ def run_name(folder: PurePosixPath) -> str:
     return "run"
 
 
-def _printable(part: str) -> str:
-    """A name that a table can show: a newline in it is escaped."""
-    return part if part.isprintable() else part.encode("unicode_escape", "surrogatepass").decode()
+def _printable(folder: PurePosixPath) -> PurePosixPath:
+    """A path that a table can show: a newline in a name is escaped."""
+    return PurePosixPath(
+        *(p if p.isprintable() else p.encode("unicode_escape", "surrogatepass").decode() for p in folder.parts)
+    )
 
 
-def _own(parts: Sequence[str]) -> list[str]:
-    return [part for part in parts if part.lower() not in _GENERIC]
+def _adapters(folder: PurePosixPath) -> int | None:
+    """Which of the folder's last two parts is `adapters-NAME`, the later one if both are."""
+    parts = folder.parts
+    for index in range(len(parts) - 1, max(-1, len(parts) - 3), -1):
+        if parts[index].removeprefix(_PREFIX) not in ("", parts[index]):
+            return index
+    return None
 
 
-def _of_family(rest: str, families: Sequence[Family], *, labelled: bool) -> Names:
+def own_end(parts: Sequence[str]) -> Sequence[str]:
+    """Without the names at the end that only say what lies there."""
+    while parts and parts[-1].lower() in _GENERIC:
+        parts = parts[:-1]
+    return parts
+
+
+def _of_run(run: str) -> Names:
+    return _called(Names(run, "", run, ""), run)
+
+
+def _called(names: Names, run: str) -> Names:
+    return replace(names, run=run, run_id=f"{run.replace('/', '-')}-capability-auto")
+
+
+def _of_adapters(parts: Sequence[str], families: Sequence[Family]) -> Names:
+    """go-ml's names of `adapters-NAME`, and of a folder in it."""
+    inner = [part for part in parts[1:] if part.lower() not in _GENERIC]
+    rest = "/".join([parts[0].removeprefix(_PREFIX), *inner])
     stem = rest.replace("/", "-")
-    run_id = f"{stem}-capability-auto"
     for family in families:
         if rest.startswith(family.prefix):
-            variant = rest[len(family.prefix) :].lstrip("-").replace("/", "-") or "base"
+            variant = rest[len(family.prefix) :].lstrip("-/").replace("/", "-") or "base"
             prefix = family.short if variant == "base" else f"{family.short}-{variant}"
-            return Names(stem, prefix if labelled else "", family.tag, run_id)
-    return Names(stem, rest[:_SHORT] if labelled else "", rest, run_id)
+            return _called(Names(stem, prefix, family.tag, ""), stem)
+    return _called(Names(stem, rest[:_SHORT], rest, ""), stem)

@@ -37,14 +37,11 @@ def _row(action: str, candidate: Candidate, detail: str) -> dict[str, str]:
 
 async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
     """The plan, and the digests of adapters whose answers are still to be judged."""
+    ledger = Ledger(workspace) if segments(workspace) else None
     try:
-        found = await check_job(job)
-    finally:
-        await job.host.aclose()
-    if not segments(workspace):
-        return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
-    ledger = Ledger(workspace)
-    try:
+        found = await check_job(job, ledger.seen() if ledger is not None else ())
+        if ledger is None:
+            return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
         candidates = []
         unjudged = set()
         for checkpoint in found:
@@ -61,4 +58,6 @@ async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
             candidates.append(Candidate(checkpoint, digest, unfinished=not done, failed=failed))
         return plan(candidates, settings_of(job), time.time()), unjudged
     finally:
-        ledger.close()
+        await job.host.aclose()
+        if ledger is not None:
+            ledger.close()
