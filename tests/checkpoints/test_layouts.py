@@ -114,7 +114,9 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_pat
     assert [refused.checkpoint.label for refused in found.refused] == ["away @final", "lab @20"]
     assert "/away: a link that leads out of" in found.refused[0].reason
     assert "0000020_adapters.safetensors: a link that leads out of" in found.refused[1].reason
-    assert {c.run for c in look(tmp_path / "runs", "mine").checkpoints} == {"mine"}, "what is refused renames nobody"
+    assert {c.run for c in look(tmp_path / "runs", "mine").checkpoints} == {"mine/lab"}, (
+        "what is refused renames nobody"
+    )
 
 
 def test_a_pickled_adapter_is_refused_by_name(tmp_path: Path) -> None:
