@@ -73,6 +73,8 @@ CANDIDATES: Mapping[str, Sequence[str]] = {
 def candidates(sample: Sample, spec: ScorerSpec) -> tuple[str, ...]:
     """The right answer first, then wrong ones of its kind, as they would be written."""
     target = str(sample.reference["target"])
+    if spec.parameters.get("kind") == "choice":
+        return (target, *(str(c) for c in spec.parameters["choices"] if c != target))
     if sample.id in CANDIDATES:
         return (target, *(c for c in CANDIDATES[sample.id] if c != target))
     value = Fraction(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -91,6 +92,25 @@ async def test_a_template_leaves_its_tokens_around_a_right_answer(name: str) -> 
         assert await passes(CAPABILITY, name, text.format(right)), text
     assert await passes(CAPABILITY, name, f"<think>Hm.</think><answer>The answer is {right}.</answer>")
     assert await passes(CAPABILITY, name, f"Let's think step by step. {right}")
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_drawn_yes_or_no_question_has_checks_of_its_own(seed: int) -> None:
+    suite = variants("capability", seed)
+    kinds, device = sample_of(suite, "deduction-1"), sample_of(suite, "deduction-3")
+    a, b, c = re.findall(r"Every (\w+) is a (\w+)\..* is a (\w+)\?", str(kinds.prompt))[0]
+    said = {
+        "yes": (f"Yes, some {a} might be a {c}.", f"It is possible. Both could be {b}s.", f"Yes, a {a} can be a {c}."),
+        "no": (f"No {a} can be a {c}.", f"No. Every {a} is a {b}, so a {a} cannot be a {c}.", "It is impossible."),
+    }
+    certain = {
+        "yes": ("Yes, we can be certain.", "Yes, it must be so, because the rule says so."),
+        "no": ("No, because something else might light the lamp.", "No, we can't know for certain."),
+    }
+    for sample, answers in ((kinds, said), (device, certain)):
+        for answer, texts in answers.items():
+            for text in texts:
+                assert await passes(suite, sample.id, text) is (answer == sample.reference["target"]), text
 
 
 @pytest.mark.parametrize("seed", range(3))

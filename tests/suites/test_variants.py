@@ -113,7 +113,20 @@ NUMERIC: dict[str, Callable[[str], Fraction]] = {
     **{"probability-1": marbles, "geometry-1": diagonal, "sequences-1": sequence, "percentages-1": price},
     **{"puzzles-1": rabbits, "sets-1": both, "temporal-1": minutes, "word_problems-1": ride, "word_problems-2": pumps},
 }
-UNCHANGED = {"deduction-1", "deduction-3", "analogy-1", "causal-1"}
+IN_WORDS = {"deduction-1", "deduction-3", "analogy-1", "causal-1"}
+RELATED = {
+    "leads": "captain ship conductor orchestra coach team mayor city principal school",
+    "works with": "carpenter hammer surgeon scalpel writer pen photographer camera gardener spade",
+    "bears": "cat kitten dog puppy cow calf horse foal sheep lamb",
+}
+CAUSES = {
+    "pavements": "rain",
+    "swimmers": "heat",
+    "pupils": "age",
+    "Towns": "population",
+    "pipes": "frost",
+    "ferries": "fog",
+}
 
 
 def prompts(suite: Suite) -> dict[str, str]:
@@ -185,6 +198,62 @@ def test_orders_directions_and_codes_are_right(seed: int) -> None:
     assert "A" <= found["pattern-1"][0] <= "Z"
 
 
+def possible(prompt: str) -> bool:
+    """Is there a world of three things in which both statements hold, and something is of the first kind and the third?"""
+    (one, two), (how, three, four), (a, c) = (
+        re.findall(r"Every (\w+) is a (\w+)\.", prompt)[0],
+        re.findall(r"\. (No|Some|Every) (\w+) is a (\w+)\.", prompt)[0],
+        re.findall(r"some (\w+) is a (\w+)\?", prompt)[0],
+    )
+    names = sorted({one, two, three, four})
+    for sets in itertools.product(range(8), repeat=3):
+        world = dict(zip(names, sets, strict=True))
+        common = world[three] & world[four]
+        second = {"No": not common, "Some": bool(common), "Every": common == world[three]}[how]
+        if second and all(sets) and world[one] & ~world[two] == 0 and world[a] & world[c]:
+            return True
+    return False
+
+
+def certain(prompt: str) -> bool:
+    """Does the claim hold in every state of device and lamp in which the rule and what is seen hold?"""
+    thing, on, lamp = re.findall(r"Whenever the (.+) is (\w+), the (.+) is lit\.", prompt)[0]
+    (seen,), (claim,) = re.findall(r"Right now (.+?)\.", prompt), re.findall(r"certain that (.+)\?", prompt)
+    states = [(x, y) for x in (False, True) for y in (False, True) if y or not x]
+
+    def holds(said: str, x: bool, y: bool) -> bool:
+        return {f"the {thing} is {on}": x, f"the {thing} is not {on}": not x, f"the {lamp} is lit": y}.get(said, not y)
+
+    return all(holds(claim, *state) for state in states if holds(seen, *state))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_asked_in_words_has_its_one_answer(seed: int) -> None:
+    suite = variants("capability", seed)
+    asked, found = prompts(suite), targets(suite)
+    assert found["deduction-1"] == ("yes" if possible(asked["deduction-1"]) else "no")
+    assert found["deduction-3"] == ("yes" if certain(asked["deduction-3"]) else "no")
+    first, of, second, options = re.findall(r"(\w+) is to (\w+) as (\w+) is to .*: (.+)\?", asked["analogy-1"])[0]
+    (words,) = (words.split() for words in RELATED.values() if first.lower() in words.split())
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    assert pairs[first.lower()] == of
+    assert [option for option in options.split(", ") if option in words] == [pairs[second]] == [found["analogy-1"]]
+    assert [cause for word, cause in CAUSES.items() if word in asked["causal-1"]] == [found["causal-1"]]
+    assert found["causal-1"] in asked["causal-1"].rpartition(": ")[2].rstrip("?").split(", ")
+    for name in ("analogy-1", "causal-1"):
+        assert set(suite.scorers[name].parameters["choices"]) == set(
+            asked[name].rpartition(": ")[2].rstrip("?").split(", ")
+        )
+
+
+def test_their_answers_differ_from_seed_to_seed() -> None:
+    found = [targets(variants("capability", seed)) for seed in range(30)]
+    for name in ("deduction-1", "deduction-3"):
+        assert {answers[name] for answers in found} == {"yes", "no"}
+    for name in ("analogy-1", "causal-1"):
+        assert len({answers[name] for answers in found}) >= 5
+
+
 def test_a_seed_gives_one_suite_and_no_two_give_the_same() -> None:
     made = [variants("capability", seed) for seed in range(20)]
     assert len({BASE.digest, *(suite.digest for suite in made)}) == 21
@@ -198,9 +267,9 @@ def test_a_variant_asks_the_same_questions_with_other_values() -> None:
         suite = variants("capability", seed)
         check_suite(suite)
         assert [s.id for s in suite.samples] == [s.id for s in BASE.samples]
-        assert (suite.groups, suite.options, suite.scorers) == (BASE.groups, BASE.options, BASE.scorers)
-        same = {name for name, prompt in prompts(suite).items() if prompt == prompts(BASE)[name]}
-        assert same == UNCHANGED
+        assert (suite.groups, suite.options) == (BASE.groups, BASE.options)
+        assert {name for name in suite.scorers if suite.scorers[name] != BASE.scorers[name]} <= IN_WORDS
+        assert not {name for name, prompt in prompts(suite).items() if prompt == prompts(BASE)[name]}
         assert all(sample.metadata["seed"] == seed for sample in suite.samples)
 
 
@@ -210,7 +279,8 @@ def test_the_suite_file_is_a_case_of_its_templates() -> None:
     for name, question in QUESTIONS["capability"].items():
         assert question.asked(question.base) == prompts(BASE)[name]
         assert question.answer(question.base) == targets(BASE)[name]
-    assert {s.id for s in BASE.samples} - set(QUESTIONS["capability"]) == UNCHANGED
+        assert question.checks(question.base).items() <= BASE.scorers[name].parameters.items()
+    assert {s.id for s in BASE.samples} == set(QUESTIONS["capability"])
 
 
 def test_a_suite_without_templates_has_no_variants() -> None:

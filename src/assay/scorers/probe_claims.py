@@ -32,6 +32,14 @@ _PARENTHESES = re.compile(r"\([^()]*\)")
 _ASIDE_EDGE = re.compile(rf"[:(=—]|\s-\s|{say.SUBORDINATE.pattern}|\b(?:for|so|not)\b", _I)
 
 
+# "Yes, a glim might be a plask" says what may be of things, and not of the answer.
+_OF_THINGS = re.compile(
+    r"\b(?!(?:i|it|this|that|you|we|one|answer|solution|result|there)\b)(?:some )?[a-z]+ (?:could|might|may)"
+    r"(?: also| still| well)? [a-z]+",
+    _I,
+)
+
+
 class Rank(IntEnum):
     """How strongly a claim is put: in a check of the answer, in passing, as an outcome, as the answer."""
 
@@ -243,7 +251,8 @@ def _calculates(following: Piece, term: Mention) -> bool:
 def _lead(sentence: Piece, reader: Reader) -> Claim | None:
     """The answer with which a text begins, before it is explained."""
     match = say.LEAD.match(sentence.text)
-    if not match or _hedged(sentence) or say.SUPPOSED.match(sentence.text):
+    said = sentence if reader.chains else replace(sentence, text=_OF_THINGS.sub(" ", sentence.text))
+    if not match or _hedged(said) or say.SUPPOSED.match(said.text):
         return None
     noun = (match["noun"] or "").strip().casefold()
     rest = sentence.cut(match.start("rest"), len(sentence.text))

@@ -17,7 +17,9 @@ import msgspec
 
 from assay.errors import BadInput
 from assay.plugins import nearest
+from assay.suites import variant_words as words
 from assay.suites.suite import Suite, load_suite
+from assay.types import Json
 
 Values: TypeAlias = Mapping[str, Any]
 
@@ -33,12 +35,16 @@ _WORDS = ("mint", "plum", "fig", "cedar", "oak", "ash", "willow", "rye", "basil"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A prompt with gaps: `base` fills them as in the suite file, `draw` anew; `answer` is the target, as text."""
+    """A prompt with gaps: `base` fills them as in the suite file, `draw` anew; `answer` is the target, as text.
+
+    checks: the scorer's parameters that go with the values, where they are not the same for all.
+    """
 
     prompt: str
     base: Values
     draw: Callable[[Random], Values]
     answer: Callable[[Values], str]
+    checks: Callable[[Values], Mapping[str, Json]] = lambda _: {}
 
     def asked(self, values: Values) -> str:
         return self.prompt.format(**values)
@@ -47,21 +53,27 @@ class Question:
 def variants(name: str, seed: int) -> Suite:
     """The built-in suite `name` with all values drawn anew; the same seed gives the same suite.
 
-    The suite is called `NAME-seed-SEED`, has the same sample ids and scorers, and a digest of its own. Questions without
-    values stay as they are. Raises `BadInput` for a suite without templates.
+    The suite is called `NAME-seed-SEED`, has the same sample ids and scorers, these with what goes with the values, and a
+    digest of its own. Raises `BadInput` for a suite without templates.
     """
     if name not in QUESTIONS:
         raise BadInput(f"the suite {name!r} has no variants; {nearest(name, QUESTIONS)}")
     suite = load_suite(name)
-    samples = []
+    samples, scorers = [], {}
     for sample in suite.samples:
-        question = QUESTIONS[name].get(sample.id)
-        if question is not None:
-            values = _drawn(question, Random(f"{name}/{sample.id}/{seed}"))
-            reference = {**sample.reference, "target": question.answer(values)}
-            sample = msgspec.structs.replace(sample, prompt=question.asked(values), reference=reference)
-        samples.append(msgspec.structs.replace(sample, metadata={**sample.metadata, "seed": seed}))
-    return replace(suite, name=f"{suite.name}-seed-{seed}", samples=tuple(samples), path=None)
+        question = QUESTIONS[name][sample.id]
+        values = _drawn(question, Random(f"{name}/{sample.id}/{seed}"))
+        samples.append(
+            msgspec.structs.replace(
+                sample,
+                prompt=question.asked(values),
+                reference={**sample.reference, "target": question.answer(values)},
+                metadata={**sample.metadata, "seed": seed},
+            )
+        )
+        spec = suite.scorers[sample.id]
+        scorers[sample.id] = replace(spec, parameters={**spec.parameters, **question.checks(values)})
+    return replace(suite, name=f"{suite.name}-seed-{seed}", samples=tuple(samples), scorers=scorers, path=None)
 
 
 def _drawn(question: Question, random: Random) -> Values:
@@ -272,12 +284,30 @@ _CAPABILITY: Mapping[str, Question] = {
         _prices,
         lambda v: _number(Fraction(v["price"] * (100 - v["down"]) * (100 + v["up"]), 10_000)),
     ),
+    "deduction-1": Question(
+        "Every {a} is a {b}. {second} Is it possible that some {a} is a {c}? Answer yes or no, and say why.",
+        {"a": "glim", "b": "torv", "c": "plask", "second": "No torv is a plask."},
+        words.kinds,
+        words.may_be,
+        words.kinds_checks,
+    ),
     "deduction-2": Question(
         "Ravi, Lena, Otto and Mika ran a race, and no two of them arrived together. {a} arrived before {b}. {c} arrived after "
         "{b}. {d} arrived after {c}. Who came third?",
         {"a": "Ravi", "b": "Lena", "c": "Otto", "d": "Mika"},
         _race,
         lambda v: str(v["c"]),
+    ),
+    "deduction-3": Question(
+        "Whenever the {thing} is {on}, the {lamp} is lit. Right now {seen}. Can we be certain that {claim}? Answer yes or no, "
+        "and say why.",
+        {
+            **{"thing": "alarm", "on": "armed", "lamp": "red lamp"},
+            **{"seen": "the red lamp is dark", "claim": "the alarm is not armed"},
+        },
+        words.device,
+        words.follows,
+        words.device_checks,
     ),
     "puzzles-1": Question(
         "A farmer keeps chickens and rabbits. Together they have {heads} heads and {legs} legs. How many rabbits are there?",
@@ -291,6 +321,23 @@ _CAPABILITY: Mapping[str, Question] = {
         {"all": 42, "chess": 25, "go": 20, "neither": 8},
         _class,
         lambda v: _number(v["chess"] + v["go"] + v["neither"] - v["all"]),
+    ),
+    "analogy-1": Question(
+        "{first} is to {of} as {second} is to which of these: {options}?",
+        {"first": "Captain", "of": "ship", "second": "conductor", "options": "baton, orchestra, violin, concert"},
+        words.relation,
+        words.related,
+        words.relation_checks,
+    ),
+    "causal-1": Question(
+        "{seen} Which one of these most likely explains both: {options}?",
+        {
+            "seen": "On days when more people in a town carry umbrellas, more people slip on its pavements.",
+            "options": "umbrellas, shoes, rain, weekends",
+        },
+        words.cause,
+        words.common_cause,
+        words.cause_checks,
     ),
     "spatial-1": Question(
         "You face {start}. You {a}, then {b}, then {c}. Which direction do you face now?",
