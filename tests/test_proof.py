@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from safetensors.numpy import load_file, save_file
 from assay.adapters.files import check_against, read_adapter
 from assay.adapters.fit import base_shapes
 from assay.errors import AdapterMismatch
+from assay.evaluation import Subject
 from assay.models.open import open_model
 from assay.proof import Baseline, Fingerprint, baseline, distance, fingerprint, judge
+from assay.results.index import Ledger
+from assay.trial import Evaluations, InProcess, Trial
 from assay.types import Adapter
 from tests.conftest import LAB
-from tests.making import copied, discovered
+from tests.making import SCRIPT, checkpoints, copied, discovered, written
 
 ENGINES = [f"mlx:{LAB / 'base'}", f"llama:{LAB / 'base' / 'lab-f32.gguf'}"]
 
@@ -131,3 +135,23 @@ def test_fingerprints_survive_the_journal() -> None:
     values = canaries(-0.1234567890123456, -1e-9)
     again = json.loads(json.dumps(values))
     assert distance(values, tuple((t, tuple(i), tuple(p)) for t, i, p in again)) == 0
+
+
+async def test_every_batch_is_closed_also_one_that_holds_a_failure_alone(tmp_path: Path) -> None:
+    base = await open_model(f"scripted:{written(tmp_path / 'script.yaml', SCRIPT)}")
+    [checkpoint, _] = discovered(checkpoints(tmp_path / "runs", (10,)))
+    adapter = copied(checkpoint, tmp_path / "copy")
+    ledger, engine, batches = Ledger(tmp_path / "results"), InProcess(), list[str]()
+
+    async def ask(batch: Callable[[], str]) -> Evaluations:
+        """The engine's process is replaced between the samples, and none of them is answered."""
+        for engine.restarts in range(3):
+            batches.append(batch())
+        return []
+
+    subject = Subject("r", "r @10", 10, adapter.digest)
+    trial = Trial(ledger, subject, await base.attach(adapter), await baseline(base), {}, engine)
+    assert (await trial.run(ask, print))[0].verdict == "live"
+    assert [ledger.is_unvouched(batch) for batch in batches] == [False] * 3
+    ledger.close()
+    await base.aclose()

@@ -85,9 +85,12 @@ class Trial:
         """Run `ask` (given what names the present batch) between two fingerprints until its answers hold."""
         for attempt in range(1, _ATTEMPTS + 1):
             attachment = secrets.token_hex(6)
+            named: set[str] = set()  # also those in which nothing was answered: a failure has a batch as well
 
-            def batch(attachment: str = attachment) -> str:
-                return f"{attachment}.{self._worker.restarts}"
+            def batch(attachment: str = attachment, named: set[str] = named) -> str:
+                name = f"{attachment}.{self._worker.restarts}"
+                named.add(name)
+                return name
 
             self.before = await again_if_dead(lambda: fingerprint(self._attached))
             self._journal(batch(), Verdict("open"))
@@ -96,10 +99,10 @@ class Trial:
             verdict = judge(self._base, self.before, after, self._others)
             results = [r for _, evaluation in evaluations for r in evaluation.results]
             unvouched = self._unvouched(results)
-            void = await self._void(verdict, unvouched, attachment, batch())
+            void = await self._void(verdict, unvouched, named, batch())
             if void and attempt == _ATTEMPTS:
                 verdict, void = Verdict("unproven", verdict.reason or "answers did not repeat"), set()
-            self._close(verdict, void, {batch(), *unvouched})
+            self._close(verdict, void, {*named, *unvouched})
             if not void:
                 return verdict, evaluations
             note(f"{self._subject.checkpoint}: {verdict.reason or 'an interrupted batch did not hold'}; asking again")
@@ -113,11 +116,11 @@ class Trial:
         return {batch: result for batch, result in answered if self._ledger.is_unvouched(batch)}
 
     async def _void(
-        self, verdict: Verdict, unvouched: Mapping[str, SampleResult], attachment: str, current: str
+        self, verdict: Verdict, unvouched: Mapping[str, SampleResult], named: set[str], current: str
     ) -> set[str]:
         """The batches whose answers must not count."""
         if verdict.verdict == "void":
-            return {current, *(batch for batch in unvouched if batch.startswith(attachment + "."))}
+            return set(named)
         if verdict.verdict != "live":
             return set()
         return {batch for batch, last in unvouched.items() if batch != current and not await self._repeats(last)}

@@ -15,6 +15,7 @@ from assay.config import Config, SinkConfig
 from assay.errors import Unreachable
 from assay.results.index import Ledger
 from assay.results.records import (
+    Attempt,
     CompletionMade,
     Failure,
     Finished,
@@ -189,6 +190,27 @@ async def test_what_is_held_back_is_remembered_over_restarts_and_over_segments(l
     await shipper(tmp_path, sink)[0].drain()
     assert sink.taken == before == 2, "nothing is sent again that was taken"
     later.close()
+
+
+async def test_a_checkpoint_that_is_given_up_is_sent_as_unproven_until_a_proof_comes(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    sink = Memory()
+    answer(ledger, "a", "killed")
+    answer(ledger, "b", "other", "e" * 64)
+    fault = Attempt(
+        run="lab", checkpoint="lab @10", iteration=10, host="", path="p", size=1, modified_ns=1, config_size=1,
+        config_modified_ns=1, error="EngineKilled", reason="it killed the engine twice", digest=DIGEST, identity=IDENTITY,
+    )  # fmt: skip
+    ledger.append(fault)
+    await shipper(tmp_path, sink)[0].drain()
+    assert sink.samples == {}, "another try may prove it"
+    ledger.append(msgspec.structs.replace(fault, final=True))
+    await shipper(tmp_path, sink)[0].drain()
+    assert sink.samples == {"a": "unproven"}
+    proof(ledger, "killed", "live")
+    await shipper(tmp_path, sink)[0].drain()
+    assert sink.samples == {"a": "live"}
 
 
 async def test_groups_and_the_whole_suite_come_when_it_is_finished(ledger: Ledger, tmp_path: Path) -> None:

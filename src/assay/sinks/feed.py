@@ -1,8 +1,9 @@
 """From the journal to facts, in the order in which they were journaled, from where a sink has got to.
 
 An adapter's answers count only once their batch is closed by a proof: until then its records are remembered by their place, and
-of a void batch nothing is forwarded. Memory holds the journal's runs, the verdicts of its batches, and where its answers stand
-(some 150 bytes each), not the records.
+of a void batch nothing is forwarded. Of a checkpoint that was given up they are forwarded as unproven, for it may be that
+nobody closes the batch. Memory holds the journal's runs, the verdicts of its batches, and where its answers stand (some 150
+bytes each), not the records.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from assay.results.records import (
     FROM_FILES,
     AnswerScored,
     AnyRecord,
+    Attempt,
     CompletionMade,
     Failure,
     Finished,
@@ -127,11 +129,10 @@ class Feed:
                 return
 
     def _cursor(self) -> Cursor:
-        cursor = {name: SegmentCursor(read) for name, read in self._read.items()}
+        cursor = {name: SegmentCursor(read, []) for name, read in self._read.items()}
         for places in self._held.values():
             for at, _ in places:
-                held = cursor[at.segment.name]
-                held.held = [*held.held, (at.offset, at.length)]
+                cursor[at.segment.name].held.append((at.offset, at.length))
         return cursor
 
     def _learn(self, at: Location, record: AnyRecord) -> None:
@@ -157,9 +158,11 @@ class Feed:
             case Proof() if record.verdict != "open":
                 for held, kept in self._held.pop(record.batch, ()):
                     self._at_hand -= kept is not None
-                    again = read_at(held) if kept is None else kept
-                    if isinstance(again, ScoreMade | Failure):
+                    again = _kept(held, kept)
+                    if again is not None:
                         yield from self._sample(held, again)
+            case Attempt() if record.final:
+                yield from self._given_up(record)
             case Finished():
                 yield from self._groups(record)
             case AnswerScored():
@@ -179,6 +182,15 @@ class Feed:
             case _:
                 pass
 
+    def _given_up(self, attempt: Attempt) -> Iterator[SampleFact]:
+        """What the checkpoint has answered in batches that are still open; it stays held, for a proof may come yet."""
+        for places in self._held.values():
+            for held, kept in places:
+                record = _kept(held, kept)
+                if record is None or _whose(record) != _whose(attempt):
+                    break  # a batch is of one checkpoint
+                yield self._sample_fact(record, "unproven")
+
     def _sample(self, at: Location, record: ScoreMade | Failure) -> Iterator[SampleFact]:
         verdict = self._verdicts.get(record.batch, "") if record.batch and record.digest else ""
         if record.batch and record.digest and not verdict:
@@ -186,12 +198,14 @@ class Feed:
             self._at_hand += near
             self._held.setdefault(record.batch, []).append((at, record if near else None))
             return
-        if verdict == "void":
-            return
+        if verdict != "void":
+            yield self._sample_fact(record, verdict)
+
+    def _sample_fact(self, record: ScoreMade | Failure, verdict: str) -> SampleFact:
         answer = self._answer(record.completion)
         score = record if isinstance(record, ScoreMade) else None
         failure = record if isinstance(record, Failure) else None
-        yield SampleFact(
+        return SampleFact(
             about=self._about(record, verdict),
             sample=record.sample,
             group=record.group,
@@ -274,6 +288,16 @@ class Feed:
         self._texts[record.key] = record
         if len(self._texts) > _TEXTS:
             self._texts.popitem(last=False)
+
+
+def _kept(at: Location, record: ScoreMade | Failure | None) -> ScoreMade | Failure | None:
+    """A held record: as it is at hand, or else from its place."""
+    again = read_at(at) if record is None else record
+    return again if isinstance(again, ScoreMade | Failure) else None
+
+
+def _whose(record: ScoreMade | Failure | Attempt) -> tuple[str, str, str]:
+    return record.run, record.digest, record.identity
 
 
 def _group(about: About, record: Finished, part: Summary) -> GroupFact:
