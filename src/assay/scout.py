@@ -128,6 +128,8 @@ class Scout:
                     value=loss.value,
                     host=self._host.name,
                     path=str(log.entry.path),
+                    tag=log.tag,
+                    run_id=log.run_id,
                 )
                 if not self._ledger.has_loss(record):
                     self._ledger.append(record)

@@ -9,8 +9,12 @@ import pytest
 from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.naming import FAMILIES, Family, names_of
 from assay.hosts.local import LocalHost
+from assay.results.index import Ledger
+from assay.results.records import LossSeen
+from assay.sinks.feed import Feed
+from assay.sinks.line_protocol import lines_of
 from tests.adapters.test_peft import write
-from tests.making import _outside, adapter_file, checkpoints
+from tests.making import _outside, adapter_file, checkpoints, written
 
 
 def look(folder: Path, run: str | None = None, known: dict[str, str] | None = None) -> Found:
@@ -117,6 +121,18 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_pat
     assert {c.run for c in look(tmp_path / "runs", "mine").checkpoints} == {"mine/lab"}, (
         "what is refused renames nobody"
     )
+
+
+def test_a_curve_has_its_runs_names_before_the_run_begins(tmp_path: Path) -> None:
+    written(checkpoints(tmp_path / "adapters-12b", (100,)) / "train.log", "Iter 1: Val loss 2.9, Val took 1.5s")
+    [log] = look(tmp_path).logs
+    assert (log.run, log.tag, log.run_id) == ("12b", "gemma-3-12b", "12b-capability-auto")
+    ledger = Ledger(tmp_path / "results")
+    known = LossSeen(run=log.run, iteration=1, part="val", value=2.9, tag=log.tag, run_id=log.run_id)
+    ledger.append(known)
+    ledger.close()
+    [fact] = Feed(tmp_path / "results", {}).next(10).facts
+    assert lines_of(fact)[0].startswith("training_loss,loss_type=val,model=gemma-3-12b,run_id=12b-capability-auto ")
 
 
 def test_a_pickled_adapter_is_refused_by_name(tmp_path: Path) -> None:

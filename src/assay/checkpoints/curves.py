@@ -36,9 +36,11 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A file that may hold losses, of the run."""
+    """A file that may hold losses, of the run; tag, run_id: go-ml's names, see `Names`."""
 
     run: str
+    tag: str
+    run_id: str
     entry: Entry
 
 

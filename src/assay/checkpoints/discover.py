@@ -85,7 +85,7 @@ class Discovery:
         names = self._names(runs)
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
-            found.logs += _logs(names[folder].run, folder, runs[folder], dict(listings))
+            found.logs += _logs(names[folder], folder, runs[folder], dict(listings))
         for each, link in sorted(strange, key=lambda pair: pair[1].path):
             folder = each.run_folder
             own = names[folder] if folder in names else self._names({folder: [each]})[folder]
@@ -246,13 +246,13 @@ def _strange(links: Sequence[Entry], folder: PurePosixPath, entries: Sequence[En
 
 
 def _logs(
-    run: str, folder: PurePosixPath, written: Sequence[Written], listings: Mapping[PurePosixPath, Sequence[Entry]]
+    names: Names, folder: PurePosixPath, written: Sequence[Written], listings: Mapping[PurePosixPath, Sequence[Entry]]
 ) -> list[Log]:
     """The logs in a run's folder, and the state beside its last checkpoint, which tells all that came before."""
     last = max(written, key=lambda w: int(w.number or 0)).weights.path.parent
     own = [entry for entry in listings.get(folder, ()) if is_log(entry)]
     beside = [e for e in listings.get(last, ()) if e.path.name == STATE and is_log(e)] if last != folder else []
-    return [Log(run, entry) for entry in (*own, *beside)]
+    return [Log(names.run, names.tag, names.run_id, entry) for entry in (*own, *beside)]
 
 
 def _checkpoint(written: Written, names: Names, host: str, iteration: int) -> Checkpoint:

@@ -104,7 +104,7 @@ class Attempt(Record, tag="attempt", kw_only=True, frozen=True):
 
 
 class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
-    """A loss that the trainer's own log tells. part: "train" or "val"."""
+    """A loss that the trainer's own log tells. part: "train" or "val". tag, run_id: as in `Run`, which may come later."""
 
     run: str
     iteration: int
@@ -112,6 +112,8 @@ class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
     value: float
     host: str = ""
     path: str = ""
+    tag: str = ""
+    run_id: str = ""
 
 
 class SampleAsked(Record, tag="sample", kw_only=True, frozen=True):

@@ -171,8 +171,8 @@ class Feed:
                 run = self._named.get(record.run)
                 yield LossFact(
                     run=record.run,
-                    run_id=_run_id(run, record.run),
-                    tag=run.tag if run is not None and run.tag else record.run,
+                    run_id=record.run_id or _run_id(run, record.run),
+                    tag=record.tag or (run.tag if run is not None and run.tag else record.run),
                     iteration=record.iteration,
                     part=record.part,
                     value=record.value,
