@@ -97,9 +97,19 @@ async def test_scored_answers_and_judged_dimensions_stand_in_go_mls_scoring_resu
         run="r", model="m", sample="q", suite="heuristic", metric="lek_score", value=3.5, seq=1, time=1.0
     )
     judged = sample(about=about(suite="content"), sample="taiwan", metric="engagement", value=7.0, measure="x")
-    await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([answer, judged])
+    base = sample(
+        about=about(suite="content", digest="", label="base", iteration=0),
+        sample="taiwan",
+        metric="engagement",
+        value=5.0,
+    )
+    await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([answer, judged, base])
     rows = ask(tmp_path / "r.duckdb", "select * exclude (scored_at) from scoring_results order by 1")
-    assert rows == [("gemma-3-12b", "taiwan", "content", "engagement", 7.0), ("m", "q", "heuristic", "lek_score", 3.5)]
+    assert rows == [
+        ("12b G12 @0000100", "taiwan", "content", "engagement", 7.0),
+        ("gemma-3-12b", "taiwan", "content", "engagement", 5.0),
+        ("m", "q", "heuristic", "lek_score", 3.5),
+    ]
 
 
 async def test_a_file_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:

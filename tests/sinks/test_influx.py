@@ -128,6 +128,12 @@ def test_any_text_is_one_tag_to_a_foreign_parser(name: str) -> None:
     assert parsed["time"] == (AT_100 + 5) * NANOSECONDS
 
 
+def test_a_runs_name_may_say_capability_itself() -> None:
+    mine = about(suite="content", run_id="12b-capability-v2-capability-auto")
+    [line] = lines_of(sample(about=mine, metric="engagement", value=7.0))
+    assert parse_line(line)["tags"]["run_id"] == "12b-capability-v2-content-auto"
+
+
 def test_escapes() -> None:
     assert escaped_tag("a, b=c") == r"a\,\ b\=c"
     assert escaped_tag("plain") == "plain"

@@ -287,7 +287,10 @@ def _probe(fact: SampleFact) -> Row:
 
 
 def _judged(fact: SampleFact) -> Row:
-    return fact.about.tag, fact.sample, fact.about.suite, fact.metric, fact.value, fact.time
+    """The table has no column for a checkpoint, so it stands as a model of its own; the base is the model itself."""
+    about = fact.about
+    named = about.label if about.label.startswith(about.run) else f"{about.run} {about.label}"
+    return named if about.digest else about.tag, fact.sample, fact.about.suite, fact.metric, fact.value, fact.time
 
 
 def _scoring(fact: AnswerFact) -> Row:

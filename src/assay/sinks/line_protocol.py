@@ -74,7 +74,7 @@ def _sample(fact: SampleFact) -> list[str]:
     if about.suite == CONTENT and fact.metric in JUDGED_CONTENT:
         dimension = JUDGED_CONTENT.index(fact.metric)
         tags = {**_whose(about), "dimension": fact.metric, "has_kernel": "true"}
-        tags["run_id"] = about.run_id.replace("-capability-", "-content-", 1)
+        tags["run_id"] = "-content-".join(about.run_id.rsplit("-capability-", 1))
         fields = {"score": float(fact.value), "iteration": iteration}
         return _point("content_score", tags, fields, iteration, fact.index * 10 + dimension)
     if about.suite == CAPABILITY and isinstance(fact.value, bool):
