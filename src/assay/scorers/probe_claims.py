@@ -25,9 +25,15 @@ _FILLERS = frozenset(
     """the a an is it it's its so therefore thus hence answer final about due approximately roughly exactly total of option and
     choice just simply only all altogether probably likely certainly definitely""".split()  # noqa: SIM905
 )
-_REASONED = re.compile(rf"[^\w{MENTION}]*(?:(?:the|an?|about|[a-z] =|[a-z]=)\s*)*{MENTION}(?:\s+[\w/%]+)?\s*:", _I)
+_REASONED = re.compile(
+    rf"[^\w{MENTION}]*(?:(?:the|an?|about|[a-z] =|[a-z]=)\s*)*{MENTION}(?:\s+[\w/%]+)?\s*:",
+    _I,
+)
 _COLON = re.compile(":")
 _PARTS = re.compile(r",|:|\band\b", _I)
+_THEN = re.compile(r"\bthen\s+[a-z]+\s+(?:up |back )?to\b", _I)  # "falls to 204 and then rises to 224.40"
+_AND = re.compile(r",?\s+and\b|,", _I)
+_STATES = re.compile(rf"\b{say.BE}\s+{MENTION}", _I)
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _ASIDE_EDGE = re.compile(rf"[:(=—]|\s-\s|{say.SUBORDINATE.pattern}|\b(?:for|so|not)\b", _I)
 
@@ -172,7 +178,7 @@ def _put(clause: Piece, reader: Reader, asked: re.Pattern[str] | None, *, last: 
         return Claim(None, Rank.FIRM)
     if not denied and _bare(text, reader) and (mention := _value(clause)) is not None:
         return Claim(mention, Rank.FIRM, bare=True)
-    keyed = _keyed(clause, asked) if asked is not None and not denied else None
+    keyed = _keyed(clause, asked, reader) if asked is not None and not denied else None
     if keyed is not None:
         return Claim(keyed, Rank.CHECKED if checking else Rank.EXPLICIT)
     for said in (say.PRONOUN, say.CHOSEN):
@@ -223,23 +229,36 @@ def _before_reasons(rest: Piece) -> Mention | None:
     return rest.mentions[0] if leading else None
 
 
-def _keyed(clause: Piece, asked: re.Pattern[str] | None) -> Mention | None:
+def _keyed(clause: Piece, asked: re.Pattern[str] | None, reader: Reader) -> Mention | None:
     """The only mention that stands in one part of the clause with the words that were asked for."""
     if asked is None or not asked.search(clause.text):
         return None
+    if not reader.chains and (aside := re.search(r",\s+which\b", clause.text)) and _M in clause.text[: aside.start()]:
+        clause = clause.cut(0, aside.start())  # what a word does is no other word
     said = _main(clause).split(_COLON)
     for part, following in zip(said, [*said[1:], None], strict=True):
         if asked.search(part.text) and part.mentions:
             if following is not None and _calculates(following, part.mentions[-1]):
                 return following.mentions[-1]  # "the next difference is 80: 78 + 80 = 158"
-            if (mention := _value(part)) is not None:
+            if (mention := _one_of_two(part, asked) or _value(part)) is not None:
                 return mention
         elif asked.search(part.text) and following is not None and say.LABELLED.match(following.text):
             leading = say.LABELLED.match(following.text)
             worked = leading and re.match(r"\s*[-+×*/÷=·]", following.text[leading.end() :])
             return _value(following) if worked or not leading else following.mentions[0]  # "Sum: 7"
+    if not reader.chains and re.match(rf"[^\w{_M}]*(?:the\s+)?{_M}\s+(?:{asked.pattern})", clause.text, _I):
+        return _only(_affirmed(clause)[:1])  # "Rain causes people to carry umbrellas"
     parts = [part for part in clause.split(_PARTS) if asked.search(part.text) and len(part.mentions) == 1]
     return _only([mention for part in parts for mention in _affirmed(part)])
+
+
+def _one_of_two(part: Piece, asked: re.Pattern[str]) -> Mention | None:
+    """What is asked for, where each of several things is said to be something: "the rabbits are 9 and the chickens are 14"."""
+    said = [piece for piece in part.split(_AND) if piece.mentions]
+    if len(said) < 2 or not all(_STATES.search(piece.text) and len(piece.mentions) == 1 for piece in said):
+        return None
+    ours = [piece for piece in said if asked.search(piece.text)]
+    return _only(_affirmed(ours[0])) if len(ours) == 1 else None
 
 
 def _calculates(following: Piece, term: Mention) -> bool:
@@ -314,6 +333,8 @@ def _value(clause: Piece) -> Mention | None:
             return _only(after)
         if after and (mention := _only(after)) is not None:
             return mention
+    if (then := _THEN.search(main.text)) and (mention := _only(_affirmed(main.cut(then.end(), len(main.text))))):
+        return mention
     head, colon, _ = main.text.partition(":")  # "39 km in all: 15 km at first, then 24 km"
     return _only(_affirmed(main.cut(0, len(head)))) if colon else None
 

@@ -136,7 +136,7 @@ _RETRACTED = re.compile(
     r"|gotcha|fools?|lol|sarcas\w+|guess\w*|bluff\w*|made (?:that|it|this) up|(?:not|n't|cannot) decide|undecided"
     r"|let me (?:redo|retry|start over)"
     r"|who knows|psych|strike (?:it|that)|not (?:\w+ )?(?:sure|certain)|unsure)\b"
-    r"|^\W*(?:or|as if|yeah, right)\b",
+    rf"|^[^\w{MENTION}]*(?:or|as if|yeah, right)\b",
     _I,
 )
 _DENIED_SELF = re.compile(

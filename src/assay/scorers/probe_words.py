@@ -56,6 +56,7 @@ _STATING = """
     run runs lasts lasted lead leads leading play plays
     facing faces
     distance duration time cost costs price place likelihood
+    convert converts converting converted whose taken charge causes caused slippery wet
     replacement replacing row falls rises drops fell rose starting begin begins list lists joined joining dash dashes
     hyphen hyphens square squares properly done based given
     draw draws drawing drawn pick picks picked picking directs directed directing command commands commanded commanding
