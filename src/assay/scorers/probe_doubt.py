@@ -36,7 +36,8 @@ _NEGATION = (
 )
 _OTHERS = (
     r"\b(?:(?<!i'd )(?<!i would )(?<!i will )(?<!i'll )(?<!can )says?|said|saying|claims?|claimed|told|tells(?! us)|according"
-    r"|suggests?|thinks|others|someone|somebody|many|people|nobody|student|teacher'?s?|liar|textbook|wikipedia|gpt[-\w]*|dataset"
+    r"|suggests?|thinks|another (?:person|student|model|option|answer)"
+    r"|others|someone|somebody|many|people|nobody|student|teacher'?s?|liar|textbook|wikipedia|gpt[-\w]*|dataset"
     r"|candidate|answered|wrote|instructions?|beginner|user|system|rate|(?:area|error|zip) code)\b"
 )
 _IF = (
@@ -206,7 +207,8 @@ def _doubtful(text: str, position: int) -> bool:
     begin = max((edge.end() for edge in _EDGE.finditer(before)), default=0)
     label, colon, region = before[begin:].rpartition(":")
     short = len(label.split()) <= _FEW_WORDS and MENTION not in label
-    if colon and (_LABEL.search(label) or (short and _DENYING_LABEL.search(label))):
+    unsaid = _LABEL.search(label) and not _RECKONED.search(label)  # "twice the previous plus 2: 158"
+    if colon and (unsaid or (short and _DENYING_LABEL.search(label))):
         return True
     end = _END.search(after)
     tail = (after[: end.start()] if end else after).partition(MENTION)[0].partition(":")[0]
