@@ -11,7 +11,7 @@ from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention, PatternReader, Reader, yes_no_reader
 from assay.scorers.probe_numbers import NumberReader, dimension_of
 from assay.scorers.probe_text import loops, plain_text, stressed, without_question
-from assay.scorers.probe_words import KNOWN, Vocabulary, words_in
+from assay.scorers.probe_words import KNOWN, PROBED, Vocabulary, words_in
 from assay.types import Completion, Json, Message, Sample, Score, ScoreFailure
 
 _KINDS = ("number", "choice", "yes_no", "pattern")
@@ -90,7 +90,7 @@ class ProbeAnswer:
         # Chances, too, are called by their unit's words.
         counted = "part" in self._unit.split() or dimension_of(self._unit.partition(" ")[0]) is None
         own = [*self._asks, *(reader.nouns if counted else ())]
-        return Vocabulary(plain_text(_question(sample)), own, reader.nouns, self._others)
+        return Vocabulary(plain_text(_question(sample)), own, reader.nouns, self._others, PROBED)
 
     def _reader(self, sample: Sample) -> Reader:
         target = _target(sample)

@@ -56,27 +56,184 @@ _STATING = """
     run runs lasts lasted lead leads leading play plays
     facing faces
     distance duration time cost costs price place likelihood
-    convert converts converting converted whose taken charge causes caused slippery wet
-    replacement replacing row falls rises drops fell rose starting begin begins list lists joined joining dash dashes
-    hyphen hyphens square squares properly done based given
-    draw draws drawing drawn pick picks picked picking directs directed directing command commands commanded commanding
-    guide guides conducts controls controlled steers heads headed works worker
-    went goes gone stand stands stood stays win wins won crossed finishing arrives
-    position spot rank ranking race line pattern sequence series rule another previous preceding
-    whole length size figure overall program script code function screen console console's
-    look looking looks pointing points point directly towards toward
-    trip journey ride ground distance way around once combined jointly simultaneously
-    minutes hours hour minute
-    likely event outcome outcomes favourable favorable desired fraction ratio
-    group groups pupil student kids class classroom everyone members
-    farm farmer barn animals
-    tank pool full empty filled fill
-    tool place profession workplace ensemble
-    common factor hidden underlying weather main reason
-    discounted raised increased reduced lowered increase reduction
-    relationship analogy pair just
-        print prints printed printing display displays displayed return returns returned
+    properly done based given
+    print prints printed printing display displays displayed return returns returned
     """
+# Of the things that the probes ask for: beside another question's answer, these may mean something else.
+PROBED = frozenset(
+    [
+        "convert",
+        "converts",
+        "converting",
+        "converted",
+        "whose",
+        "taken",
+        "charge",
+        "causes",
+        "caused",
+        "slippery",
+        "wet",
+        "replacement",
+        "replacing",
+        "row",
+        "falls",
+        "rises",
+        "drops",
+        "fell",
+        "rose",
+        "starting",
+        "begin",
+        "begins",
+        "list",
+        "lists",
+        "joined",
+        "joining",
+        "dash",
+        "dashes",
+        "hyphen",
+        "hyphens",
+        "square",
+        "squares",
+        "draw",
+        "draws",
+        "drawing",
+        "drawn",
+        "pick",
+        "picks",
+        "picked",
+        "picking",
+        "directs",
+        "directed",
+        "directing",
+        "command",
+        "commands",
+        "commanded",
+        "commanding",
+        "guide",
+        "guides",
+        "conducts",
+        "controls",
+        "controlled",
+        "steers",
+        "heads",
+        "headed",
+        "works",
+        "worker",
+        "went",
+        "goes",
+        "gone",
+        "stand",
+        "stands",
+        "stood",
+        "stays",
+        "win",
+        "wins",
+        "won",
+        "crossed",
+        "finishing",
+        "arrives",
+        "position",
+        "spot",
+        "rank",
+        "ranking",
+        "race",
+        "line",
+        "pattern",
+        "sequence",
+        "series",
+        "rule",
+        "another",
+        "previous",
+        "preceding",
+        "whole",
+        "length",
+        "size",
+        "figure",
+        "overall",
+        "program",
+        "script",
+        "code",
+        "function",
+        "screen",
+        "console",
+        "console's",
+        "look",
+        "looking",
+        "looks",
+        "pointing",
+        "points",
+        "point",
+        "directly",
+        "towards",
+        "toward",
+        "trip",
+        "journey",
+        "ride",
+        "ground",
+        "distance",
+        "way",
+        "around",
+        "once",
+        "combined",
+        "jointly",
+        "simultaneously",
+        "minutes",
+        "hours",
+        "hour",
+        "minute",
+        "likely",
+        "event",
+        "outcome",
+        "outcomes",
+        "favourable",
+        "favorable",
+        "desired",
+        "fraction",
+        "ratio",
+        "group",
+        "groups",
+        "pupil",
+        "student",
+        "kids",
+        "class",
+        "classroom",
+        "everyone",
+        "members",
+        "farm",
+        "farmer",
+        "barn",
+        "animals",
+        "tank",
+        "pool",
+        "full",
+        "empty",
+        "filled",
+        "fill",
+        "tool",
+        "place",
+        "profession",
+        "workplace",
+        "ensemble",
+        "common",
+        "factor",
+        "hidden",
+        "underlying",
+        "weather",
+        "main",
+        "reason",
+        "discounted",
+        "raised",
+        "increased",
+        "reduced",
+        "lowered",
+        "increase",
+        "reduction",
+        "relationship",
+        "analogy",
+        "pair",
+        "just",
+    ]
+)
 _ELSEWHERE = """
     richtige korrekte bonne exacte correcte 最终答案是 最终答案 最終的な答えは 正确答案是 正确答案 答案为 정답 정답은 정답입니다
     antwort lautet ist die der das ergebnis lösung also somit daher
@@ -109,7 +266,7 @@ _TREACHEROUS = frozenset(
 _FUNCTIONS = frozenset("sqrt frac gcd lcm lcd cdot times cap cup binom text mathrm xy ab pr prob".split())  # noqa: SIM905
 _LETTER = r"[^\W\d_\u00b2\u00b3\u00b9\u2070-\u209c]"
 _WORD = re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
-_ENDINGS = ("ing", "ies", "ers", "er", "or", "ed", "es", "s", "d", "e", "y")
+_ENDINGS = ("ing", "ies", "ed", "es", "s", "d", "e", "y")
 
 
 # "After the 10 % increase it costs …": of what is not asked for, this says only when.
@@ -134,10 +291,18 @@ class Vocabulary:
 
     asked: the question. own: words that say what is asked for.
     units: the answer's. others: words of what is not asked for, harmless only beside `own`, which of the words in general
-    use takes those alone that are units.
+    use takes those alone that are units. also: words that are harmless too.
     """
 
-    def __init__(self, asked: str, own: Iterable[str], units: Iterable[str], others: Iterable[str]) -> None:
+    def __init__(
+        self,
+        asked: str,
+        own: Iterable[str],
+        units: Iterable[str],
+        others: Iterable[str],
+        also: frozenset[str] = frozenset(),
+    ) -> None:
+        self._also = also
         words = set(words_in(asked)) - _TREACHEROUS
         mine, units = {word for phrase in own for word in words_in(phrase)}, set(units)
         self._mine = frozenset(stem(word) for word in mine if word not in KNOWN or word in units)
@@ -156,7 +321,13 @@ class Vocabulary:
         ]
 
     def _known(self, word: str) -> bool:
-        return word in KNOWN or (len(word) == 1 and word.isascii()) or word in _FUNCTIONS or stem(word) in self._stems
+        return (
+            word in KNOWN
+            or word in self._also
+            or (len(word) == 1 and word.isascii())
+            or word in _FUNCTIONS
+            or stem(word) in self._stems
+        )
 
 
 def words_in(text: str) -> list[str]:
