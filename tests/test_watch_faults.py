@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,28 @@ async def test_runs_below_a_named_one_are_of_their_folder(job: Job) -> None:
     for _ in range(2):
         await run(both)
         assert set(correct(replace(job, run="mine/other"))) == {"base", "mine/other @10"}
+
+
+async def test_a_folder_whose_name_is_no_utf8_is_evaluated_and_known_again(job: Job) -> None:
+    """Also a log in it, and a run and a damaged file of such a name."""
+    folder = job.folder.parent / os.fsdecode(b"na\xefve\xff") / "\\xff"
+    job.folder.rename(folder.parent.parent / "kept")
+    folder.parent.mkdir()
+    (folder.parent.parent / "kept").rename(folder)
+    (folder / "train.log").write_text("Iter 10: Train loss 1.234, Learning Rate 1e-5")
+    adapter_file(folder / "0000040_adapters.safetensors", 40).write_bytes(b"PK\x03\x04 no tensors at all")
+    odd = replace(job, folder=folder.parent.parent, run=None)
+    for times in range(2):
+        outcome, listener = await run(odd)
+        assert outcome.exit_code == 1
+        assert listener.done == (0 if times else 16)
+    with Lens(job.workspace) as lens:
+        assert [path for (path,) in lens.query("select distinct path from losses").rows] == [
+            f"{job.folder.parent}/na\\xefve\\xff/\\x5cxff/train.log"
+        ]
+    moved = replace(odd, folder=checkpoints(job.folder.parent.parent / "elsewhere" / "\\xff", (10,)))
+    with pytest.raises(BadInput, match="is that of another folder"):
+        await run(replace(moved, run=outcome.runs[0]))
 
 
 @pytest.mark.parametrize("partner", [b"", b"half"])

@@ -11,6 +11,7 @@ from assay.errors import AdapterMismatch, AssayError, CheckpointError
 from assay.evaluation import Evaluation, SampleResult, Subject, use_of
 from assay.job import Job
 from assay.opened import OpenBase
+from assay.paths import encodable
 from assay.results.index import Ledger
 from assay.results.records import Attempt, CheckpointSeen, Finished, Run
 from assay.suites.suite import Suite
@@ -201,17 +202,19 @@ class Account:
 
     def refuse(self, checkpoint: Checkpoint, error: CheckpointError | str) -> None:
         """A fault of the checkpoint's files as they are."""
-        full = _full(str(error), getattr(error, "differences", ()))
-        self.set_aside(checkpoint, str(error), full=full)
+        reason = encodable(str(error))
+        full = _full(reason, getattr(error, "differences", ()))
+        self.set_aside(checkpoint, reason, full=full)
         self.seen(checkpoint, "", full)
 
     def fail(self, checkpoint: Checkpoint, adapter: Adapter, error: AssayError, *, final: bool, identity: str) -> None:
         """A try that came to nothing."""
         kind = type(error).__name__
-        full = _full(str(error), getattr(error, "differences", ()))
-        self.set_aside(checkpoint, str(error), kind, full=full)
+        reason = encodable(str(error))
+        full = _full(reason, getattr(error, "differences", ()))
+        self.set_aside(checkpoint, reason, kind, full=full)
         self.seen(checkpoint, "", full)
-        self.attempt(checkpoint, adapter.digest, identity, kind, str(error), final=final)
+        self.attempt(checkpoint, adapter.digest, identity, kind, reason, final=final)
 
     def attempt(
         self, checkpoint: Checkpoint, digest: str, identity: str, error: str, reason: str, *, final: bool = False

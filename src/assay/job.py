@@ -13,6 +13,7 @@ from assay.hosts.base import Host
 from assay.hosts.local import LocalHost
 from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
+from assay.paths import text_path
 from assay.plan import PlanConfig, is_chosen
 from assay.results.records import CheckpointSeen
 from assay.scorers.base import check_suite
@@ -81,7 +82,7 @@ class Job:
         """Whether a checkpoint was seen in the folder that is watched now, be it a link that leads elsewhere."""
         if record.host != self.host.name or not f"{record.run}/".startswith(f"{self.run or record.run}/"):
             return False
-        path, folder = Path(record.path), Path(self.folder)
+        path, folder = Path(text_path(record.path)), Path(self.folder)
         if record.host:
             return path.is_relative_to(folder)
         real = path.parent.resolve() / path.name

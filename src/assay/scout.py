@@ -14,6 +14,7 @@ from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
 from assay.hosts.base import Host
+from assay.paths import path_text
 from assay.plan import PlanConfig, is_chosen
 from assay.results.index import Ledger
 from assay.results.records import LossSeen
@@ -127,7 +128,7 @@ class Scout:
                     part=loss.part,
                     value=loss.value,
                     host=self._host.name,
-                    path=str(log.entry.path),
+                    path=path_text(log.entry.path),
                     tag=log.tag,
                     run_id=log.run_id,
                 )

@@ -13,13 +13,14 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
 from assay.opened import OpenBase
+from assay.paths import text_path
 from assay.plan import Candidate, Failed, Plan, is_chosen, plan
 from assay.results.index import Ledger
 from assay.results.records import CheckpointSeen
@@ -138,7 +139,7 @@ class _Agent:
             if record.run not in runs or self._job.is_of(record):
                 continue
             elsewhere = record.host != self._job.host.name
-            folder = PurePosixPath(record.path).parent
+            folder = text_path(record.path).parent
             if elsewhere or Path(folder).is_dir():
                 raise BadInput(
                     f"the run {record.run!r} in {self._job.workspace} is that of another folder, {record.host}{folder}; "
@@ -355,7 +356,7 @@ class _Agent:
 
 def _checkpoint_of(record: CheckpointSeen) -> Checkpoint:
     """A checkpoint as the journal remembers it."""
-    path = PurePosixPath(record.path)
+    path = text_path(record.path)
     return Checkpoint(
         run=record.run,
         iteration=record.iteration,

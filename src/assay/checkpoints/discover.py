@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
 from assay.checkpoints.layouts import Written, linked, written_in
-from assay.checkpoints.naming import FAMILIES, Family, Names, names_below, names_in_full, names_of, own_end
+from assay.checkpoints.naming import FAMILIES, Family, Names, names_below, names_in_full, names_of, own_end, printable
 from assay.errors import BadInput, HostFault
 from assay.hosts.base import Entry, Host
+from assay.paths import path_text
 from assay.types import Checkpoint
 
 # Folders below the watched one that are looked into, and how many are listed at the same time.
@@ -170,7 +171,7 @@ class Discovery:
         full = names_in_full(top, absolute, self._families)
         if self._run is None:
             return below, full, names_of(absolute, self._families)
-        relative = absolute.relative_to(top)
+        relative = printable(absolute.relative_to(top))
         own = "/".join((self._run, *own_end(relative.parts)))
         return (
             replace(below, run=own),
@@ -181,7 +182,7 @@ class Discovery:
     def _file(self, written: Written) -> str:
         """As records say it, see `Checkpoint.path`."""
         path = written.weights.path
-        return str(path if self._host.name else Path(path).absolute())
+        return path_text(path if self._host.name else Path(path).absolute())
 
     def _absolute(self, folder: PurePosixPath) -> PurePosixPath:
         """With the watched folder as it really is: a run's name doesn't depend on where one stands."""

@@ -71,7 +71,7 @@ def names_of(folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Na
     `lab/checkpoints` is the run `lab`. `adapters-vi-12b` is `vi-12b`, with labels of the family `Vi12`; a folder `gemma-3-1b`
     within `adapters-15k` is `15k-gemma-3-1b`.
     """
-    folder = _printable(folder)
+    folder = printable(folder)
     index = _adapters(folder)
     return _of_run(run_name(folder)) if index is None else _of_adapters(folder.parts[index:], families)
 
@@ -81,7 +81,7 @@ def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Fa
 
     It is called by its path below `top`, so `top/a/x` is the run `a/x`; `top/a/adapters-12b` is `a/12b`.
     """
-    top, folder = _printable(top), _printable(folder)
+    top, folder = printable(top), printable(folder)
     below = own_end(folder.relative_to(top).parts)
     if not below:
         return names_of(top, families)
@@ -95,7 +95,7 @@ def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Fa
 
 def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
     """The names of a folder in a watched one where another one has those of `names_below`: with the whole path."""
-    top, folder = _printable(top), _printable(folder)
+    top, folder = printable(top), printable(folder)
     names = names_below(top, folder, families)
     relative = folder.relative_to(top)
     prefix = names.prefix and f"{names.prefix} {relative}"
@@ -110,8 +110,8 @@ def run_name(folder: PurePosixPath) -> str:
     return "run"
 
 
-def _printable(folder: PurePosixPath) -> PurePosixPath:
-    """A path that a table can show: a newline in a name is escaped."""
+def printable(folder: PurePosixPath) -> PurePosixPath:
+    """A path that a table can show: a newline in a name is escaped, and so is a byte that is no UTF-8."""
     return PurePosixPath(
         *(p if p.isprintable() else p.encode("unicode_escape", "surrogatepass").decode() for p in folder.parts)
     )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
+from assay.paths import encodable
+
 EntryKind = Literal["file", "folder", "other"]
 
 
@@ -113,8 +115,7 @@ class Host(Protocol):
 
 def shown(host: str, path: PurePosixPath | Path) -> str:
     """A path on the host of that name as a message shows it: on one line, and printable whatever bytes it holds."""
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(str(path)))
     if not host:
         return text
     address = host.partition("?")[0]  # what comes after it tells machines apart, and is no part of an address

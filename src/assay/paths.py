@@ -1,0 +1,27 @@
+"""Paths as text that can be written as UTF-8: names of files are bytes, and need not be."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePath, PurePosixPath
+
+_BYTE = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def encodable(text: str) -> str:
+    """The text with bytes that are no UTF-8, which Python has as surrogates in names of files, as `\\xNN`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_text(path: PurePath) -> str:
+    """A path as records have it: what `encodable` makes of it, and the other way by `text_path`.
+
+    A backslash that stands in the name before what looks like such a byte is `\\x5c`.
+    """
+    return encodable(_BYTE.sub(r"\\x5cx\1", str(path)))
+
+
+def text_path(text: str) -> PurePosixPath:
+    """The path that `path_text` has made the text of."""
+    return PurePosixPath(_BYTE.sub(lambda byte: os.fsdecode(bytes.fromhex(byte[1])), text))
