@@ -186,7 +186,7 @@ class Choice:
     """
 
     name: str = "choice"
-    version: int = 1
+    version: int = 2
     needs_whole_answer: bool = False
     metrics: tuple[str, ...] = ("correct",)
 

@@ -59,7 +59,7 @@ class FinalAnswer:
     """
 
     name: str = "final_answer"
-    version: int = 2
+    version: int = 3
     needs_whole_answer: bool = True
     metrics: tuple[str, ...] = ("correct",)
 
