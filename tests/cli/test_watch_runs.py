@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
 
 from tests.cli.running import assay, bad, completions, script
-from tests.making import SCRIPT, SUITE, checkpoints, written
+from tests.making import SCRIPT, SUITE, adapter_file, checkpoints, written
 
 
 def test_several_runs_are_one_table_list_and_one_json_list(tmp_path: Path) -> None:
@@ -34,6 +35,35 @@ def test_several_runs_are_one_table_list_and_one_json_list(tmp_path: Path) -> No
         "vi": ["done", "done"],
     }
     assert [(sink["sink"], sink["bytes_left"]) for sink in status["sinks"]] == [("duckdb", 0)]
+
+
+def test_what_was_overwritten_or_is_asked_of_another_base_is_not_done(tmp_path: Path) -> None:
+    for base in ("script.yaml", "other.yaml"):
+        written(tmp_path / base, SCRIPT + f"# {base}\n")
+    written(tmp_path / "suite.yaml", SUITE)
+    lab = checkpoints(tmp_path / "lab", (10, 20))
+    (lab / "adapters.safetensors").unlink()
+    shutil.copy(lab / "0000010_adapters.safetensors", lab / "0000015_adapters.safetensors")
+
+    def watch(base: str, *flags: str) -> str:
+        suites = ("--suite", "suite.yaml", "--once", *flags)
+        return assay(tmp_path, "watch", "lab", "--base", f"scripted:{base}", *suites).stdout
+
+    def states() -> dict[str, str]:
+        [run] = json.loads(assay(tmp_path, "status", "--json").stdout)["runs"]
+        return {each["checkpoint"]: each["state"] for each in run["checkpoints"]}
+
+    watch("script.yaml")
+    done = {"base": "done", "lab @10": "done", "lab @15": "same", "lab @20": "done"}
+    assert states() == done
+    assert "lab @15: same: has the weights of lab @10" in assay(tmp_path, "status").stdout
+    assert [line.split()[0] for line in watch("./script.yaml", "--dry-run").splitlines()] == ["done", "done", "same"]
+    planned = watch("other.yaml", "--dry-run").splitlines()
+    assert [line.split()[0] for line in planned] == ["evaluate", "evaluate", "same"]
+    adapter_file(lab / "0000020_adapters.safetensors", 99)
+    watch("script.yaml", "--limit", "1")
+    watch("other.yaml", "--filter", "*@10")
+    assert states() == {**done, "lab @20": "waiting"}
 
 
 def test_filters_that_fit_nothing_and_unknown_sinks_are_one_sentence(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import json
 import time
 from pathlib import Path
 
+from assay.errors import AssayError
 from assay.job import Job, check_job, rubrics_in, settings_of
+from assay.models.open import resolve
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
 from assay.results.journal import segments
@@ -35,6 +37,15 @@ def _row(action: str, candidate: Candidate, detail: str) -> dict[str, str]:
     return {"action": action, "checkpoint": candidate.checkpoint.label, "detail": detail}
 
 
+def _real(base: str) -> str:
+    """The same for whatever names one base: what it has last been is in the journal, and nothing is loaded."""
+    try:
+        found = resolve(base)
+    except AssayError:  # it is gone by now
+        return base
+    return found.spec if found.remote else f"{found.engine}:{Path(found.path).resolve()}"
+
+
 async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
     """The plan, and the digests of adapters whose answers are still to be judged."""
     ledger = Ledger(workspace) if segments(workspace) else None
@@ -44,17 +55,21 @@ async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
             return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
         candidates = []
         unjudged = set()
+        discovery, limit = job.discovery(ledger.seen()), job.limit or 0
+        known = {_real(base): identity for base, identity in ledger.bases().items()}
         for checkpoint in found:
             digest = ledger.digest_of(checkpoint)
-            limit = job.limit or 0
-            finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, None, limit)) for s in job.suites]
+            named = await discovery.base_of(checkpoint)
+            identity = known.get(_real(named if job.base is not None else job.bases.get(named, named)), "")
+            finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, identity, limit)) for s in job.suites]
             done = digest and all(record is not None for _, record in finished)
             if job.judge is not None and any(
                 record is not None and rubrics_in([s]) and not ledger.is_judged_by(record, job.judge.name, limit)
                 for s, record in finished
             ):
                 unjudged.add(digest)
-            failed = tuple(Failed(a.time, a.reason, a.final) for a in ledger.attempts(checkpoint))
+            tries = [a for a in ledger.attempts(checkpoint) if a.identity in ("", identity)]
+            failed = tuple(Failed(a.time, a.reason, a.final) for a in tries)
             candidates.append(Candidate(checkpoint, digest, unfinished=not done, failed=failed))
         return plan(candidates, settings_of(job), time.time()), unjudged
     finally:

@@ -47,28 +47,25 @@ def _told(workspace: Path) -> dict[str, Any]:
     from_files: dict[str, set[tuple[str, str, int]]] = {}
 
     def run(name: str) -> dict[str, Any]:
-        return runs.setdefault(name, {"suites": [], "base_answers": 0, "checkpoints": {}})
+        fresh = {"suites": [], "base_answers": 0, "checkpoints": {}, "bases": {}, "finished": {}}
+        return runs.setdefault(name, fresh)
 
-    for _, record in read(workspace):
+    for at, record in read(workspace):
         last = max(last, record.time)
         match record:
             case Run():
-                run(record.run)["suites"] = [use.name for use in record.suites]
+                _take_run(run(record.run), record, at.segment)
             case CheckpointSeen():
                 place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
-                place.update(digest=record.digest or place["digest"], reason=record.reason)
+                if record.digest and record.digest != place["digest"]:  # it was overwritten: nothing was done there yet
+                    place.update(digest=record.digest, attempts=0, last="")
+                place["reason"] = record.reason
             case Attempt():
                 place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
                 place["attempts"] += 1
                 place["last"] = record.reason
             case Finished() if not record.judged:
-                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
-                place["finished"][record.suite] = {
-                    "asked": record.asked,
-                    "failed": record.failed,
-                    "truncated": record.truncated,
-                    "proof": record.proof or None,
-                }
+                _take_finished(run(record.run), record)
             case CompletionMade():
                 answers += 1
                 run(record.run)["base_answers"] += not record.digest
@@ -91,7 +88,7 @@ def _told(workspace: Path) -> dict[str, Any]:
                 "suites": each["suites"],
                 "base_answers": each["base_answers"],
                 "checkpoints": [
-                    {"checkpoint": label, "state": _state(place, each["suites"]), **place}
+                    _checkpoint_told(label, place, each)
                     for label, place in sorted(each["checkpoints"].items(), key=lambda item: item[1]["iteration"])
                 ],
             }
@@ -100,6 +97,37 @@ def _told(workspace: Path) -> dict[str, Any]:
         "ahead": _ahead(workspace),
         "sinks": [_sink(workspace, state) for state in read_states(workspace)],
     }
+
+
+def _take_run(told: dict[str, Any], record: Run, segment: Path) -> None:
+    """What is asked of the run, and on which bases: those of the process that began it last."""
+    told["suites"] = [use.name for use in record.suites]
+    told["bases"] = {segment: {*told["bases"].get(segment, ()), record.identity}}
+
+
+def _take_finished(told: dict[str, Any], record: Finished) -> None:
+    place = told["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
+    place["digest"] = place["digest"] or record.digest
+    told["finished"].setdefault((record.digest, record.identity), (record.checkpoint, {}))[1][record.suite] = {
+        "asked": record.asked,
+        "failed": record.failed,
+        "truncated": record.truncated,
+        "proof": record.proof or None,
+    }
+
+
+def _checkpoint_told(label: str, place: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state: by what was asked of its weights, as they are, on the base that the run was last asked on."""
+    bases = {identity for known in run["bases"].values() for identity in known}
+    by = label
+    finished: dict[str, Any] = {}
+    for (digest, identity), (asked, suites) in run["finished"].items():
+        if digest == place["digest"] and (identity in bases or not bases):
+            by, finished = asked, suites
+    told = {"checkpoint": label, "state": "", **place, "finished": finished}
+    if by != label and not place["reason"]:
+        return {**told, "state": "same", "last": f"has the weights of {by}"}
+    return {**told, "state": _state(place["reason"], finished, run["suites"])}
 
 
 def _ahead(workspace: Path) -> dict[str, Any]:
@@ -115,13 +143,12 @@ def _fresh(iteration: int) -> dict[str, Any]:
     return {"iteration": iteration, "digest": "", "reason": "", "attempts": 0, "last": "", "finished": {}}
 
 
-def _state(place: dict[str, Any], suites: list[str]) -> str:
-    done = all(suite in place["finished"] for suite in suites)
-    if place["reason"]:
+def _state(reason: str, finished: dict[str, Any], suites: list[str]) -> str:
+    if reason:
         return "set aside"
-    if not done:
+    if not all(suite in finished for suite in suites):
         return "waiting"
-    return "failed samples" if any(each["failed"] for each in place["finished"].values()) else "done"
+    return "failed samples" if any(each["failed"] for each in finished.values()) else "done"
 
 
 def _sink(workspace: Path, state: SinkState) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Ledger:
         self._places: dict[tuple[str, ...], tuple[str, str]] = {}
         self._scales: dict[tuple[str, ...], tuple[float | None, float | None, bool]] = {}
         self._runs: dict[str, Run] = {}
+        self._bases: dict[str, str] = {}
         self._answers: dict[str, list[AnswersRead]] = {}
         self._samples: dict[str, set[str]] = {}
         self._finished: dict[tuple[str, ...], Finished] = {}
@@ -116,6 +117,7 @@ class Ledger:
             case SampleAsked():
                 self._samples.setdefault(record.suite_digest, set()).add(record.sample)
             case Run():
+                self._bases[record.base] = record.identity
                 known_run = self._runs.get(record.run)
                 if known_run is None or record.seq >= known_run.seq:
                     self._runs[record.run] = record
@@ -187,14 +189,12 @@ class Ledger:
         """Whether a batch was begun and never closed by a second fingerprint: its writer was killed."""
         return bool(batch) and batch not in self._closed
 
-    def finished(self, run: str, digest: str, suite_digest: str, identity: str | None, limit: int) -> Finished | None:
-        """The record that says this suite is done here, failures aside; None if there is work left.
+    def bases(self) -> dict[str, str]:
+        """From each base's spec, as it was given, to the identity that it had when it was last opened."""
+        return self._bases
 
-        identity: the base's; None for whichever the run was last asked on.
-        """
-        if identity is None:
-            known = self._runs.get(run)
-            identity = known.identity if known is not None else ""
+    def finished(self, run: str, digest: str, suite_digest: str, identity: str, limit: int) -> Finished | None:
+        """The record that says this suite is done here, failures aside; None if there is work left."""
         record = self._finished.get((run, digest, suite_digest, identity))
         if record is None or record.failed:
             return None
