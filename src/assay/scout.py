@@ -84,7 +84,7 @@ class Scout:
 
     async def look(self) -> None:
         """One round. Raises `BadInput` if there is no folder, `Unreachable` as the host does."""
-        found = await self._discovery.look()
+        found = await self._found()
         for refused in found.refused:
             if is_chosen(refused.checkpoint, self._config) and refused.reason not in self._told:
                 self._told.add(refused.reason)
@@ -117,6 +117,14 @@ class Scout:
         await self._read_losses(found)
         self._waiting = _waiting(look)
         self.changed.set()
+
+    async def _found(self) -> Found:
+        found = await self._discovery.look()
+        new = [c for c in found.checkpoints if is_chosen(c, self._config) and not self._is_known(c)]
+        if pause := self._readiness.pause(new):
+            await asyncio.sleep(pause)
+            return await self._discovery.look()
+        return found
 
     async def _read_losses(self, found: Found) -> None:
         runs = set(self.runs)

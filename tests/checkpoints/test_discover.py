@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -73,6 +74,28 @@ def test_polling_offers_a_file_once_it_is_unchanged_for_a_round(tmp_path: Path) 
     os.utime(path, ns=(1, 1))
     assert labels(looked(readiness, discovered(tmp_path, "r")).waiting) == ["r @10"], "overwritten in place: a new one"
     assert looked(readiness, discovered(tmp_path, "r")).ready
+
+
+def test_where_times_are_whole_seconds_a_file_is_read_once_its_next_change_would_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints(tmp_path, (10,))
+    now = int(time.time())
+    for path in tmp_path.iterdir():
+        os.utime(path, (now, now))
+    monkeypatch.setattr("assay.checkpoints.readiness._COARSE_SECONDS", 1e6)
+    found = discovered(tmp_path, "r")
+    readiness = Readiness(LocalHost(), once=False)
+    for _ in range(3):
+        assert not looked(readiness, found).ready
+    assert Readiness(LocalHost(), once=True).pause(found) == 1e6
+    assert readiness.pause(found) == 0
+    monkeypatch.setattr("assay.checkpoints.readiness._COARSE_SECONDS", 0)
+    assert looked(readiness, found).ready
+    monkeypatch.undo()
+    for path in tmp_path.iterdir():
+        os.utime(path, (now - 100, now - 100))
+    assert Readiness(LocalHost(), once=True).pause(discovered(tmp_path, "r")) == 0, "it is old enough"
 
 
 def test_a_short_file_waits_until_a_later_one_is_whole(tmp_path: Path) -> None:

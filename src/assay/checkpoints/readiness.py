@@ -1,12 +1,15 @@
 """Which of the files that lie there can be read now: a trainer may be in the middle of writing any of them.
 
 A checkpoint is ready when its file is as long as its own header says and its configuration lies beside it; while polling, also
-only once it is unchanged since the round before. What is not ready waits. It is given up as truncated for good when nobody will
-write to it any more: at once in a single look, else when the trainer has finished a later one and this one has not grown.
+only once it is unchanged since the round before. Where times are whole seconds, as SFTP's are, a file that is overwritten
+within one looks as it did: there nothing is ready before it was seen for longer than that. What is not ready waits. It is given
+up as truncated for good when nobody will write to it any more: at once in a single look, else when the trainer has finished a
+later one and this one has not grown.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -21,6 +24,11 @@ _File: TypeAlias = tuple[str, str]
 _Fault: TypeAlias = NotReady | AdapterBroken | None
 
 UNSETTLED = "it is new or has just changed"
+
+# A time of whole seconds may stay the same for so long while its file changes: one second, and one for the fraction cut off.
+_COARSE_SECONDS = 2.0
+_CLOCKS_APART = 60.0  # seconds that the host's clock may be behind ours
+_SECOND = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -41,7 +49,7 @@ class Readiness:
     def __init__(self, host: Host, *, once: bool) -> None:
         self._host = host
         self._once = once
-        self._seen: dict[_File, _State] = {}
+        self._seen: dict[_File, tuple[_State, float]] = {}  # and since when
         self._settled: dict[_File, _State] = {}
         self._faults: dict[_File, tuple[_State, _Fault]] = {}
 
@@ -51,6 +59,10 @@ class Readiness:
 
     def is_settled(self, checkpoint: Checkpoint) -> bool:
         return self._settled.get(checkpoint.file) == checkpoint.state
+
+    def pause(self, found: Sequence[Checkpoint]) -> float:
+        """Seconds to wait and look anew, where there is no later round: until the next change of each of these would show."""
+        return _COARSE_SECONDS if self._once and any(map(_is_young, found)) else 0.0
 
     async def look(self, found: Sequence[Checkpoint]) -> Look:
         """Sort what was found into ready, broken and waiting; what is settled is in none of them."""
@@ -62,9 +74,7 @@ class Readiness:
             if faults.get(checkpoint.file) is None:
                 complete[checkpoint.run] = max(complete.get(checkpoint.run, 0), checkpoint.iteration)
         for checkpoint in open_ones:
-            unchanged = self._seen.get(checkpoint.file) == checkpoint.state
-            self._seen[checkpoint.file] = checkpoint.state
-            if not self._once and not unchanged:
+            if not self._once and not self._is_steady(checkpoint):
                 look.waiting.append((checkpoint, UNSETTLED))
                 continue
             fault = faults[checkpoint.file]
@@ -76,6 +86,14 @@ class Readiness:
             else:
                 look.waiting.append((checkpoint, str(fault)))
         return look
+
+    def _is_steady(self, checkpoint: Checkpoint) -> bool:
+        """Whether it was seen like this before, and for so long that a change since then would show."""
+        state, since = self._seen.get(checkpoint.file, (None, 0.0))
+        if state != checkpoint.state:
+            self._seen[checkpoint.file] = checkpoint.state, time.monotonic()
+            return False
+        return time.monotonic() - since >= _COARSE_SECONDS or not _is_young(checkpoint)
 
     async def _fault(self, checkpoint: Checkpoint) -> _Fault:
         known = self._faults.get(checkpoint.file)
@@ -97,3 +115,10 @@ class Readiness:
         except HostFault as fault:
             return NotReady(f"{path} cannot be read: {fault}")
         return None
+
+
+def _is_young(checkpoint: Checkpoint) -> bool:
+    """Whether one of its files was written just now, as far as a time of whole seconds tells."""
+    oldest = time.time_ns() - int((_COARSE_SECONDS + _CLOCKS_APART) * _SECOND)
+    times = checkpoint.modified_ns, checkpoint.config_modified_ns
+    return any(each % _SECOND == 0 and each > oldest for each in times)
