@@ -47,6 +47,7 @@ from tests.sinks.servers import Influx1, influx1
 from assay.results.journal import read
 from assay.results.records import Attempt, LossSeen, ScoreMade
 from assay.results.records import CompletionMade as Completion
+from assay.sinks.duckdb import STORE
 
 FAULTS = ("kill", "influx", "cut", "disk", "clock")
 STORES = ("journal", "DuckDB samples", "DuckDB groups", "DuckDB losses", "DuckDB checkpoint_scores", "InfluxDB")
@@ -195,7 +196,7 @@ def tables(workspace: Path) -> dict[str, list[str]]:
     import duckdb
 
     with duckdb.connect(str(workspace / "results.duckdb"), read_only=True) as db:
-        names = [str(row[0]) for row in db.execute("show tables").fetchall()]
+        names = [str(row[0]) for row in db.execute("show tables").fetchall() if row[0] != STORE.name]
         found = {}
         for name in names:
             rows = db.execute(f'select * from "{name}"')
