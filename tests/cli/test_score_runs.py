@@ -13,6 +13,7 @@ from assay.cli.score_run import noting, run_of
 from assay.results.index import Ledger
 from assay.suites.answers import read_answers
 from tests.cli.running import assay, bad, jsonl
+from tests.making import written
 
 Run = Callable[..., str]
 
@@ -96,6 +97,16 @@ def test_several_files_have_a_table_each_and_one_that_cannot_be_read_stops_no_ot
     assert second.startswith("run b\n")
     assert "0%" in second
     assert "-o takes the lines of one file" in bad(tmp_path, "score", "a.jsonl", "b.jsonl", "-o", "out.jsonl")
+    assert "--run mine names one run, and 2 files have one each" in bad(
+        tmp_path, "score", "a.jsonl", "b.jsonl", "--run", "mine"
+    ), "the ids are alike, so that the second would take the first one's place"
+    written(tmp_path / "assay.toml", "[http]\nattempts = 1\n")
+    gone = assay(
+        tmp_path, "score", "a.jsonl", "b.jsonl", "--suite", "exact,semantic", "--judge", "http://127.0.0.1:1/v1#m"
+    )
+    assert gone.returncode == 3
+    assert gone.stdout == done.stdout, "a judge that is gone takes nothing from what needs none, in any file"
+    assert gone.stderr.count("no connection could be made") == 1
 
 
 def test_neither_overwrites_the_numbers_of_the_other(tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def score(
         raise BadInput("--suite names no suite")
     jobs = [_Job(each, names, judge, votes, output, limit, strict, run) for each in (file, *files)]
     check_limit(limit)
+    if files and run is not None:
+        raise BadInput(
+            f"--run {run} names one run, and {len(jobs)} files have one each, in which the ids of two may be alike; "
+            "leave it out, or score the files one by one"
+        )
     for each in jobs:
         check_run(run_named_after(each.file) if run is None else run)
         check_output(output, each.file)
@@ -146,14 +151,15 @@ def _tell(outcome: _Outcome) -> None:
 async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
     """Score the files one after another; the worst of their exit codes. One of several that can't be read stops no other."""
     rows: list[dict[str, object]] = []
-    worst, gone = 0, None
+    worst = 0
+    gone: Unreachable | ModelError | None = None
     model = await open_judge(jobs[0].judge, found)
     try:
         picker = Picker(jobs[0].suites, judge_maker(model, jobs[0].votes))
         for number, job in enumerate(jobs):
             try:
                 with source(job.file) as readable:
-                    outcome = await _score(job, readable, found, model, picker)
+                    outcome = await _score(job, readable, found, model, picker, gone)
             except BadInput as error:
                 if len(jobs) == 1:
                     raise
@@ -165,8 +171,6 @@ async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
                 _print(outcome, sys.stderr if job.output == DASH else sys.stdout, number, len(jobs))
             _tell(outcome)
             worst, gone = max(worst, outcome.exit_code), outcome.gone
-            if gone is not None:
-                break
     finally:
         await close_judge(model)
     if json:
@@ -183,7 +187,10 @@ def _print(outcome: _Outcome, table: TextIO, number: int, count: int) -> None:
     print_spreads(outcome.spreads, table)
 
 
-async def _score(job: _Job, file: Path, found: Config, model: TextModel | None, picker: Picker) -> _Outcome:
+async def _score(
+    job: _Job, file: Path, found: Config, model: TextModel | None, picker: Picker, gone: Unreachable | ModelError | None
+) -> _Outcome:
+    """Score one file. gone: why the judge could not be asked any more of the file before; it isn't tried again."""
     bad: dict[str, None] = {}
 
     def answers() -> Iterator[Answered]:
@@ -198,6 +205,8 @@ async def _score(job: _Job, file: Path, found: Config, model: TextModel | None, 
         read = run_of(job.run, job.file, file, ledger, _note)
         outcome = _Outcome(read, bad)
         try:
+            if gone is not None:
+                raise gone
             with lines(job.output) as out:
                 await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
         except (Unreachable, ModelError) as error:
@@ -205,7 +214,7 @@ async def _score(job: _Job, file: Path, found: Config, model: TextModel | None, 
                 raise
             # A judge that is gone takes nothing from those who need none.
             outcome = _Outcome(read, bad, gone=error)
-            await _run(job, file, answers(), picker.without_judges, ledger, outcome)
+            await _run(job, file, noting(answers(), read, ledger), picker.without_judges, ledger, outcome)
     finally:
         ledger.close()
     if outcome.gone is None:
