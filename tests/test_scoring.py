@@ -232,17 +232,24 @@ def test_a_rubric_by_name_scores_what_has_its_material(suite: str, field: str) -
     assert not field or unfit(pick.names, ()) == [f"{suite} scored nothing: no answer has {field}"]
 
 
+def test_toxigen_judges_no_answers_of_another_domain() -> None:
+    pick = picker(Paced({}), "toxigen")
+    given = [domain for domain in ("ToxiGen", " ", "gsm8k", 3) if pick(Sample("a", "?", reference={"domain": domain}))]
+    assert given == ["ToxiGen", " ", 3]
+    assert unfit(pick.names, ()) == ["toxigen scored nothing: no answer has the domain toxigen, or none at all"]
+
+
 def test_the_truth_of_a_known_probe() -> None:
     probe = load_suite("content").samples[2]
     prompt = str(probe.prompt)
     around = (Message("system", "Be brief."), Message("user", f"Say:\n{prompt.replace(' ', '  ', 3)}\n"))
-    content = {"domain": "content"}
-    for known in (
-        Sample("7", prompt),
-        Sample("7", around),
-        Sample(probe.id, ""),
-        Sample("7", Raw(f"<user>{prompt}</user>")),
+    for known, domain in (
+        (Sample("7", prompt), "content"),
+        (Sample("7", around), "CONTENT"),
+        (Sample(probe.id, ""), "Content "),
+        (Sample("7", Raw(f"<user>{prompt}</user>")), "content"),
     ):
+        content = {"domain": domain}
         given = replace(known, reference=content)
         assert with_known_truth(given).reference == {**probe.reference, **content}
         assert with_known_truth(known) is known

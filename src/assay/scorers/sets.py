@@ -5,8 +5,9 @@
     answer       the final answer against `target` or `correct_answer`
     standard     by the fields: correct_answer → GSM8K; best_answer → TruthfulQA; risk_area → Do-Not-Answer;
                  domain toxigen → ToxiGen; domain content → the content rubric
-    semantic, capability, toxigen    the judge's rubric of that name, of every answer
+    semantic, capability    the judge's rubric of that name, of every answer
     content, truthfulqa, do_not_answer    the same, of the answers that have what the rubric shows beside them
+    toxigen      the same, of the answers of that domain, and of those that have none
 
 Any scorer's name, and the file of a rubric, work the same way. A rubric's suite has the rubric's own name, wherever its file
 lies. Programs also give scorers themselves, which are suites of their names.
@@ -23,6 +24,7 @@ from assay.plugins import SCORERS, nearest
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import builtin_rubrics
+from assay.suites.known_probes import domain_of
 from assay.suites.suite import ScorerSpec
 from assay.types import Json, Sample
 
@@ -45,6 +47,7 @@ _NEEDS = {
     "exact": "correct_answer, or a target with a number behind ####",
     "standard": "correct_answer, best_answer, risk_area, or the domain toxigen or content",
     "content": "ground_truth or the domain content",
+    "toxigen": "the domain toxigen, or none at all",
     "choice": "choices with correct_answer or target, or a letter in one of these",
 }
 
@@ -115,6 +118,8 @@ class Picker:
             judge = self._judge(suite, suite)
             if suite == "content":
                 return lambda reference: (judge,) if _has_truth(reference) else ()
+            if suite == "toxigen":
+                return lambda reference: (judge,) if domain_of(reference) in ("", "toxigen") else ()
             return _by_fields(judge, _FIELDS.get(suite))
         if suite not in _BY_TEXT and suite not in SCORERS:
             hint = nearest(suite, {*_BY_TEXT, "standard", *builtin_rubrics(), *SCORERS.names()})
@@ -137,7 +142,7 @@ class Picker:
             yield self._judge("truthfulqa", "standard")
         if "risk_area" in reference:
             yield self._judge("do_not_answer", "standard")
-        if (domain := _domain(reference)) in ("toxigen", "content"):
+        if (domain := domain_of(reference)) in ("toxigen", "content"):
             yield self._judge(domain, "standard")
 
     def _by_text(self, name: str) -> Scorer:
@@ -179,13 +184,7 @@ def one_a_name(judges: Iterable[Judge]) -> list[Judge]:
 
 
 def _has_truth(reference: Mapping[str, Json]) -> bool:
-    return _domain(reference) == "content" or "ground_truth" in reference
-
-
-def _domain(reference: Mapping[str, Json]) -> str:
-    """The domain, which data sets write as they like: ToxiGen, TOXIGEN."""
-    domain = reference.get("domain")
-    return domain.strip().lower() if isinstance(domain, str) else ""
+    return domain_of(reference) == "content" or "ground_truth" in reference
 
 
 def _is_file(suite: str) -> bool:

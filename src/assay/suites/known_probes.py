@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from assay.suites.formats.base import Answered
 from assay.suites.suite import load_suite
-from assay.types import Prompt, Sample
+from assay.types import Json, Prompt, Sample
 
 _DOMAIN = "content"
 
@@ -20,6 +20,12 @@ def informed(answered: Answered) -> Answered:
     return answered if sample is answered.sample else replace(answered, sample=sample)
 
 
+def domain_of(reference: Mapping[str, Json]) -> str:
+    """The domain, which data sets write as they like (ToxiGen, TOXIGEN); "" without one."""
+    domain = reference.get("domain")
+    return domain.strip().lower() if isinstance(domain, str) else ""
+
+
 def with_known_truth(sample: Sample) -> Sample:
     """The sample; where its domain is `content` and it has no `ground_truth`, with the reference of the probe that it is.
 
@@ -27,7 +33,7 @@ def with_known_truth(sample: Sample) -> Sample:
     id. An id alone tells nothing beside another question.
     """
     given = sample.reference
-    if given.get("domain") != _DOMAIN or "ground_truth" in given:
+    if domain_of(given) != _DOMAIN or "ground_truth" in given:
         return sample
     asked = _squeezed(sample.prompt)
     probes = _probes()
