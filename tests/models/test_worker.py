@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -213,3 +215,26 @@ async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(
     assert len(list(scratch.iterdir())) == 1, "the converted adapters of the killed engine are gone"
     await worker.aclose()
     assert list(scratch.iterdir()) == []
+
+
+def test_a_start_that_is_cancelled_leaves_no_process_and_no_open_pipe(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Whatever it is at just then: making the process, connecting to it, or waiting for its model."""
+
+    async def start(turns: int) -> None:
+        model = WorkerModel(f"scripted:{written(tmp_path / 'script.yaml', SCRIPT)}")
+        starting = asyncio.create_task(model.render("x"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await model.aclose()
+
+    before = psutil.Process().children()
+    warnings.simplefilter("always", ResourceWarning)
+    for turns in (1, 2, 4, 8):
+        asyncio.run(start(turns))
+    gc.collect()
+    assert psutil.Process().children() == before
+    assert [str(each.message) for each in recwarn if each.category is ResourceWarning] == []

@@ -238,7 +238,12 @@ class WorkerModel:
                 return self._child
             if self._child is not None:
                 await self._child.stop()
-            self._child = await _Child.start(self._settings.silence_seconds)
+            starting = asyncio.create_task(_Child.start(self._settings.silence_seconds))
+            try:
+                self._child = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                self._child = await starting  # a process that has begun is ended in order, by `aclose`
+                raise
             self._children += 1
             reply = await self._child.ask(Call("open", spec=self._spec, settings=self._settings))
             if reply.info is None:
