@@ -358,3 +358,18 @@ def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "gone").rmdir()
     with pytest.raises(ConfigError, match="the current folder is not there any more"):
         load_config()
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ('prefix = "a"\npattern = "b"', "needs prefix, tag and short, or a pattern"),
+        ('prefix = "a"', "needs prefix, tag and short, or a pattern"),
+        ("pattern = '('", "is no regular expression"),
+        ("pattern = '(?P<model>x)'", "has a group 'model'; name groups run, tag or label"),
+    ],
+)
+def test_a_family_that_is_none(tmp_path: Path, family: str, said: str) -> None:
+    (tmp_path / "assay.toml").write_text(f"[[families]]\n{family}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_config(cwd=tmp_path, environ={})

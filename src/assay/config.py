@@ -121,11 +121,12 @@ class SinkConfig(msgspec.Struct, frozen=True):
 
 
 class FamilyConfig(msgspec.Struct, frozen=True):
-    """Adapter folders that begin with `prefix`, after "adapters-", are of the model `tag`, and called `short` in labels."""
+    """See `assay.checkpoints.naming.Family`. pattern: of a family that has one; "" for those known by a prefix."""
 
-    prefix: str
-    tag: str
-    short: str
+    prefix: str = ""
+    tag: str = ""
+    short: str = ""
+    pattern: str = ""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -295,11 +296,17 @@ class _File:
             self.root.wrong("families", "a list of tables, each [[families]] with prefix, tag and short")
         families = []
         for row in rows:
-            table = _Table(self, row, ("prefix", "tag", "short"), ("families",))
-            texts = [table.text(key) for key in ("prefix", "tag", "short")]
-            if None in texts:
-                self.root.refuse("families", "each of [[families]] needs prefix, tag and short")
-            families.append(FamilyConfig(*(text or "" for text in texts)))
+            table = _Table(self, row, ("prefix", "pattern", "tag", "short"), ("families",))
+            prefix, tag, short, pattern = [table.text(key) for key in ("prefix", "tag", "short", "pattern")]
+            if (prefix is None) == (pattern is None) or (pattern is None and None in (tag, short)):
+                self.root.refuse("families", "each of [[families]] needs prefix, tag and short, or a pattern")
+            try:
+                known = re.compile(pattern or "").groupindex
+            except re.error as error:
+                self.root.refuse("families", f"{pattern!r} is no regular expression: {error}")
+            if strange := sorted({*known} - {"run", "tag", "label"}):
+                self.root.refuse("families", f"{pattern!r} has a group {strange[0]!r}; name groups run, tag or label")
+            families.append(FamilyConfig(prefix or "", tag or "", short or "", pattern or ""))
         return tuple(families)
 
     def _watch(self) -> WatchConfig:

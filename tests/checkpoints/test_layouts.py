@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from assay.checkpoints.discover import Discovery, Found
-from assay.checkpoints.naming import FAMILIES, Family, names_of
+from assay.checkpoints.naming import FAMILIES, Family, names_below, names_of
 from assay.hosts.local import LocalHost
 from assay.results.index import Ledger
 from assay.results.records import LossSeen
@@ -54,6 +54,19 @@ def test_a_users_families_come_before_the_known_ones() -> None:
     own = (Family("12b-math", "llama-3-8b", "Math"), *FAMILIES)
     assert names_of(PurePosixPath("/adapters-12b-math-2"), own).label("0000001") == "Math-2 @0000001"
     assert names_of(PurePosixPath("/adapters-12b"), own).tag == "gemma-3-12b"
+
+
+def test_a_family_by_a_pattern() -> None:
+    own = (
+        Family("", "", "", r"saves/(?P<tag>[^/]+)/lora/(?P<run>[^/]+)"),
+        Family("", "qwen", "Q", r"\w+-q(?P<label>\d)?"),
+    )
+    first = names_below(PurePosixPath("/saves"), PurePosixPath("/saves/Llama/lora/sft/checkpoints"), own)
+    assert (first.run, first.tag, first.prefix, first.run_id) == ("sft", "Llama", "", "sft-capability-auto")
+    second = names_below(PurePosixPath("/runs"), PurePosixPath("/runs/a/new-q"), own)
+    assert (second.run, second.tag, second.label("7")) == ("a/new-q", "qwen", "Q @7")
+    assert names_of(PurePosixPath("/runs/new-q5"), own).label("7") == "5 @7"
+    assert names_of(PurePosixPath("/runs/adapters-12b"), (*own, *FAMILIES)).tag == "gemma-3-12b"
 
 
 def test_every_run_below_the_folder_is_found_under_a_name_of_its_own(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ and a short name for labels. Tables of go-ml's are written under these names, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -19,11 +20,16 @@ _SHORT = 10  # characters of a name of no family in a label
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Adapters whose folder's name begins with `prefix` are of the model `tag`, and called `short` in labels."""
+    """Adapters whose folder's name begins with `prefix` are of the model `tag`, and called `short` in labels.
+
+    pattern: a regular expression for the end of a folder's path, in place of a prefix; its groups `run`, `tag` and `label` go
+    before `tag` and `short`, each of which may be "" then: the name is what it is without the family.
+    """
 
     prefix: str
     tag: str
     short: str
+    pattern: str = ""
 
 
 # In go-ml's order: the first that fits counts.
@@ -73,7 +79,8 @@ def names_of(folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Na
     """
     folder = printable(folder)
     index = _adapters(folder)
-    return _of_run(run_name(folder)) if index is None else _of_adapters(folder.parts[index:], families)
+    names = _of_run(run_name(folder)) if index is None else _of_adapters(folder.parts[index:], families)
+    return _by_pattern(names, folder, families)
 
 
 def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
@@ -87,10 +94,10 @@ def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Fa
         return names_of(top, families)
     index = _adapters(folder)
     if index is None:
-        return _of_run("/".join(below))
+        return _by_pattern(_of_run("/".join(below)), folder, families)
     names = _of_adapters(folder.parts[index:], families)
     above = "/".join(folder.parts[len(top.parts) : index])
-    return _called(names, f"{above}/{names.run}") if above else names
+    return _by_pattern(_called(names, f"{above}/{names.run}") if above else names, folder, families)
 
 
 def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
@@ -141,13 +148,25 @@ def _called(names: Names, run: str) -> Names:
     return replace(names, run=run, run_id=f"{run.replace('/', '-')}-capability-auto")
 
 
+def _by_pattern(names: Names, folder: PurePosixPath, families: Sequence[Family]) -> Names:
+    """The names, but for what the first family says whose pattern the end of the path fits, from a "/" on."""
+    path = "/".join(own_end(folder.parts[1:]))
+    for family in families:
+        if family.pattern and (found := re.search(f"(?:^|/)(?:{family.pattern})$", path)):
+            said = {name: text for name, text in found.groupdict().items() if text}
+            called = _called(names, said.get("run", names.run))
+            tag = said.get("tag", family.tag) or (called.run if names.tag == names.run else names.tag)
+            return replace(called, tag=tag, prefix=said.get("label", family.short) or names.prefix)
+    return names
+
+
 def _of_adapters(parts: Sequence[str], families: Sequence[Family]) -> Names:
     """go-ml's names of `adapters-NAME`, and of a folder in it."""
     inner = [part for part in parts[1:] if part.lower() not in _GENERIC]
     rest = "/".join([parts[0].removeprefix(_PREFIX), *inner])
     stem = rest.replace("/", "-")
     for family in families:
-        if rest.startswith(family.prefix):
+        if not family.pattern and rest.startswith(family.prefix):
             variant = rest[len(family.prefix) :].lstrip("-/").replace("/", "-") or "base"
             prefix = family.short if variant == "base" else f"{family.short}-{variant}"
             return _called(Names(stem, prefix, family.tag, ""), stem)

@@ -181,7 +181,7 @@ def _job(
             backoff_seconds=found.watch.backoff_seconds,
         ),
         bases=found.bases,
-        families=(*(Family(f.prefix, f.tag, f.short) for f in found.families), *FAMILIES),
+        families=(*(Family(f.prefix, f.tag, f.short, f.pattern) for f in found.families), *FAMILIES),
         fetch_bytes=found.watch.fetch_bytes,
         judge=judge,
     )
