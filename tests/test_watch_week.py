@@ -19,6 +19,7 @@ from assay.plan import PlanConfig
 from assay.results.journal import read, segments
 from assay.results.lens import Lens
 from assay.results.records import Attempt
+from assay.staging import Staging
 from assay.watch import PLAN_FILE
 from tests.making import SCRIPT, adapter_file, copied, discovered, written
 from tests.test_watch import asked, correct, job, polling, proofs, run, until
@@ -170,6 +171,21 @@ async def test_a_host_that_is_away_while_something_is_fetched_is_waited_for(job:
         await until(lambda: listener.done == 16)
     with pytest.raises(Unreachable):
         await run(replace(job, host=AwayHost(), plan=PlanConfig(force=True)))
+
+
+async def test_a_copy_stays_while_what_may_be_the_same_is_fetched(job: Job) -> None:
+    staging = Staging(job.workspace / "staged", 1 << 30)
+    *_, last, copy = discovered(Path(job.folder), "lab")
+    adapter = await staging.fetch(LocalHost(), last)
+    host = SlowLink(copy.weights.name)
+    fetching = asyncio.create_task(staging.fetch(host, copy))
+    await asyncio.sleep(0)
+    staging.keep(())
+    host.open.set()
+    assert (await fetching).digest == adapter.digest
+    assert adapter.weights.exists()
+    staging.keep(())
+    assert not adapter.weights.exists()
 
 
 async def test_what_is_here_does_not_wait_for_what_takes_long_to_fetch(job: Job) -> None:

@@ -22,6 +22,7 @@ class Staging:
         self._folder = folder
         self._bound = bound
         self._held: dict[str, tuple[Adapter, int]] = {}
+        self._fetching = 0
 
     async def recover(self, wanted: set[str]) -> None:
         """Take over the copies that an earlier process left of these digests, and remove all others but half ones."""
@@ -43,13 +44,20 @@ class Staging:
 
     async def fetch(self, host: Host, checkpoint: Checkpoint) -> Adapter:
         """Copy and read a checkpoint. Raises as `assay.adapters.files.stage`."""
-        adapter = await stage(host, checkpoint, self._folder)
+        self._fetching += 1
+        try:
+            adapter = await stage(host, checkpoint, self._folder)
+        finally:
+            self._fetching -= 1
         self._hold(adapter)
         return adapter
 
     def keep(self, wanted: Container[str]) -> None:
-        """Remove the copies that are not wanted any more. wanted: digests, of all runs: one copy serves them all."""
-        for digest in [digest for digest in self._held if digest not in wanted]:
+        """Remove the copies that are not wanted any more. wanted: digests, of all runs: one copy serves them all.
+
+        Not while something is fetched, which may turn out to be one of them.
+        """
+        for digest in [digest for digest in self._held if digest not in wanted and not self._fetching]:
             del self._held[digest]
             shutil.rmtree(self._folder / digest, ignore_errors=True)
 

@@ -75,7 +75,13 @@ class Turns:
         self._account.outcome.evaluated += 1
         self._account.outcome.fitting = True
         if failed:
-            self._account.attempt(checkpoint, adapter.digest, base.identity, "samples", f"{failed} samples failed")
+            self._account.attempt(
+                checkpoint,
+                adapter.digest,
+                base.identity,
+                "samples",
+                f"{failed} sample{'s' if failed > 1 else ''} failed",
+            )
 
     async def _prove_and_evaluate(
         self, base: OpenBase, checkpoint: Checkpoint, adapter: Adapter, attached: TextModel
