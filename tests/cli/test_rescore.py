@@ -223,6 +223,8 @@ def test_a_judges_scores_by_a_changed_suite_stand_beside_the_former_ones(watched
     again = {r.key for r in scores(watched) if r.metric == f"clarity ({version})"}
     assert again - judged, "what is shown of a is another thing"
     assert again & judged, "what was not changed is not asked again"
+    few = rows(watched, *words[:4], "--judge", "scripted:j.yaml")
+    assert few.keys() == after.keys(), "other votes by the new version take nothing from what the former one had"
 
 
 def test_a_suite_with_one_question_less_scores_the_others_as_before(watched: Path) -> None:

@@ -37,6 +37,8 @@ def judged(metric: str, judge: str, measure: str, rubric: str = "semantic") -> C
         ([judged("tone", URL, "m1"), judged("depth", URL, "m1")], (), ["tone", "depth"]),
         ([TEXT, judged("correct", URL, "m1")], (), ["correct", "correct @ gemma"]),
         ([judged("correct", URL, "m1")], ("correct",), ["correct @ gemma"]),
+        ([judged("tone", URL, "m1"), judged("tone (e4dd4b)", URL, "m2")], (), ["tone", "tone (e4dd4b)"]),
+        ([judged("tone", URL, "m1"), judged("tone (e4dd4b)", "b", "m2")], (), ["tone @ gemma", "tone (e4dd4b) @ b"]),
     ],
 )
 def test_titles(columns: list[Column], taken: tuple[str, ...], called: list[str]) -> None:

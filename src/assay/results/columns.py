@@ -15,6 +15,11 @@ class Column(NamedTuple):
     measure: str
 
     @property
+    def plain(self) -> str:
+        """The metric, without the version of an edited suite that it was scored by: `clarity (e4dd4b)`."""
+        return self.metric.partition(" (")[0]
+
+    @property
     def rubric(self) -> str:
         return self.scorer.removeprefix("judge:")
 
@@ -36,14 +41,16 @@ def titles(columns: Iterable[Column], taken: Collection[str]) -> dict[Column, st
 
     A judge is called by the end of its name, or by all of it where two end alike. Two rubrics with one metric are told apart
     as `METRIC/RUBRIC @ JUDGE`, two measures of one judge (a rubric that was edited, other votes) by the start of the
-    measure. taken: metrics that scorers of text have, here or elsewhere in the suite; a judge's is never called like them.
+    measure. What was scored by an edited version of the suite names its judge where the other has to. taken: metrics that
+    scorers of text have, here or elsewhere in the suite; a judge's is never called like them.
     """
     columns = list(dict.fromkeys(columns))
     found = {column: column.metric for column in columns if not column.judge}
     taken = {*taken, *found.values()}
-    for metric in dict.fromkeys(column.metric for column in columns if column.judge):
-        mine = [column for column in columns if column.judge and column.metric == metric]
-        for form in _FORMS:
+    for metric in dict.fromkeys(column.plain for column in columns if column.judge):
+        mine = [column for column in columns if column.judge and column.plain == metric]
+        several = len({column.judge for column in mine}) > 1
+        for form in _FORMS[several:]:
             names = [form(column) for column in mine]
             if len(set(names)) == len(mine) and not taken & set(names):
                 break

@@ -223,10 +223,11 @@ class Lens:
         return titles([Column(*row) for row in judged], own)
 
     def judges(self, run: str) -> set[tuple[str, str, str, str]]:
-        """Suite, scorer, judge and measure of all judged scores of a run that stand."""
+        """Suite, scorer, judge and measure of all judged scores of a run that stand; an edited suite's scorer is another."""
         return set(
             self._db.execute(
-                "select distinct suite, scorer, judge, measure from measures where run = $run and standing and measure <> ''",
+                "select distinct suite, trim(scorer || ' ' || edition), judge, measure from measures "
+                "where run = $run and standing and measure <> ''",
                 {"run": run},
             ).fetchall()
         )

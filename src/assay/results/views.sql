@@ -62,15 +62,20 @@ create view all_cells as
         where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
+-- The edited version of a suite that a metric was scored by again: `clarity (e4dd4b)`; '' where it was what was asked.
+create macro edition_of(metric) as regexp_extract(metric, ' \((\w+)\)$', 1);
+
 -- Who judged in each run and suite, and by which measures. Of a judge's measures under one rubric the one used last stands:
--- tables show it alone, so that no average mixes two.
+-- tables show it alone, so that no average mixes two. What was judged by an edited suite stands beside that, by its own last.
 create view measures as
     select *, row_number() over (
-                  partition by run, identity, suite, suite_digest, scorer, judge order by seq desc, time desc, measure) = 1 as standing
-    from (select run, identity, suite, suite_digest, scorer, j.judge, measure, max(seq) as seq, max(time) as time
+                  partition by run, identity, suite, suite_digest, edition, scorer, judge
+                  order by seq desc, time desc, measure) = 1 as standing
+    from (select run, identity, suite, suite_digest, edition_of(metric) as edition, scorer, j.judge, measure, max(seq) as seq,
+                 max(time) as time
           from records r join judges j using (measure)
           where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
-          group by run, identity, suite, suite_digest, scorer, j.judge, measure);
+          group by run, identity, suite, suite_digest, edition, scorer, j.judge, measure);
 
 -- Each checkpoint file as last seen.
 create view checkpoints as
@@ -94,7 +99,9 @@ create view cells as
     select c.* from all_cells c
     semi join run_suites r using (run, suite, suite_digest, identity)
     anti join overwritten o using (run, digest)
-    anti join (from measures where not standing) m using (run, identity, suite, suite_digest, measure);
+    anti join (from measures where not standing) m
+        on (c.run, c.identity, c.suite, c.suite_digest, c.measure, edition_of(c.metric))
+         = (m.run, m.identity, m.suite, m.suite_digest, m.measure, m.edition);
 
 create view scores as select * from cells where outcome = 'scored';
 create view failures as select * from cells where outcome <> 'scored';
