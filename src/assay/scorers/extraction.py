@@ -67,6 +67,7 @@ _UNSAID = re.compile(
 )
 
 _SLANTED = re.compile(r"(?<![\w*])(\*)(?=[^\s*])([^*\n]{0,300}[^\s*])\*(?![\w*])")
+_GROUPS = re.compile(r"(?<=\d),\\!\s*(?=\d{3})")  # "11,\! 111"
 _LONGEST = 500  # characters in what is marked
 
 # A passage that holds the kind of answer that is looked for.
@@ -77,7 +78,7 @@ Leads = Callable[[str, str], bool]
 
 def said_of(text: str, prompt: Prompt) -> str:
     """What the text says itself: without verbatim repeats of the prompt, and without what no reader takes as said."""
-    text = _SLANTED.sub(r"\2", spaced(_UNSAID.sub(" ", without_json(text))))
+    text = _GROUPS.sub(",", _SLANTED.sub(r"\2", spaced(_UNSAID.sub(" ", without_json(text)))))
     for question in _questions(prompt):
         words = question.split()
         # Patterns this long take a while to compile, and few answers need one.

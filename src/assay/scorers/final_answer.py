@@ -10,11 +10,14 @@ from fractions import Fraction
 from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
-from assay.scorers.final_answer_forms import Form, forms_like, in_notation, single_form
+from assay.scorers.final_answer_algebra import Expression
+from assay.scorers.final_answer_forms import Form, forms_like, in_notation
 from assay.scorers.final_answer_gate import stands_by, stands_by_words, without_denied
+from assay.scorers.final_answer_reference import goes_on, opaque, unboxed, understood
+from assay.scorers.final_answer_terms import TermReader, in_terms, same_formula
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_text import loops
-from assay.scorers.quantities import Quantity, plain, quantities
+from assay.scorers.quantities import Quantity, one_notation, plain, quantities
 from assay.scorers.statement import ASIDE, COPULA, read_value
 from assay.scorers.targets import best
 from assay.types import Completion, Json, Prompt, Sample, Score, ScoreFailure
@@ -27,6 +30,8 @@ _CHATTER = re.compile(
 _DENIED = re.compile(r"\b(?:not|never)\b|n't\b", re.IGNORECASE)
 _SHARE = re.compile(r"\b(\d+) out of (?:every )?(\d+)\b")
 _MARKED = re.compile(r"####")  # before the answer, in references with their working
+_SHOWN = 80  # characters of a reference in an error
+_STANDS = "Formulaquoted"  # a word in a formula's place
 _LONGEST = 1000  # characters in a statement of an interval, a list or a date
 _NOT = re.compile(r"\b(?:not|rather|instead|because|since|which|unlike)\b", re.IGNORECASE)
 # What leads to an answer in words, and what may come behind it.
@@ -39,6 +44,7 @@ _LEAD = re.compile(
 _TRAIL = re.compile(
     r"(?:\s*(?:[✓✔✅☑]|😊|\bin total\b|,? (?:indeed|of course|i (?:think|believe))\b)[\s.!]*)+$", re.IGNORECASE
 )
+_PLUS = re.compile(r"(?:(?<=is )|(?<=[={$*])|^)\+(?=\d)", re.MULTILINE)  # "+1"
 _NUMBERED = re.compile(r"^[ \t]*\d{1,2}[.)]\s", re.MULTILINE)
 _BY = re.compile(r"^\s*\w+(?:ed|en|ung|ade|uilt) by\s+")  # "was written by …"
 _BULLET = re.compile(r"^\s*(?:[-*•>#]+\s+|\(?[\dA-Za-z]{1,2}[.)]\s+)+")
@@ -50,16 +56,17 @@ class FinalAnswer:
     """Is the answer's final answer the reference's `correct_answer` (or `target`)?
 
     Where that is one quantity, values are compared exactly, and units where both have one that is known; an interval, a
-    list or set of numbers and a date are compared as such; a time of day, as times; else the words, letter case, articles,
-    quotes and final marks aside. What counts as the final answer, `extraction` says, what it comes to, `statement`, and
-    whether the text stands by it, `final_answer_gate`; several on offer ("7 or 8") are none. An answer that was cut off is
-    truncated: what it would have ended in nobody knows.
+    list or set of numbers and a date are compared as such; an expression ("2x + 1"), by its values; a time of day, as times;
+    else the words, letter case, articles, quotes and final marks aside. A formula that can't be read is compared letter for
+    letter, and what is not the same has no score. What counts as the final answer, `extraction` says, what it comes to,
+    `statement`, and whether the text stands by it, `final_answer_gate`; several on offer ("7 or 8") are none. An answer that
+    was cut off is truncated: what it would have ended in nobody knows.
 
     tolerance: the largest difference between quantities that is none, in the reference's unit.
     """
 
     name: str = "final_answer"
-    version: int = 3
+    version: int = 4
     needs_whole_answer: bool = True
     metrics: tuple[str, ...] = ("correct",)
 
@@ -73,38 +80,63 @@ class FinalAnswer:
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         return [best(self._compared(completion.text, expected, sample) for expected in expected_answers(sample))]
 
-    def _compared(self, text: str, expected: str, sample: Sample) -> Score:
+    def _compared(self, text: str, expected: str, sample: Sample) -> Score | ScoreFailure:
         extracted, correct = verdict(text, expected, sample.prompt, self._tolerance)
+        if correct is None:
+            shown = expected if len(expected) <= _SHOWN else f"{expected[:_SHOWN]}…"
+            reason = f"the reference {shown!r} is a formula that can't be compared, and the answer is not it letter for letter"
+            return ScoreFailure("correct", "permanent", reason)
         return Score("correct", correct, detail={"extracted": extracted, "expected": expected})
 
 
 def verdict(
     text: str, expected: str, prompt: Prompt = "", tolerance: Fraction = Fraction(0)
-) -> tuple[str | None, bool]:
-    """What the text answers in the end (None: nothing), and whether that is `expected`."""
+) -> tuple[str | None, bool | None]:
+    """What the text answers in the end (None: nothing), and whether that is `expected`; None where that can't be said."""
+    expected, question = unboxed(_MARKED.split(expected)[-1].strip() or expected), last_question(prompt)
+    reference = understood(expected)
+    unread = reference is None and opaque(expected)
     if loops(text):
-        return None, False
-    expected, question = _MARKED.split(expected)[-1].strip() or expected, last_question(prompt)
-    text = without_denied(said_of(text, prompt))
+        return None, None if unread else False
+    text = _PLUS.sub("", without_denied(said_of(text, prompt)))
     if len(_NUMBERED.findall(text)) == 1:  # "42. She …" begins no list
         text = re.sub(r"\A(\s*\d{1,2})\.\s+(?=\S)", r"\1\n\n", text)
-    form = single_form(expected)
-    if form is not None and (found := _form_said(text, form)) is not None:
+    if isinstance(reference, Expression):
+        return _expression_said(in_terms(text), reference, in_terms(question))
+    if unread:
+        return _formula_said(text, expected, question)
+    if isinstance(reference, Form) and (found := _form_said(text, reference)) is not None:
         said, right = found
-        return (said, right) if not right or stands_by(text, form, question) else (None, False)
-    target = None if form else _as_quantity(expected)
-    if target is not None:
-        said, right = _quantity_said(text, target, tolerance)
-        return (said, right) if not right or stands_by(text, target, question, tolerance) else (None, False)
+        return (said, right) if not right or stands_by(text, reference, question) else (None, False)
+    if isinstance(reference, Quantity):
+        said, right = _quantity_said(text, reference, expected, tolerance)
+        return (said, right) if not right or stands_by(text, reference, question, tolerance) else (None, False)
     said, right = _words_said(text, expected)
-    return (
-        (said, right)
-        if not right or stands_by_words(text, (expected, (said or expected).strip(" .,;:!?")), question)
-        else (None, False)
-    )
+    forms = (expected, plain(expected).strip(), (said or expected).strip(" .,;:!?"))
+    return (said, right) if not right or stands_by_words(text, forms, question) else (None, False)
 
 
-def _quantity_said(text: str, target: Quantity, tolerance: Fraction) -> tuple[str | None, bool]:
+def _expression_said(text: str, target: Expression, question: str) -> tuple[str | None, bool]:
+    reader = TermReader(target)
+    statement = passage(text, lambda part: len(part) <= _LONGEST and reader.said(part) is not None)
+    found = reader.said(ASIDE.split(statement, maxsplit=1)[0]) or reader.said(statement) if statement else None
+    if found is None or not found[1]:
+        return (found[0] if found else None), False
+    return (found[0], True) if stands_by(text, target, question) else (None, False)
+
+
+def _formula_said(text: str, expected: str, question: str) -> tuple[str | None, bool | None]:
+    """The reference letter for letter, or nobody knows: whoever writes it in another way may be right."""
+    statement = passage(text, lambda part: bool(part.strip()) and not _CHATTER.match(part))
+    for part in _sayings(statement) if statement else []:
+        if same_formula(part, expected) and stands_by_words(
+            text.replace(part.strip(" ."), _STANDS), (_STANDS,), question
+        ):
+            return part, True
+    return statement, None
+
+
+def _quantity_said(text: str, target: Quantity, expected: str, tolerance: Fraction) -> tuple[str | None, bool]:
     if _bare_list(text):
         return None, False
     statement = passage(text, lambda part: bool(quantities(part)))
@@ -112,7 +144,9 @@ def _quantity_said(text: str, target: Quantity, tolerance: Fraction) -> tuple[st
         statement = _SHARE.sub(r"\1/\2", statement)
     forms = read_value(statement) if statement else []
     said = next((run for run, value in forms if value.equals(target, tolerance)), None)
-    return (said, True) if said is not None else (forms[-1][0] if forms else None, False)
+    if said is not None and statement is not None and not goes_on(one_notation(plain(statement)), said, expected):
+        return said, True
+    return forms[-1][0] if forms else None, False
 
 
 def _form_said(text: str, wanted: Form) -> tuple[str | None, bool] | None:
@@ -136,15 +170,6 @@ def _words_said(text: str, expected: str) -> tuple[str | None, bool]:
         return shown[-1][0], bool(clock.intersection(*(time for _, time in shown)))
     sayings = _sayings(statement)
     return next(((part, True) for part in sayings if normal_text(part) == wanted), (sayings[-1], False))
-
-
-def _as_quantity(expected: str) -> Quantity | None:
-    """The reference as a quantity: nothing but one, with a unit or without."""
-    found = quantities(expected)
-    if len(found) != 1 or found[0][1] is None:
-        return None
-    rest = re.sub(r"[\d.,/\s$€£¥%+^-]|\\\w+|[{}]", "", plain(expected))
-    return found[0][1] if len(rest) <= 20 and len(expected.split()) <= 5 else None
 
 
 def _bare_list(text: str) -> bool:

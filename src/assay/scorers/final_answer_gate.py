@@ -14,11 +14,13 @@ from fractions import Fraction
 from itertools import pairwise
 
 from assay.scorers import final_answer_phrases as say
+from assay.scorers.final_answer_algebra import Expression
 from assay.scorers.final_answer_forms import Form
 from assay.scorers.final_answer_mentions import FormReader, QuantityReader
+from assay.scorers.final_answer_terms import TermReader
 from assay.scorers.probe_claims import final_claim
 from assay.scorers.probe_doubt import CONCLUDING, doubted
-from assay.scorers.probe_mentions import ASIDE, MENTION, ChoiceReader, Mention, Piece
+from assay.scorers.probe_mentions import ASIDE, MENTION, ChoiceReader, Mention, Piece, Reader
 from assay.scorers.probe_phrases import REFUSED
 from assay.scorers.probe_text import plain_text, stressed, without_question
 from assay.scorers.probe_words import KNOWN, stem, words_in
@@ -54,10 +56,12 @@ def without_denied(text: str) -> str:
     return say.DENIED_FIRST.sub(" ", text)
 
 
-def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Fraction = Fraction(0)) -> bool:
+def stands_by(
+    text: str, target: Quantity | Form | Expression, question: str, tolerance: Fraction = Fraction(0)
+) -> bool:
     """Does the text give the target as its answer in some clause, without a doubt, and not take it back?"""
     text, asked = _shortened(text), _topic(question) and _topic(question) | {_THING}
-    reader = FormReader(target) if isinstance(target, Form) else QuantityReader(target, tolerance, asked)
+    reader = _reader(target, tolerance, asked)
     bold = {mention.value for words in stressed(text) for mention in reader.read(words).mentions}
     text = without_denied(plain_text(text))
     for pattern, replacement in say.HARMLESS:
@@ -71,6 +75,12 @@ def stands_by(text: str, target: Quantity | Form, question: str, tolerance: Frac
     claim = final_claim(piece, reader, None, bold.pop() if len(bold) == 1 else None)
     answered = not _contradicted(piece, claim) if claim else not REFUSED.search(piece.text)
     return answered and _stated(_own(piece, asked), asked)
+
+
+def _reader(target: Quantity | Form | Expression, tolerance: Fraction, asked: frozenset[str]) -> Reader:
+    if isinstance(target, Expression):
+        return TermReader(target)
+    return FormReader(target) if isinstance(target, Form) else QuantityReader(target, tolerance, asked)
 
 
 def stands_by_words(text: str, forms: Sequence[str], question: str) -> bool:

@@ -22,6 +22,7 @@ _TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:left|right|displaystyle)\b|\\[()\[\]]|\$\$", " "),
         (r"\\(?:text|textbf|mathrm|mathbf|mbox|textrm|operatorname)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\[dt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"(?<=\d),\\!\s*(?=\d{3})", ","),
         (r"\\[;:! ]|~|\\,(?!\d{3}(?!\d))", " "),
         # Dollars that are no money, the marks around a formula, go; those that are one are kept out of their way.
         (r"\\\$", "\ue000"),
