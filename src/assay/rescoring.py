@@ -88,6 +88,23 @@ def journaled(lens: Lens, suite: str, run: str | None = None, digest: str | None
     ]
 
 
+def judged_rubrics(lens: Lens, run: str | None = None) -> dict[str, list[str]]:
+    """From the suites to the rubrics that their answers were judged by as they were asked, of all runs or of one.
+
+    Without `content`, which goes by the sample: those with a ground truth are judged by it anyhow.
+    """
+    rows = lens.query(
+        "select suite, scorer from measures semi join run_suites using (run, suite, suite_digest, identity) "
+        "where edition = '' and scorer <> 'judge:content'"
+        + (f" and run = '{_quoted(run)}'" if run is not None else "")
+        + " group by suite, scorer order by min(seq), scorer"
+    ).rows
+    found: dict[str, list[str]] = {}
+    for suite, scorer in rows:
+        found.setdefault(suite, []).append(scorer.removeprefix("judge:"))
+    return found
+
+
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
 

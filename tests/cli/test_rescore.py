@@ -131,6 +131,18 @@ def test_the_suites_own_rubrics_and_several_scorers(watched: Path) -> None:
     metrics = {metric for _, _, metric in after}
     assert {"correct", "reasoning", "correctness", "clarity", "lek_score/lek", "correct/final_answer"} <= metrics
     assert "sovereignty" not in metrics
+    script(watched / "k.yaml", [], default={"reasoning": 5, "correctness": 5, "clarity": 5})
+    found = {metric for _, _, metric in rows(watched, "rescore", "small", "--judge", "scripted:k.yaml")}
+    assert found - metrics == {
+        f"{name} @ {judge}.yaml" for name in ("reasoning", "correctness", "clarity") for judge in "jk"
+    }
+    mine = "name: mine\nversion: 1\ninputs: {question: prompt, answer: answer}\ndimensions:\n  tone:\n"
+    mine += '    range: [1, 5]\n    asks: Is it kind?\n    anchors: {"1": rude, "5": kind}\n'
+    written(watched / "mine.yaml", mine)
+    script(watched / "k.yaml", [], default={"tone": 5})
+    assert "tone" in {m for _, _, m in rows(watched, "rescore", "--rubric", "mine.yaml", "--judge", "scripted:k.yaml")}
+    said = bad(watched, "rescore", "--judge", "scripted:k.yaml")
+    assert "answers to small were judged by the rubric 'mine', whose file is not in the journal" in said
 
 
 def test_an_unreachable_judge_is_exit_code_3(watched: Path) -> None:

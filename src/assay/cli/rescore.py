@@ -22,11 +22,22 @@ from assay.errors import BadInput, ModelError, Unreachable
 from assay.job import rubrics_for
 from assay.plugins import nearest
 from assay.report.rows import shorten
-from assay.rescoring import Answer, Asking, asked_by, asked_in, edited, journaled, rescore, version_of
+from assay.rescoring import (
+    Answer,
+    Asking,
+    asked_by,
+    asked_in,
+    edited,
+    journaled,
+    judged_rubrics,
+    rescore,
+    version_of,
+)
 from assay.results.index import Ledger
 from assay.results.lens import Lens
 from assay.scorers.base import Scorer, build_scorer
 from assay.scorers.judge import Judge
+from assay.scorers.rubric_file import builtin_rubrics
 from assay.scorers.sets import one_a_name
 from assay.suites.asked import Asked, journaled_samples
 from assay.suites.own_data import is_training_data
@@ -71,9 +82,13 @@ def rescore_command(
     if not scorers and judge is None:
         raise BadInput("nothing to score by: name a --scorer or a --judge")
     answers, asked, names, own = _chosen(found.workspace, suite, run)
+    if judge is not None and not rubrics:
+        _check_found(own)
     one = names[0] if len(names) == 1 else None
     with resumable(found.workspace):
-        failed, gone = run_work(_rescore(found, answers, asked, scorers, rubrics or own, judge, votes))
+        failed, gone = run_work(
+            _rescore(found, answers, asked, scorers, rubrics or partial(_rubrics, own), judge, votes)
+        )
         show(found.workspace, run=run, suite=one, as_json=json)
         if gone is not None:
             raise gone
@@ -82,8 +97,8 @@ def rescore_command(
 
 def _chosen(
     workspace: Path, suite: str | None, run: str | None
-) -> tuple[list[Answer], Asking, list[str], Callable[[str, Sample], Sequence[str]]]:
-    """The answers to score, what was asked, the suites' names, and the rubrics of a suite for one of its samples."""
+) -> tuple[list[Answer], Asking, list[str], dict[str, Sequence[str]]]:
+    """The answers to score, what was asked, the suites' names, and the rubrics of each."""
     with Lens(workspace) as lens:
         known = list(dict.fromkeys(each.suite for each in lens.run_suites(run)))
         loaded = _loaded(lens, suite, known)
@@ -95,6 +110,7 @@ def _chosen(
             raise BadInput(f"{workspace} holds no {what}" + (f" of the run {run!r}" if run else "") + hint)
         former = {} if loaded is None else journaled_samples(lens, loaded.name)
         asked = asked_in(lens, names) if loaded is None else asked_by(loaded, former)
+        rubrics = {**judged_rubrics(lens, run)} if loaded is None else {loaded.name: loaded.rubrics}
     if loaded is not None:
         _note_edited(loaded, former, {place.suite_digest for place, _, _ in answers})
     lost = Counter(place.suite for place, _, _ in answers if asked(place) is None)
@@ -109,8 +125,23 @@ def _chosen(
         if lost.total() == len(answers):
             raise BadInput(said)
         print(f"assay: {said}", file=sys.stderr)
-    rubrics = () if loaded is None else loaded.rubrics
-    return answers, asked, names, lambda suite, sample: rubrics_for(suite, rubrics, sample) or ("semantic",)
+    return answers, asked, names, {name: rubrics.get(name, ()) for name in names}
+
+
+def _rubrics(of: Mapping[str, Sequence[str]], suite: str, sample: Sample) -> Sequence[str]:
+    """The rubrics of a suite for one of its samples: those of its file, or else those that it was judged by before."""
+    return rubrics_for(suite, of[suite], sample) or ("semantic",)
+
+
+def _check_found(of: Mapping[str, Sequence[str]]) -> None:
+    """Raise `BadInput` for a rubric that the journal knows by its name alone."""
+    for suite, rubrics in of.items():
+        for rubric in rubrics:
+            if rubric not in builtin_rubrics() and not Path(rubric).suffix:
+                raise BadInput(
+                    f"answers to {suite} were judged by the rubric {rubric!r}, whose file is not in the journal; name it with "
+                    "--rubric, or the suite's file: assay rescore FILE"
+                )
 
 
 def _note_edited(suite: Suite, former: Mapping[tuple[str, str], Asked], digests: Collection[str]) -> None:
