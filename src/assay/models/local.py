@@ -12,8 +12,10 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -44,6 +46,30 @@ class LocalEngine(Protocol):
     def make_resident(self, adapters: Sequence[Adapter]) -> None: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an engine is asked: text that `render` made, and the digest of a resident adapter or None."""
+
+    text: str
+    options: GenerateOptions
+    adapter: str | None
+
+
+@runtime_checkable
+class BatchEngine(LocalEngine, Protocol):
+    """An engine that answers several requests at once, each under its own adapter.
+
+    batch: how many are worth handing over together, by now. `generate_batch` yields each request's place with its chunks as
+    `generate` would, or with the error that ends it and no other. dropped: whether nobody waits for a request any more.
+    """
+
+    batch: int
+
+    def generate_batch(
+        self, requests: Sequence[Request], dropped: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Chunk | AssayError]]: ...
 
 
 class _EngineThread:
@@ -126,6 +152,41 @@ class _Outbox:
             self._sent_at = time.perf_counter()
 
 
+class _Answering:
+    """A request on its way through the engine's thread, and the stream that waits for its chunks."""
+
+    def __init__(self, request: Request, engine: str, send: Callable[[Chunk | BaseException | None], None]) -> None:
+        self.request = request
+        self.cancelled = threading.Event()
+        self.over = False
+        self._engine = engine
+        self._send = send
+        self._sofar: list[str] = []
+        self._outbox = _Outbox(send)
+
+    def take(self, item: Chunk | BaseException) -> None:
+        """A chunk, or what ends the request."""
+        if isinstance(item, Chunk):
+            self._sofar.append(item.text)
+            self._outbox.put(item)
+        else:
+            self.end(item)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes. error: why not, unless the answer is whole."""
+        if self.over:
+            return
+        self.over = True
+        self._outbox.flush()
+        if error is not None and not isinstance(error, AssayError):
+            wrapped = GenerationError(f"{self._engine} failed: {type(error).__name__}: {error}")
+            wrapped.__cause__ = error
+            error = wrapped
+        if isinstance(error, GenerationError) and not error.partial:
+            error.partial = "".join(self._sofar)
+        self._send(error)
+
+
 class LocalModel:
     """A `TextModel`, `RenderingModel` and `AdapterModel` over a `LocalEngine`."""
 
@@ -137,6 +198,7 @@ class LocalModel:
         self._attached: dict[str, int] = {}
         self._changing = asyncio.Lock()
         self._rendered: dict[Prompt, str] = {}
+        self._waiting: deque[_Answering] = deque()
         self._closed = False
 
     @classmethod
@@ -176,48 +238,61 @@ class LocalModel:
             raise GenerationError(f"the adapter {digest[:12]} is not attached to {self._info.name}")
         text = await self.render(prompt)
         chunks: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
-        cancelled = threading.Event()
         loop = asyncio.get_running_loop()
-
-        def run() -> None:
-            if cancelled.is_set():
-                return
-            sofar: list[str] = []
-            outbox = _Outbox(lambda chunk: _post(loop, chunks.put_nowait, chunk))
-            try:
-                iterator = self._engine.generate(text, options, digest)
-                try:
-                    for chunk in iterator:
-                        sofar.append(chunk.text)
-                        outbox.put(chunk)
-                        if cancelled.is_set():
-                            return
-                finally:
-                    outbox.flush()
-                    close = getattr(iterator, "close", None)
-                    if close is not None:
-                        close()
-            except AssayError as error:
-                if isinstance(error, GenerationError) and not error.partial:
-                    error.partial = "".join(sofar)
-                _post(loop, chunks.put_nowait, error)
-            except BaseException as error:
-                wrapped = GenerationError(
-                    f"{self._info.engine} failed: {type(error).__name__}: {error}", partial="".join(sofar)
-                )
-                wrapped.__cause__ = error
-                _post(loop, chunks.put_nowait, wrapped)
-            else:
-                _post(loop, chunks.put_nowait, None)
-
-        self._thread.post(run)
+        answering = _Answering(
+            Request(text, options, digest), self._info.engine, lambda item: _post(loop, chunks.put_nowait, item)
+        )
+        self._waiting.append(answering)
+        self._thread.post(self._serve)
         try:
             while (item := await chunks.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
         finally:
-            cancelled.set()
+            answering.cancelled.set()
+
+    def _serve(self) -> None:
+        """On the engine's thread: answer what has waited longest, with all that the engine takes together with it."""
+        several = isinstance(self._engine, BatchEngine)
+        taken: list[_Answering] = []
+        while self._waiting and len(taken) < (self._engine.batch if isinstance(self._engine, BatchEngine) else 1):
+            answering = self._waiting.popleft()
+            if not answering.cancelled.is_set():
+                taken.append(answering)
+        if not taken:  # an earlier call has served it
+            return
+        try:
+            if several:
+                self._serve_batch(taken)
+            else:
+                self._serve_one(taken[0])
+        except BaseException as error:  # carried to those who wait, whatever it is
+            for answering in taken:
+                answering.end(error)
+        for answering in taken:
+            answering.end()
+
+    def _serve_one(self, answering: _Answering) -> None:
+        request = answering.request
+        iterator = self._engine.generate(request.text, request.options, request.adapter)
+        try:
+            for chunk in iterator:
+                answering.take(chunk)
+                if answering.cancelled.is_set():
+                    return
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def _serve_batch(self, taken: Sequence[_Answering]) -> None:
+        assert isinstance(self._engine, BatchEngine)
+        requests = [answering.request for answering in taken]
+        for place, item in self._engine.generate_batch(requests, lambda n: taken[n].cancelled.is_set()):
+            taken[place].take(item)
+            if isinstance(item, Chunk) and item.finish_reason is not None:
+                taken[place].end()
 
     async def expect(self, adapters: Sequence[Adapter]) -> None:
         """Load these adapters together, where the engine holds several; attached ones stay."""

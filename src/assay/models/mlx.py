@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections import deque
@@ -11,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.errors import GenerationError, ModelError
+from assay.models.answer import Answer, check_values, checked_logprob
 from assay.models.base import ModelInfo, messages_of
 from assay.models.mlx_adapters import AdapterSlots
 from assay.models.mlx_load import context_length, load
 from assay.models.stopping import StopFinder, TokenDecoder
-from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Token, Usage
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Usage
 
 _RESIDENT = 16
 _PENALTY_WINDOW = 64  # tokens that repeat_penalty looks back on, as llama.cpp does; mlx-lm's own default is 20
@@ -71,11 +71,11 @@ class MlxEngine:
         Raises `GenerationError` for a prompt that is empty or leaves the context no room, `UnsupportedOption`.
         """
         started = time.perf_counter()
-        _check(options)
+        check_values("mlx", options)
         ids = self._encode(text)
         room = self._room(len(ids), options.max_tokens)
         self._slots.use(adapter)
-        answer = _Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
+        answer = Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
         finish: FinishReason = "length"
         with closing(self._tokens(ids, options, room)) as tokens:
             for token, logprob in tokens:
@@ -159,50 +159,7 @@ class MlxEngine:
         with closing(steps):
             for token, _ in steps:
                 # generate_step runs one step ahead, so the oldest remembered one belongs to this token.
-                yield token, _logprob(seen.popleft()[token].item())
-
-
-class _Answer:
-    """One answer as it grows: decoding, stop strings, and the tokens to report."""
-
-    def __init__(self, decoder: TokenDecoder, stops: StopFinder, ending: frozenset[int], logprobs: bool) -> None:
-        self._decoder = decoder
-        self._stops = stops
-        self._ending = ending
-        self._logprobs = logprobs
-        self.logprob = 0.0
-        self._last: tuple[Token, ...] = ()
-        self._rest = ""
-        self.count = 0
-        self.finished = False
-
-    def take(self, token: int, logprob: float) -> Chunk:
-        """Take a token. Once `finished`, the chunk is not for showing: `end` tells the rest."""
-        self.count += 1
-        self.logprob += logprob
-        tokens = (Token(token, logprob),) if self._logprobs else ()
-        if token in self._ending:
-            self.finished, self._last = True, tokens
-            return Chunk("")
-        text = self._stops.push(self._decoder.push(token))
-        if self._stops.hit:
-            self.finished, self._last, self._rest = True, tokens, text
-        return Chunk(text, tokens=tokens)
-
-    def end(self) -> tuple[str, tuple[Token, ...]]:
-        """The text still held back, and the tokens not reported yet."""
-        if self._stops.hit:
-            return self._rest, self._last
-        text = self._stops.push(self._decoder.flush())
-        return text + self._stops.flush(), self._last
-
-
-def _logprob(value: float) -> float:
-    if math.isnan(value):
-        raise GenerationError(
-            "the model's probabilities are not numbers: its weights, or the adapter's, overflow or hold NaN"
-        )
-    return min(0.0, value)
+                yield token, checked_logprob(seen.popleft()[token].item())
 
 
 def _remember(seen: deque[Any], logits: Any) -> Any:
@@ -212,26 +169,6 @@ def _remember(seen: deque[Any], logits: Any) -> Any:
     exact = logits[0].astype(mx.float32)
     seen.append(exact - mx.logsumexp(exact))
     return logits
-
-
-def _check(options: GenerateOptions) -> None:
-    """Refuse values that mlx-lm's samplers would take for "off" or fail on."""
-    wrong = [
-        name
-        for name, fine in {
-            "temperature": options.temperature >= 0,
-            "max_tokens": options.max_tokens >= 1,
-            "top_p": 0 < options.top_p <= 1,
-            "top_k": options.top_k >= 0,
-            "repeat_penalty": options.repeat_penalty > 0,
-            "stop": "" not in options.stop,
-            "seed": options.seed is None or 0 <= options.seed < 2**64,
-        }.items()
-        if not fine
-    ]
-    if wrong:
-        given = ", ".join(f"{name}={getattr(options, name)!r}" for name in wrong)
-        raise UnsupportedOption(f"the mlx engine can't generate with {given}; choose a value within range")
 
 
 def _set_limits(settings: EngineSettings) -> dict[str, int]:

@@ -206,11 +206,16 @@ def _identity(path: Path, versions: str) -> str:
     weights = weight_files(path)
     dtypes = sorted({spec.dtype for file in weights for spec in read_header(file).values()})
     digest.update(json.dumps(["mlx", versions, device, dtypes]).encode())
+    for name, content in identity_files(path):
+        digest.update(json.dumps([name, content]).encode())
+    return digest.hexdigest()
+
+
+def identity_files(path: Path) -> Iterator[tuple[str, str]]:
+    """Each file of a model folder that can change an answer, with the sha256 hex of its bytes; weights first."""
     others = {file for pattern in _IDENTITY for file in path.glob(pattern) if file.is_file()}
     # The shards' index only repeats what the shards say.
     others.discard(path / "model.safetensors.index.json")
-    for file in [*weights, *sorted(others)]:
+    for file in [*weight_files(path), *sorted(others)]:
         with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(json.dumps([file.relative_to(path).as_posix(), content]).encode())
-    return digest.hexdigest()
+            yield file.relative_to(path).as_posix(), hashlib.file_digest(opened, "sha256").hexdigest()

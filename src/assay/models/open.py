@@ -34,6 +34,7 @@ ENGINES: Registry[EngineFactory] = Registry(
         "llama": "assay.models.llama_cpp:open_engine",
         "mlx": "assay.models.mlx:open_engine",
         "scripted": "assay.models.scripted:open_engine",
+        "transformers": "assay.models.transformers:open_engine",
     },
 )
 

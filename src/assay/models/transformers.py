@@ -1,0 +1,280 @@
+"""The transformers engine: any causal model of transformers', on CUDA, MPS or the CPU, with LoRA adapters by PEFT.
+
+Requests that wait together are answered in one batch, each row under its own adapter. A row that has ended leaves the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.errors import AssayError, GenerationError, ModelError
+from assay.models.answer import Answer, check_values, checked_logprob
+from assay.models.base import ModelInfo, messages_of
+from assay.models.local import Request
+from assay.models.mlx_load import context_length
+from assay.models.stopping import StopFinder, TokenDecoder
+from assay.models.transformers_adapters import PeftSlots
+from assay.models.transformers_load import load
+from assay.models.transformers_sampling import Sampler
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Usage
+
+_RESIDENT = 64
+_BATCH = {"cuda": 64, "mps": 16, "cpu": 16}  # rows to begin with; halved whenever the memory is too small for them
+
+
+def open_engine(path: str, settings: EngineSettings) -> TransformersEngine:
+    """Load the model in the folder `path`. Raises `ModelError`."""
+    return TransformersEngine(Path(path), settings)
+
+
+class TransformersEngine:
+    """A `BatchEngine` over transformers and PEFT."""
+
+    def __init__(self, path: Path, settings: EngineSettings) -> None:
+        loaded = load(path)
+        self._model: Any = loaded.model
+        self._tokenizer: Any = loaded.tokenizer
+        self._device = loaded.device
+        self._slots = PeftSlots(self._model)
+        self.batch = _BATCH[loaded.device]
+        lengths = [n for n in (context_length(loaded.config), settings.context_length) if n is not None]
+        self.info: ModelInfo = ModelInfo(
+            name=f"transformers:{path}",
+            engine="transformers",
+            engine_version=loaded.about,
+            identity=loaded.identity,
+            context_length=min(lengths, default=None),
+            concurrency=2 * self.batch,  # the next batch should be there when one ends
+            resident_adapters=_RESIDENT,
+        )
+        bos = self._tokenizer.bos_token_id
+        self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""
+        if isinstance(prompt, Raw):
+            return str(prompt)
+        if not self._tokenizer.chat_template:
+            if isinstance(prompt, str):
+                return prompt
+            raise ModelError(
+                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
+            )
+        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # templates raise what they like, for instance where they know no system role
+            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from error
+
+    def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
+        """Stream one answer. Raises `GenerationError` for a prompt that is empty or too long, `UnsupportedOption`."""
+        for _, item in self.generate_batch([Request(text, options, adapter)], lambda _: False):
+            if isinstance(item, AssayError):
+                raise item
+            yield item
+
+    def generate_batch(
+        self, requests: Sequence[Request], dropped: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Chunk | AssayError]]:
+        """The chunks of all answers as they come, each with its request's place; an error ends that request alone."""
+        rows: list[_Row] = []
+        for place, request in enumerate(requests):
+            try:
+                rows.append(self._row(place, request))
+            except AssayError as error:
+                yield place, error
+        waiting = [rows]
+        while waiting:
+            part = [row for row in waiting.pop(0) if not dropped(row.place)]
+            if not part:
+                continue
+            try:
+                yield from self._decode(part, dropped)
+            except _out_of_memory() as error:
+                left = [row for row in part if not row.ended]
+                if len(left) <= 1:
+                    for row in left:
+                        yield (
+                            row.place,
+                            GenerationError(
+                                f"{self._device} has no memory for this answer ({' '.join(str(error).split())[:200]}); set a "
+                                "smaller context_length, or take a smaller model"
+                            ),
+                        )
+                    continue
+                self.batch = max(1, min(self.batch, len(left) // 2))
+                middle = len(left) // 2
+                waiting[:0] = [left[:middle], left[middle:]]
+
+    def make_resident(self, adapters: Sequence[Adapter]) -> None:
+        self._slots.make_resident(adapters)
+
+    def close(self) -> None:
+        """Free the weights."""
+        import gc
+
+        import torch
+
+        self._model = self._tokenizer = None
+        del self._slots
+        gc.collect()
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _row(self, place: int, request: Request) -> _Row:
+        options = request.options
+        check_values("transformers", options)
+        if request.adapter is not None and request.adapter not in self._slots:
+            raise GenerationError(f"the adapter {request.adapter[:12]} is not resident; attach it first")
+        ids = list(self._tokenizer.encode(request.text, add_special_tokens=False))
+        if self._bos is not None and ids[:1] != [self._bos]:
+            ids.insert(0, self._bos)
+        room = _room(len(ids), options.max_tokens, self.info.context_length)
+        answer = Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
+        return _Row(place, request, ids, room, answer, Sampler(options, self._device))
+
+    def _decoder(self) -> TokenDecoder:
+        decode = self._tokenizer.decode
+        return TokenDecoder(lambda ids: str(decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)))
+
+    def _ending(self, options: GenerateOptions) -> frozenset[int]:
+        """Tokens that end the answer. A stop string that is a special token never shows as text, so it counts here."""
+        named = self._model.generation_config.eos_token_id
+        ends = named if isinstance(named, list) else [named, self._tokenizer.eos_token_id]
+        added = self._tokenizer.added_tokens_decoder.items()
+        special = {str(token): number for number, token in added if token.special}
+        return frozenset(end for end in ends if end is not None) | {
+            special[stop] for stop in options.stop if stop in special
+        }
+
+    def _decode(self, rows: list[_Row], dropped: Callable[[int], bool]) -> Iterator[tuple[int, Chunk | AssayError]]:
+        """Answer the rows together, from where they are to their ends."""
+        import torch
+
+        batch = _Batch(self._model, self._slots, self._device, rows)
+        with torch.inference_mode():
+            while batch.rows:
+                logits = batch.step().float()
+                likeliest = logits.max(-1)
+                norms = logits.logsumexp(-1)
+                greedy = zip(likeliest.indices.tolist(), (likeliest.values - norms).tolist(), strict=True)
+                for row, its, norm, best in zip(batch.rows, logits, norms, greedy, strict=True):
+                    for item in row.take(its, norm, best):
+                        yield row.place, item
+                batch.keep([not row.ended and not dropped(row.place) for row in batch.rows])
+
+
+class _Row:
+    """One request on its way: its tokens, and what was said of it."""
+
+    def __init__(
+        self, place: int, request: Request, ids: list[int], room: int, answer: Answer, sampler: Sampler
+    ) -> None:
+        self.place = place
+        self.adapter = request.adapter
+        self.ids = ids
+        self.ended = False
+        self._prompt = len(ids)
+        self._room = room
+        self._answer = answer
+        self._sampler = sampler
+        self._started = time.perf_counter()
+
+    def take(self, logits: Any, norm: Any, best: tuple[int, float]) -> Iterator[Chunk | AssayError]:
+        """Choose the next token, and say what is new. norm: log-sum-exp of the logits. best: the likeliest token."""
+        try:
+            if self._sampler.greedy:
+                token, logprob = best
+            else:
+                token = self._sampler.pick(logits, self.ids)
+                logprob = float(logits[token] - norm)
+            logprob = checked_logprob(logprob)
+        except GenerationError as error:
+            self.ended = True
+            yield error
+            return
+        self.ids.append(token)
+        chunk = self._answer.take(token, logprob)
+        if not self._answer.finished:
+            yield chunk
+        if self._answer.finished or len(self.ids) - self._prompt >= self._room:
+            self.ended = True
+            yield self._last("stop" if self._answer.finished else "length")
+
+    def _last(self, finish: FinishReason) -> Chunk:
+        rest, tokens = self._answer.end()
+        seconds = time.perf_counter() - self._started
+        return Chunk(rest, finish, Usage(self._prompt, self._answer.count, seconds, self._answer.logprob), tokens)
+
+
+class _Batch:
+    """Rows that are decoded together, padded on the left, and their keys and values."""
+
+    def __init__(self, model: Any, slots: PeftSlots, device: str, rows: list[_Row]) -> None:
+        import torch
+        from transformers import DynamicCache
+
+        self.rows = rows
+        self._model = model
+        self._slots = slots
+        self._cache: Any = DynamicCache(config=model.config)
+        width = max(len(row.ids) for row in rows)
+        padded = [[0] * (width - len(row.ids)) + row.ids for row in rows]
+        mask = [[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows]
+        self._next: Any = torch.tensor(padded, device=device)
+        self._mask: Any = torch.tensor(mask, device=device)
+        self._at: Any = (self._mask.cumsum(1) - 1).clamp(min=0)
+
+    def step(self) -> Any:
+        """The logits of each row's next token, (rows, vocabulary)."""
+        import torch
+
+        with self._slots.using([row.adapter for row in self.rows]):
+            out = self._model(
+                input_ids=self._next,
+                attention_mask=self._mask,
+                position_ids=self._at,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        self._at = self._at[:, -1:] + 1
+        return out.logits[:, -1]
+
+    def keep(self, kept: Sequence[bool]) -> None:
+        """Go on with these rows, each after the token that it has taken."""
+        import torch
+
+        places = [place for place, stays in enumerate(kept) if stays]
+        if len(places) < len(self.rows):
+            chosen = torch.tensor(places, device=self._mask.device, dtype=torch.long)
+            self.rows = [self.rows[place] for place in places]
+            if not self.rows:
+                return
+            self._mask, self._at = self._mask[chosen], self._at[chosen]
+            self._cache.batch_select_indices(chosen)
+        self._next = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._mask.device)
+
+
+def _room(prompt: int, wanted: int, length: int | None) -> int:
+    """How many tokens may be generated after a prompt of this many tokens."""
+    if prompt == 0:
+        raise GenerationError("the prompt is empty: there is no token to begin with")
+    if length is None:
+        return wanted
+    if prompt + 1 > length:
+        raise GenerationError(
+            f"the prompt has {prompt} tokens and leaves no room for an answer in the context of {length} tokens"
+        )
+    return min(wanted, length - prompt)
+
+
+def _out_of_memory() -> type[BaseException]:
+    import torch
+
+    found: type[BaseException] = torch.OutOfMemoryError
+    return found

@@ -1,0 +1,93 @@
+"""LoRA adapters on a transformers model by PEFT: many resident at once, chosen row by row of a batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from assay.adapters.fit import check_against
+from assay.errors import AdapterBroken
+from assay.types import Adapter
+
+_BASE = "__base__"  # PEFT's name for a row without an adapter
+
+
+class PeftSlots:
+    """The resident adapters of one model. One thread only."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+        self._linear = {name for name, module in model.named_modules() if type(module).__name__ == "Linear"}
+        self._tuner: Any = None
+        self._resident: set[str] = set()
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._resident
+
+    def make_resident(self, adapters: Sequence[Adapter]) -> None:
+        """Hold exactly these. Raises `AdapterMismatch` or `AdapterBroken`, after which all is as it was."""
+        wanted = {adapter.digest: adapter for adapter in adapters}
+        fresh = [adapter for digest, adapter in wanted.items() if digest not in self._resident]
+        read = [(adapter, self._read(adapter)) for adapter in fresh]
+        # From here on nothing of an adapter's can fail.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that another one becomes active, which decides nothing here
+            for digest in self._resident - wanted.keys():
+                self._tuner.delete_adapter(digest)
+        for adapter, tensors in read:
+            self._put(adapter, tensors)
+        self._resident = set(wanted)
+
+    def using(self, digests: Sequence[str | None]) -> AbstractContextManager[object]:
+        """Within it, row n of a batch goes under adapter n; None is the bare base."""
+        if self._tuner is None:
+            return nullcontext()
+        names = [digest or _BASE for digest in digests]
+        found: AbstractContextManager[object] = self._tuner._enable_peft_forward_hooks(adapter_names=names)
+        return found
+
+    def _read(self, adapter: Adapter) -> dict[str, Any]:
+        """The tensors by module and side, once they are known to fit."""
+        from safetensors.torch import load_file
+
+        check_against(adapter, self._shapes)
+        strange = sorted({name.rpartition(".")[0] for name in adapter.tensors} - self._linear)
+        if strange:
+            raise AdapterBroken(
+                f"{adapter.weights}: the transformers engine adapts linear layers only, not {', '.join(strange[:3])}; take "
+                "another engine for this adapter"
+            )
+        try:
+            return dict(load_file(adapter.weights))
+        except Exception as error:
+            raise AdapterBroken(f"{adapter.weights}: torch can't read it ({error})") from error
+
+    def _put(self, adapter: Adapter, tensors: dict[str, Any]) -> None:
+        import torch
+        from peft import LoraConfig
+        from peft.tuners.lora import LoraModel
+
+        modules = sorted({name.rpartition(".")[0] for name in tensors})
+        config = LoraConfig(
+            r=adapter.rank,
+            lora_alpha=adapter.scale * adapter.rank,
+            target_modules=modules,
+            lora_dropout=0.0,
+            bias="none",
+        )
+        if self._tuner is None:
+            self._tuner = LoraModel(self._model, {adapter.digest: config}, adapter.digest)
+        else:
+            self._tuner.peft_config[adapter.digest] = config
+            self._tuner.inject_adapter(self._model, adapter.digest)
+        self._tuner.requires_grad_(False).eval()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                module, _, leaf = name.rpartition(".")
+                layer = self._model.get_submodule(module)
+                side = layer.lora_A if leaf == "lora_a" else layer.lora_B
+                weight = side[adapter.digest].weight
+                weight.copy_(tensor.T.to(weight.dtype))

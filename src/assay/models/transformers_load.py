@@ -1,0 +1,97 @@
+"""Open a model folder with transformers: device and type of numbers, and who the model is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from assay.errors import ModelError
+from assay.models.mlx_load import check_folder, identity_files
+
+_ROOM = 1.1  # of the weights' size: what loading needs besides them
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory, ready to answer. about: the versions, the device and the type of numbers."""
+
+    model: Any
+    tokenizer: Any
+    config: Mapping[str, Any]
+    device: str
+    about: str
+    identity: str
+
+
+def load(path: Path) -> Loaded:
+    """Load a folder of config.json, safetensors and tokenizer; no network, no code of the model's own. Raises `ModelError`."""
+    config = check_folder(path)
+    torch, transformers = _import()
+    device = _device(torch)
+    dtype = torch.float32 if device == "cpu" else "auto"
+    _check_memory(path, torch, device)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
+    except Exception as error:  # whatever a damaged or unknown model makes of a loader is the model's fault
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: transformers can't load this model ({type(error).__name__}: {text})") from error
+    model = model.to(device).eval()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    about = f"{versions}, {device}, {str(model.dtype).removeprefix('torch.')}"
+    return Loaded(model, tokenizer, config, device, about, _identity(path, about))
+
+
+def _import() -> tuple[Any, Any]:
+    try:
+        # Warnings about what a newer version will do are nothing that a user of assay can act on.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        import peft  # noqa: F401
+        import torch
+        import transformers
+    except ImportError as error:
+        raise ModelError(
+            f"the transformers engine needs torch, transformers and peft ({error}): pip install 'assay[torch]'"
+        ) from None
+    if (os.cpu_count() or 1) <= 2:  # two threads on two busy cores wait for each other most of the time
+        torch.set_num_threads(1)
+    return torch, transformers
+
+
+def _device(torch: Any) -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_memory(path: Path, torch: Any, device: str) -> None:
+    """Refuse what does not fit before the machine starts to swap."""
+    stored = sum(file.stat().st_size for file in path.glob("model*.safetensors"))
+    if device == "cuda":
+        room = torch.cuda.mem_get_info()[0]
+    elif device == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return
+    if stored * _ROOM > room:
+        raise ModelError(
+            f"{path}: the weights take {stored / 1e9:.1f} GB, and {device} has {room / 1e9:.1f} GB; take a smaller or "
+            "quantised model, or another engine"
+        )
+
+
+def _identity(path: Path, about: str) -> str:
+    """sha256 hex over all that decides the answers: engine, versions, device, type of numbers, and every file's bytes."""
+    digest = hashlib.sha256(json.dumps(["transformers", about]).encode())
+    for name, content in identity_files(path):
+        digest.update(json.dumps([name, content]).encode())
+    return digest.hexdigest()
