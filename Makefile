@@ -1,11 +1,12 @@
 # make demo   sets up and runs the main job on the lab          make test   sets up and runs every test
 # make check  formatting, lint, types, layers                   make lab    makes the lab's models again (minutes)
+# make torch  adds what the transformers engine's tests need: about 1 GB, on Linux with CUDA's libraries several
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
 
-.PHONY: demo test check lab lock clean
+.PHONY: demo test check torch lab lock clean
 
 demo: $(VENV)/.demo
 	@mkdir -p build && rm -rf build/demo
@@ -14,6 +15,8 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+torch: $(VENV)/.torch
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -48,6 +51,13 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@echo "installing what the tests need ..."
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# torch first and with all that it needs, which differs by platform and device; the rest is pinned.
+$(VENV)/.torch: requirements/torch.txt | $(VENV)/.dev
+	@echo "installing torch ..."
+	@$(PIP) torch==2.13.0
+	@$(PIP) --no-deps --require-hashes -r requirements/torch.txt
 	@touch $@
 
 clean:
