@@ -158,11 +158,11 @@ class TransformersEngine:
         with torch.inference_mode():
             while batch.rows:
                 logits = batch.step().float()
-                likeliest = logits.max(-1)
-                norms = logits.logsumexp(-1)
-                greedy = zip(likeliest.indices.tolist(), (likeliest.values - norms).tolist(), strict=True)
-                for row, its, norm, best in zip(batch.rows, logits, norms, greedy, strict=True):
-                    for item in row.take(its, norm, best):
+                exact = logits.log_softmax(-1)
+                likeliest = exact.max(-1)
+                greedy = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+                for row, its, known, best in zip(batch.rows, logits, exact, greedy, strict=True):
+                    for item in row.take(its, known, best):
                         yield row.place, item
                 batch.keep([not row.ended and not dropped(row.place) for row in batch.rows])
 
@@ -183,14 +183,14 @@ class _Row:
         self._sampler = sampler
         self._started = time.perf_counter()
 
-    def take(self, logits: Any, norm: Any, best: tuple[int, float]) -> Iterator[Chunk | AssayError]:
-        """Choose the next token, and say what is new. norm: log-sum-exp of the logits. best: the likeliest token."""
+    def take(self, logits: Any, exact: Any, best: tuple[int, float]) -> Iterator[Chunk | AssayError]:
+        """Choose the next token, and say what is new. exact: log-probabilities. best: the likeliest token and its one."""
         try:
             if self._sampler.greedy:
                 token, logprob = best
             else:
                 token = self._sampler.pick(logits, self.ids)
-                logprob = float(logits[token] - norm)
+                logprob = float(exact[token])
             logprob = checked_logprob(logprob)
         except GenerationError as error:
             self.ended = True

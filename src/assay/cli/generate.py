@@ -1,0 +1,164 @@
+"""`assay generate`: one prompt, one answer, as it comes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+from cyclopts import Parameter
+
+from assay.adapters.named import adapter_at
+from assay.cli.http import HttpFlags, with_flags
+from assay.cli.settings import Config, ConfigFile, Json, settings
+from assay.cli.stopping import run as run_work
+from assay.errors import BadInput
+from assay.models.base import AdapterModel, TextModel
+from assay.models.open import open_model
+from assay.types import Adapter, Chunk, GenerateOptions, Message, Prompt, Raw
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How to generate. Each is neutral unless given: greedy, nothing cut, nothing penalised."""
+
+    temperature: float = 0.0
+    "0 is greedy."
+    max_tokens: int = 512
+    "Tokens generated at most."
+    top_p: float = 1.0
+    "Draw from the likeliest tokens that have this probability together; 1 is off."
+    top_k: int = 0
+    "Draw from so many of the likeliest tokens; 0 is off."
+    repeat_penalty: float = 1.0
+    "1 is off."
+    stop: Annotated[list[str], Parameter(negative="", consume_multiple=False)] = field(default_factory=list)
+    "End before this text; give it again for more."
+    seed: int | None = None
+    "Of what is drawn."
+
+    def for_model(self) -> GenerateOptions:
+        return GenerateOptions(
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            repeat_penalty=self.repeat_penalty,
+            stop=tuple(self.stop),
+            seed=self.seed,
+        )
+
+
+OptionFlags = Annotated[_Options | None, Parameter(name="*")]
+
+
+def generate(
+    model: str,
+    prompt: str = "-",
+    /,
+    *,
+    adapter: Path | None = None,
+    system: str | None = None,
+    raw: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    options: OptionFlags = None,
+    http: HttpFlags = None,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
+    """Have a model answer one prompt, token by token. Nothing is journaled.
+
+    Parameters
+    ----------
+    model
+        A folder, a .gguf file, ENGINE:PATH, or a URL with #MODEL.
+    prompt
+        What to ask; - reads it from standard input [-].
+    adapter
+        A folder with an adapter's weights and adapter_config.json.
+    system
+        A system message before the prompt.
+    raw
+        Send the prompt as it is, without the chat template.
+    """
+    found = with_flags(settings(config, None), http, model)
+    if raw and system is not None:
+        raise BadInput("--raw sends the prompt as it is, which leaves no place for --system; leave one out")
+    text = _standard_input() if prompt in ("-", "./-") else prompt
+    asked: Prompt = Raw(text) if raw else [Message("system", system), Message("user", text)] if system else text
+    tuned = None if adapter is None else adapter_at(adapter)
+    run_work(_generate(found, model, tuned, asked, (options or _Options()).for_model(), as_json=json))
+    return 0
+
+
+def _standard_input() -> str:
+    text = sys.stdin.read()
+    if not text.strip():
+        raise BadInput("there is no prompt: give it as an argument, or on standard input")
+    return text.removesuffix("\n")
+
+
+async def _generate(
+    found: Config, name: str, adapter: Adapter | None, prompt: Prompt, options: GenerateOptions, *, as_json: bool
+) -> None:
+    named = found.model(name)
+    base = await open_model(named.spec, named.settings, http=named.http)
+    try:
+        model = base if adapter is None else await attached(base, adapter)
+        last, text = await _printed(model, prompt, options, quiet=as_json)
+        if as_json:
+            print(json.dumps(_as_json(model, last, text), ensure_ascii=False))
+        elif sys.stdout.isatty():
+            print(f"\n{cost(last)}", file=sys.stderr)
+        elif not text.endswith("\n"):
+            print()
+    finally:
+        await base.aclose()
+
+
+async def attached(base: TextModel, adapter: Adapter) -> TextModel:
+    """The base under the adapter. Raises `BadInput` where it can take none."""
+    if not isinstance(base, AdapterModel):
+        raise BadInput(f"{base.info.name} can't be given adapters; name a local model")
+    return await base.attach(adapter)
+
+
+async def _printed(model: TextModel, prompt: Prompt, options: GenerateOptions, *, quiet: bool) -> tuple[Chunk, str]:
+    """The last chunk and the whole text, which is printed as it comes."""
+    parts: list[str] = []
+    last = Chunk("")
+    # TextModel promises an async iterator; engines write generators, whose prompt closing releases the engine.
+    async with aclosing(cast(AsyncGenerator[Chunk, None], model.stream(prompt, options))) as chunks:
+        async for chunk in chunks:
+            parts.append(chunk.text)
+            last = chunk
+            if not quiet:
+                print(chunk.text, end="", flush=True)
+    return last, "".join(parts)
+
+
+def cost(last: Chunk) -> str:
+    """What an answer took, in a line."""
+    usage = last.usage
+    if usage is None:
+        return ""
+    pace = f", {usage.completion_tokens / usage.seconds:.0f} tokens/s" if usage.seconds > 0 else ""
+    cut = ", cut off at --max-tokens" if last.finish_reason == "length" else ""
+    return f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.seconds:.1f} s{pace}{cut}"
+
+
+def _as_json(model: TextModel, last: Chunk, text: str) -> dict[str, Any]:
+    info = model.info
+    return {
+        "model": info.name,
+        "engine": info.engine,
+        "engine_version": info.engine_version,
+        "adapter": info.adapter,
+        "text": text,
+        "finish_reason": last.finish_reason,
+        "usage": None if last.usage is None else msgspec.structs.asdict(last.usage),
+    }
