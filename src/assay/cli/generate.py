@@ -42,19 +42,22 @@ class _Options:
     seed: int | None = None
     "Of what is drawn."
 
-    def for_model(self) -> GenerateOptions:
-        return GenerateOptions(
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            repeat_penalty=self.repeat_penalty,
-            stop=tuple(self.stop),
-            seed=self.seed,
-        )
-
 
 OptionFlags = Annotated[_Options | None, Parameter(name="*")]
+
+
+def options_of(flags: _Options | None) -> GenerateOptions:
+    """The flags as what a model takes."""
+    given = flags or _Options()
+    return GenerateOptions(
+        temperature=given.temperature,
+        max_tokens=given.max_tokens,
+        top_p=given.top_p,
+        top_k=given.top_k,
+        repeat_penalty=given.repeat_penalty,
+        stop=tuple(given.stop),
+        seed=given.seed,
+    )
 
 
 def generate(
@@ -91,7 +94,7 @@ def generate(
     text = _standard_input() if prompt in ("-", "./-") else prompt
     asked: Prompt = Raw(text) if raw else [Message("system", system), Message("user", text)] if system else text
     tuned = None if adapter is None else adapter_at(adapter)
-    run_work(_generate(found, model, tuned, asked, (options or _Options()).for_model(), as_json=json))
+    run_work(_generate(found, model, tuned, asked, options_of(options), as_json=json))
     return 0
 
 
