@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from assay.adapters.files import read_adapter
+from assay.adapters.named import adapter_at
 from assay.errors import AdapterBroken
 from tests.making import copied, discovered
 
@@ -44,6 +45,14 @@ def test_it_is_the_same_product_scaled_as_peft_scales_it(tmp_path: Path, rslora:
         a, b = (theirs[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
         np.testing.assert_array_equal((ours[f"{name}.lora_a"] @ ours[f"{name}.lora_b"]).T, b @ a)
     assert read_adapter(adapter.weights, adapter.weights.parent / "adapter_config.json").digest == adapter.digest
+
+
+def test_one_that_is_named_by_its_folder_is_the_same(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run" / "checkpoint-100")
+    [checkpoint] = discovered(tmp_path / "run", None)
+    before = sorted((path.name, path.read_bytes()) for path in folder.iterdir())
+    assert adapter_at(folder).digest == copied(checkpoint, tmp_path / "staged").digest
+    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
 
 
 def test_the_last_blocks_alone_may_be_adapted(tmp_path: Path) -> None:

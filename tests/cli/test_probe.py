@@ -188,9 +188,14 @@ def test_data_of_ones_own(place: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ([], "tuned holds no adapters.safetensors; name the folder that mlx-lm wrote the adapter to"),
-        (["adapters.safetensors"], "tuned holds no adapter_config.json; copy the one that mlx-lm wrote"),
-        (["adapter_model.safetensors"], "adapter_model.safetensors is a PEFT adapter's, which can't be read yet"),
+        ([], "tuned holds no adapters.safetensors; name the folder that the trainer wrote the adapter to"),
+        (["adapters.safetensors"], "tuned holds no adapter_config.json; copy the one that was written beside"),
+        (["adapter_model.safetensors"], "tuned holds no adapter_config.json"),
+        (
+            ["adapter_model.bin"],
+            "adapter_model.bin is no safetensors, and pickled weights, which can run code, are refused",
+        ),
+        (["adapter_model.safetensors", "adapter_config.json"], "tuned/adapter_config.json: can't be read as JSON"),
         (["0000100_adapters.safetensors"], "copy the checkpoint that you mean, such as 0000100_adapters.safetensors"),
         (["adapters.safetensors", "adapter_config.json"], "tuned/adapter_config.json: cut off"),
     ],

@@ -40,13 +40,13 @@ _BLOCK = 1 << 20  # bytes read at a time, so that memory stays bounded
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
-def read_adapter(weights: Path, config: Path) -> Adapter:
-    """Read an adapter and check that it is whole.
+def read_adapter(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | None = None) -> Adapter:
+    """Read an adapter and check that it is whole. shown: what errors call the files, if not what they are called.
 
     Raises `NotReady` if a file is missing or still being written, `AdapterBroken` if it is not a LoRA adapter of
     mlx-lm's (lora_a and lora_b pairs whose inner dimension is the configured rank).
     """
-    return _read(weights, config, weights, config)
+    return _read(weights, config, *(shown or (weights, config)))
 
 
 async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
