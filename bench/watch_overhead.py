@@ -28,8 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lab
-from assay.adapters.files import stage
-from assay.checkpoints.discover import discover
+
+sys.path.insert(0, str(lab.ROOT))
+
+from tests.making import copied, discovered
+
 from assay.models.local import LocalEngine
 from assay.models.open import ENGINES
 from assay.suites.suite import Suite, load_suite
@@ -56,7 +59,7 @@ def engine_alone(engine: str, suite: Suite) -> tuple[float, int]:
     prompts = [model.render(sample.prompt) for sample in suite.samples]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            adapters = [stage(checkpoint, Path(folder)) for checkpoint in discover(lab.CHECKPOINTS, "lab")]
+            adapters = [copied(checkpoint, Path(folder)) for checkpoint in discovered(lab.CHECKPOINTS, "lab")]
             return _loop(model, prompts, options, adapters)
     finally:
         model.close()

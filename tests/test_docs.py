@@ -403,6 +403,14 @@ def test_the_layers_are_those_of_the_contract() -> None:
     assert named == [re.findall(r"\w+", layer) for layer in contract]
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_starts(script: Path) -> None:
+    if "argparse" in script.read_text(encoding="utf-8"):
+        done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("usage: ")
+
+
 def test_every_dependency_is_explained() -> None:
     text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     groups = PROJECT["dependency-groups"].values()
