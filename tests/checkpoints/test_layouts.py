@@ -125,11 +125,15 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_pat
     (folder / "0000020_adapters.safetensors").symlink_to(outside)
     (folder / "0000030_adapters.safetensors").symlink_to("0000010_adapters.safetensors")
     (tmp_path / "runs" / "away").symlink_to(tmp_path / "secret")
+    (tmp_path / "runs" / "checkpoint-40").symlink_to(tmp_path / "secret")
     (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
     found = look(tmp_path / "runs")
     assert sorted(c.iteration for c in found.checkpoints if c.numbered) == [10, 30]
-    assert [refused.checkpoint.label for refused in found.refused] == ["away @final", "lab @20"]
-    assert "/away: a link that leads out of" in found.refused[0].reason
+    assert [refused.checkpoint.label for refused in found.refused] == ["runs @40", "lab @20"]
+    assert "/checkpoint-40: a link that leads out of" in found.refused[0].reason
+    assert [text for text in found.unlisted if "/away, a link that leads out of" in text] == found.unlisted, (
+        "said, no fault"
+    )
     assert "0000020_adapters.safetensors: a link that leads out of" in found.refused[1].reason
     assert {c.run for c in look(tmp_path / "runs", "mine").checkpoints} == {"mine/lab"}, (
         "what is refused renames nobody"

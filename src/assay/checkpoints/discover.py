@@ -88,6 +88,9 @@ class Discovery:
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder], folder, runs[folder], dict(listings))
         for each, link in sorted(strange, key=lambda pair: pair[1].path):
+            if link.kind == "folder" and not each.number:  # data, a cache: nothing says that it is a checkpoint
+                found.unlisted.append(f"{link.path}, a link that leads out of {self._folder}")
+                continue
             folder = each.run_folder
             own = names[folder] if folder in names else self._names({folder: [each]})[folder]
             why = f"{link.path}: a link that leads out of {self._folder}; put the {link.kind} itself there"
