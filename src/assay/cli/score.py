@@ -19,7 +19,7 @@ from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
 from assay.cli.reasons import print_reasons, print_spreads
 from assay.cli.score_files import DASH, check_output, lines, run_named_after, said, source
-from assay.cli.score_run import noting, run_of
+from assay.cli.score_run import note_whole, noting, run_of
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
@@ -215,6 +215,8 @@ async def _score(
             # A judge that is gone takes nothing from those who need none.
             outcome = _Outcome(read, bad, gone=error)
             await _run(job, file, noting(answers(), read, ledger), picker.without_judges, ledger, outcome)
+        if job.limit is None and not bad:
+            note_whole(read, ledger)
     finally:
         ledger.close()
     if outcome.gone is None:

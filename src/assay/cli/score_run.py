@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from assay.cli.score_files import run_named_after
 from assay.results.canonical import digest_of
 from assay.results.index import Ledger
@@ -44,6 +46,12 @@ def noting(answers: Iterator[Answered], read: AnswersRead, ledger: Ledger) -> It
             if last is None or last.digest != read.digest:
                 ledger.append(read)
         yield answered
+
+
+def note_whole(read: AnswersRead, ledger: Ledger) -> None:
+    """Journal that all of the file was read, if that is news."""
+    if not any(one.whole for one in ledger.answer_files().get(read.run, ()) if one.digest == read.digest):
+        ledger.append(replace(read, whole=True))
 
 
 def _named(name: str, path: str, digest: str, runs: Runs, note: Callable[[str], None]) -> str:

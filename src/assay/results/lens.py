@@ -43,7 +43,7 @@ _COLUMNS = {
     "error_class": "VARCHAR", "partial": "VARCHAR", "limit": "BIGINT", "asked": "BIGINT", "scored": "BIGINT",
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
     "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
-    "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR",
+    "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR", "whole": "BOOLEAN",
 }  # fmt: skip
 
 
@@ -53,6 +53,17 @@ _COLUMN = "metric, case when measure = '' then '' else scorer end as scorer, jud
 _FILED_CELLS = (
     "(select c.* from all_cells c anti join (from measures where not standing) m "
     "using (run, identity, suite, suite_digest, measure) where c.identity = from_files())"
+)
+# What each answer of a run was scored by, as text or by a judge, and whether that is what stands in its file now.
+_ANSWERS_HAD = (
+    "select model, name, unnest(json_keys(scores)) as suite, here and answer = coalesce(given, '') as present, here "
+    "from (select model, answer_name(sample, repeat) as name, scores, answer as given from records "
+    "where kind = 'answer' and run = $run) join (from present_answers() where run = $run) using (model, name) "
+    "union all select model, name, suite, here and given in ('', answer), here "
+    "from (select case when digest = origin_of_none() then '' else checkpoint end as model, suite, "
+    "answer_name(sample, repeat) as name, coalesce(completion, '') as given from all_cells "
+    "where identity = from_files() and measure <> '' and run = $run) "
+    "join (from present_answers() where run = $run) using (model, name)"
 )
 # One answer as a question of its own, and the same of all answers to a question, which takes a group for each.
 _ANSWER = (
@@ -258,12 +269,14 @@ class Lens:
         return [(Column(*row[:4]), Cell(*row[4:])) for row in rows]
 
     def former_answers(self, run: str) -> int:
-        """How many of a run's answers have scores that are in no table: their file holds them no more, or others instead."""
+        """How many of a run's answers lack a suite's scores that others in their place had, since their file has changed.
+
+        What the file holds no more is among them only where it wasn't read to its end.
+        """
         row = self._db.execute(
-            "select count(distinct (model, name)) from (select run, model, answer_name(sample, repeat) as name, "
-            "unnest(json_keys(scores)) as suite from records where kind = 'answer' and run = $run union all "
-            "select run, model, name, '' from present_answers() where not here and run = $run) anti join "
-            "(select run, model, answer_name(sample, repeat) as name, suite from answers) using (run, model, name, suite)",
+            "select count(*) from (select distinct model, name from (select model, name, suite, bool_or(present) as present, "
+            f"bool_or(here) as here from ({_ANSWERS_HAD}) group by model, name, suite) "
+            "where not present and (here or exists (from files_read() where run = $run and not whole)))",
             {"run": run},
         ).fetchone()
         return int(row[0]) if row is not None else 0

@@ -345,11 +345,15 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
 
 
 class AnswersRead(Record, tag="file", kw_only=True, frozen=True):
-    """A file whose answers a run holds. path: absolute, "" for a pipe. digest: of its content, sha256 hex."""
+    """A file whose answers a run holds. path: absolute, "" for a pipe. digest: of its content, sha256 hex.
+
+    whole: it was read to its end, and all of it could be read: what the run had before and the file has not is gone.
+    """
 
     run: str
     path: str
     digest: str
+    whole: bool = False
 
     @property
     def content(self) -> str:

@@ -149,6 +149,12 @@ create macro present_files() as table
         where place = 1
     ) where last = 1;
 
+-- The files of runs, and whether each was read to its end as it was when it was last read.
+create macro files_read() as table
+    select run, whole
+    from present_files() join (select run, left(digest, 16) as content, bool_or(coalesce(whole, false)) as whole
+                               from records where kind = 'file' group by all) using (run, content);
+
 -- The answers that runs have read, each as it stands in its file now; `here` is false where it stands there no more.
 create macro present_answers() as table
     select run, model, name, bool_or(here) as here, arg_max(answer, seq) filter (where here) as answer,
