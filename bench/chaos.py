@@ -160,7 +160,7 @@ def run(at: Site, number: int, fault: str | None, seed: int, whole: float) -> tu
         environment = at.environment(clock if fault == "clock" else None)
         log = stack.enter_context((at.folder / f"{name}.log").open("ab"))
         job = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        moment = chance.uniform(0.1, whole)
+        moment = chance.uniform(0.1, 0.8 * whole)  # later ones come when it has ended
         if fault is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 job.wait(moment)
