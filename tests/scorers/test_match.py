@@ -294,6 +294,16 @@ def test_a_target_must_be_one_number(target: str) -> None:
         FinalNumber().check(sample(target))
 
 
+async def test_a_worked_target_is_the_number_behind_its_marks() -> None:
+    assert await right(FinalNumber(), "6*7=42\n#### 1,042.", "It is 1042") is True
+    assert await right(FinalNumber(), "6*7=42\n#### 43", "It is 42") is False
+    for target in ("no number", ""):
+        failure = await result(FinalNumber(), target, "It is 42")
+        assert isinstance(failure, ScoreFailure)
+        assert failure.reason.startswith("the sample can't be scored: its target ")
+        assert "Error" not in failure.reason
+
+
 async def test_long_answers_are_read_in_reasonable_time() -> None:
     for text in ("9", "1,", "1 ", "1 100 ", "^", "1/", "-", "½"):
         assert all(value is None or abs(value) < 10**1000 for _, value in read_numbers(text * 20_000))

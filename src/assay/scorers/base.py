@@ -138,7 +138,20 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
     except (BadInput, Unreachable):  # the job's fault and not this answer's: every other one would fail alike
         raise
     except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
-        return _failures(scorer, "permanent", f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}")
+        unfit = _unfit(scorer, sample)
+        failed = f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}"
+        return _failures(scorer, "permanent", f"the sample can't be scored: {unfit}" if unfit else failed)
+
+
+def _unfit(scorer: Scorer, sample: Sample) -> str:
+    """What the sample lacks, as the scorer itself says; "" if nothing."""
+    try:
+        scorer.check(sample)
+    except ValueError as error:
+        return str(error)
+    except Exception:  # a scorer that has no check, or one with a fault of its own
+        return ""
+    return ""
 
 
 def _wrong(results: object) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from assay.scorers.targets import best, targets
+from assay.scorers.targets import MARKED, best, targets, unworked
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 # `\s` and `\d` are ASCII's here.
-_MARKED = re.compile(r"####\s*([\d,.\-]+)", re.ASCII)
 _STANDING = re.compile(r"(?:\A|[\s=])(-?[\d,]+(?:\.\d+)?)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _TOLERANCE = 0.01
@@ -31,7 +30,7 @@ def expected_numbers(sample: Sample) -> list[str]:
     Raises ValueError also if none of them is a number: no answer could equal it.
     """
     expected = expected_answers(sample)
-    numbers = [number for text in expected if _number(number := (_MARKED.findall(text) or [text])[-1]) is not None]
+    numbers = [number for text in expected if _number(number := unworked(text)) is not None]
     if not numbers:
         raise ValueError(
             f"it is to be compared with {expected[0][-_SHOWN:]!r}, which is no number and has none behind ####"
@@ -42,14 +41,14 @@ def expected_numbers(sample: Sample) -> list[str]:
 def is_worked(reference: Mapping[str, Json]) -> bool:
     """Is the `target` a worked solution that ends as GSM8K's do, in `####` and a number?"""
     target = reference.get("target")
-    return isinstance(target, str) and _MARKED.search(target) is not None
+    return isinstance(target, str) and MARKED.search(target) is not None
 
 
 def extract_gsm8k(text: str) -> str:
     """The answer as it stands in the text, "" if there is none: what follows the first `####`, else the last number."""
     if text.startswith("ERROR"):
         return ""
-    marked = _MARKED.search(text)
+    marked = MARKED.search(text)
     if marked:
         return marked[1]
     standing: list[str] = _STANDING.findall(text)
@@ -106,5 +105,5 @@ class Gsm8kV1:
 
 
 def _settled(text: str) -> bool:
-    marked = _MARKED.search(text)
+    marked = MARKED.search(text)
     return marked is not None and marked.end() < len(text)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
-from assay.scorers.targets import best, targets
+from assay.scorers.targets import best, targets, unworked
 from assay.types import Completion, Json, Sample, Score, ScoreFailure
 
 _MINUS = "\u2212\u2013\uff0d\ufe63\u2011\u2010"  # minus sign, en dash, full-width and small minus, hyphens
@@ -139,7 +139,7 @@ def _unspaced(char: str) -> bool:
 
 
 class FinalNumber:
-    """Is the last number of the answer the target (or one of several), as a number?
+    """Is the last number of the answer the target (or one of several), as a number? Of a worked target it is that behind ####.
 
     What is read as a number, `read_numbers` says.
 
@@ -149,7 +149,7 @@ class FinalNumber:
     """
 
     name: str = "final_number"
-    version: int = 1
+    version: int = 2  # 2: worked targets are read, and those without a number refused
     needs_whole_answer: bool = True
     metrics: tuple[str, ...] = ("correct",)
 
@@ -158,17 +158,24 @@ class FinalNumber:
         self.parameters: Mapping[str, Json] = {"tolerance": str(tolerance)}
 
     def check(self, sample: Sample) -> None:
-        if not any(single_number(target) is not None for target in targets(sample)):
-            raise ValueError(f"its target {targets(sample)[0]!r} is not one number, which its scorer needs")
+        self._wanted(sample)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         if completion.finish_reason == "length":
             return [ScoreFailure("correct", "truncated", "the answer was cut off, perhaps within its last number")]
-        wanted = [number for target in targets(sample) if (number := single_number(target)) is not None]
+        wanted = self._wanted(sample)
         numbers = list(read_numbers(completion.text))
         extracted, value = numbers[-1] if numbers else (None, None)
         correct = value is not None and any(abs(value - number) <= self._tolerance for number in wanted)
         return [Score("correct", correct, detail={"extracted": extracted})]
+
+    def _wanted(self, sample: Sample) -> list[Fraction]:
+        """The targets that are numbers. Raises ValueError if none is: no answer could equal it."""
+        given = targets(sample)
+        wanted = [number for target in given if (number := single_number(unworked(target))) is not None]
+        if not wanted:
+            raise ValueError(f"its target {given[0]!r} is not one number, which its scorer needs")
+        return wanted
 
 
 # Longer numbers are not read: no answer means them, and exact arithmetic on them could take for ever.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from assay.types import Sample, Score, ScoreFailure
@@ -21,6 +22,16 @@ def targets(sample: Sample, keys: Sequence[str] = ("target",)) -> list[str]:
             raise ValueError(f"its {key} is empty")
         return [str(text) for text in texts]
     raise ValueError(f"it has no {' and no '.join(keys)}, which its scorer compares answers with")
+
+
+# How GSM8K marks an answer. `\s` and `\d` are ASCII's here.
+MARKED = re.compile(r"####\s*([\d,.\-]+)", re.ASCII)
+
+
+def unworked(text: str) -> str:
+    """Of a worked solution, as GSM8K has them, what stands behind its last `####`; any other text as it is."""
+    found: list[str] = MARKED.findall(text)
+    return found[-1].rstrip(".,") if found else text
 
 
 def best(outcomes: Iterable[Score | ScoreFailure]) -> Score | ScoreFailure:
