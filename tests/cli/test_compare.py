@@ -83,6 +83,7 @@ def test_questions_of_one_id_that_differ_are_no_pair(tmp_path: Path) -> None:
     for name, text in (
         ("one", SUITE),
         ("two", SUITE.replace("Question b, target: right", "Question b, target: wrong")),
+        ("three", SUITE.replace("contains_word", "{name: contains_word, case_sensitive: true}")),
     ):
         written(tmp_path / "suite.yaml", text)
         done = assay(tmp_path, "probe", "scripted:model.yaml", "--suite", "suite.yaml", "--run", name)
@@ -92,6 +93,10 @@ def test_questions_of_one_id_that_differ_are_no_pair(tmp_path: Path) -> None:
         ("old", "correct"): 2,
         ("all", "correct"): 3,
     }
+    said = bad(tmp_path, "compare", "one", "three")
+    assert (
+        "small: 4 questions are scored by another scorer on each side, or with other parameters, and left out" in said
+    )
     said = "small: 1 question is not the same on both sides, and left out: b"
     assert said in assay(tmp_path, "compare", "one", "two").stderr
 

@@ -50,14 +50,15 @@ def compare_command(
         Only this suite.
     """
     where = settings(config, workspace).workspace
-    before, after, unlike, notes = sides(old, new, where)
+    before, after, unlike, rescored, notes = sides(old, new, where)
     for name, samples in unlike.items():
-        many = "1 question is" if len(samples) == 1 else f"{len(samples)} questions are"
-        print(f"assay: {name}: {many} not the same on both sides, and left out: {shorten(samples)}", file=sys.stderr)
+        _tell_left_out(name, samples, "not the same on both sides")
+    for name, samples in rescored.items():
+        _tell_left_out(name, samples, "scored by another scorer on each side, or with other parameters")
     for sentence in notes:
         print(f"assay: {sentence}", file=sys.stderr)
     changes = [c for c in compare(before, after) if suite is None or c.suite == suite]
-    if not any(change.n for change in changes) and (notes or unlike):
+    if not any(change.n for change in changes) and (notes or unlike or rescored):
         raise BadInput(f"{old} and {new} have nothing to pair")
     if not changes:
         raise BadInput(f"{old} and {new} have no suite in common" + (f" called {suite!r}" if suite else ""))
@@ -68,6 +69,11 @@ def compare_command(
         return 0
     _print(_by_question(changes, where), old, new)
     return 0
+
+
+def _tell_left_out(suite: str, samples: Sequence[str], how: str) -> None:
+    many = "1 question is" if len(samples) == 1 else f"{len(samples)} questions are"
+    print(f"assay: {suite}: {many} {how}, and left out: {shorten(samples)}", file=sys.stderr)
 
 
 def _by_question(changes: list[Change], workspace: Path) -> list[Change]:

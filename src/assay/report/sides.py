@@ -42,13 +42,14 @@ class _Side:
 class Sides(NamedTuple):
     """Both sides' cells. unlike: by suite, ids of questions that are not the same on both, whose cells are left out.
 
-    notes: a sentence for each suite that was judged on both sides, but not by one judge in one way; and what is in no cell
-    since a file of answers has changed.
+    rescored: the same of those that only the suites' scorers tell apart. notes: a sentence for each suite that was judged on
+    both sides, but not by one judge in one way; and what is in no cell since a file of answers has changed.
     """
 
     old: list[Cell]
     new: list[Cell]
     unlike: Mapping[str, Sequence[str]]
+    rescored: Mapping[str, Sequence[str]]
     notes: Sequence[str]
 
 
@@ -74,19 +75,19 @@ def sides(old: str, new: str, workspace: Path) -> Sides:
             _checkpoint(lens, side, beside.run) if cells is None else _titled(cells, [cells])
             for side, beside, cells in ((before, after, given[0]), (after, before, given[1]))
         )
-        unlike = _unlike(lens, before.run, after.run)
+        unlike, rescored = _unlike(lens, before.run, after.run)
         apart = _apart(old, new, *(_judges(lens.judges(side.run)) for side in (before, after)))
     _check_differ(old, new, first, second)
-    left_out = {(suite, name) for suite, names in unlike.items() for name in names}
+    left_out = {(suite, name) for each in (unlike, rescored) for suite, names in each.items() for name in names}
     first, second = ([cell for cell in side if (cell.suite, cell.sample) not in left_out] for side in (first, second))
-    return Sides(first, second, unlike, [*former, *apart])
+    return Sides(first, second, unlike, rescored, [*former, *apart])
 
 
 def _of_answers(old: str, new: str, before: _Cells, after: _Cells) -> Sides:
     """Two sides of answers that assay didn't ask for itself."""
     _check_differ(old, new, before, after)
     pairs = paired(*(_titled(cells, (before, after)) for cells in (before, after)))
-    return Sides(*pairs, _apart(old, new, *(_judges(_of(cells)) for cells in (before, after))))
+    return Sides(*pairs, {}, _apart(old, new, *(_judges(_of(cells)) for cells in (before, after))))
 
 
 def _check_differ(old: str, new: str, before: Sequence[object], after: Sequence[object]) -> None:
@@ -128,20 +129,24 @@ def _apart(old: str, new: str, before: _Judges, after: _Judges) -> list[str]:
     return found
 
 
-def _unlike(lens: Lens, old: str, new: str) -> dict[str, list[str]]:
-    """Ids under which two runs asked different questions, or expected different answers: their suites' versions differ."""
+def _unlike(lens: Lens, old: str, new: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Ids under which two runs asked different questions, or expected different answers: their suites' versions differ.
+
+    And ids of those that are alike, and whose own scorers differ.
+    """
     versions = lens.suite_digests(old), lens.suite_digests(new)
-    found: dict[str, list[str]] = {}
+    unlike: dict[str, list[str]] = {}
+    rescored: dict[str, list[str]] = {}
     for suite in versions[0].keys() & versions[1].keys():
         before, after = (each[suite] for each in versions)
         if before == after:
             continue
         known = journaled_samples(lens, suite)
-        names = [name for digest, name in known if digest == before and (after, name) in known]
-        differ = [name for name in names if not known[before, name].same(known[after, name])]
-        if differ:
-            found[suite] = differ
-    return found
+        for name in [name for digest, name in known if digest == before and (after, name) in known]:
+            first, second = known[before, name], known[after, name]
+            if not first.same(second):
+                (rescored if first.same_question(second) else unlike).setdefault(suite, []).append(name)
+    return unlike, rescored
 
 
 def _file(side: str) -> _Side | None:

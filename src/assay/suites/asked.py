@@ -29,8 +29,15 @@ class Asked:
         """Do both ask the same, and expect the same? Only then may their scores be compared."""
         return self._content() == other._content()
 
+    def same_question(self, other: Asked) -> bool:
+        """The same, but for the scorer."""
+        return self._question() == other._question()
+
     def _content(self) -> str:
-        held = (*_written(self.sample.prompt), self.sample.reference, self.scorer.name, self.scorer.parameters)
+        return json.dumps((self._question(), self.scorer.name, self.scorer.parameters), sort_keys=True, default=list)
+
+    def _question(self) -> str:
+        held = (*_written(self.sample.prompt), self.sample.reference)
         return json.dumps(held, sort_keys=True, default=list)
 
 
