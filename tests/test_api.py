@@ -34,6 +34,7 @@ default: right
 
 def test_the_public_names_are_there_and_no_others() -> None:
     assert set(assay.__all__) == {*assay._HOME, "__version__"}
+    assert set(dir(assay)) >= set(assay.__all__)
     for name in assay.__all__:
         assert getattr(assay, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

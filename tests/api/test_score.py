@@ -284,6 +284,7 @@ def test_an_interrupt_ends_plain_calls_and_streams() -> None:
         ([], "lek", {}, "answers: there are no answers in it"),
         ([{"prompt": "Q?"}, 7], "lek", {}, "answers: row 1: no 'response'; there are: prompt; none of the other 1"),
         ([MINE[0], {"prompt": "Q?"}], "lek", {"strict": True}, "answers: row 2: no 'response'"),
+        (["a.jsonl", Path("b.jsonl")], "lek", {}, "answers are one file or records; score several files one by one"),
         ("nowhere.jsonl", "lek", {}, "nowhere.jsonl: there is no such file"),
         (MINE, "semantic", {"judge": "scripted:nowhere.yaml"}, "nowhere.yaml"),
     ],

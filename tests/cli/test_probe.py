@@ -60,9 +60,7 @@ def test_only_a_category_and_only_so_many(place: Path) -> None:
 def test_categories_of_several_suites(place: Path) -> None:
     other = SUITE.replace("name: small", "name: other").replace("new", "fresh")
     written(place / "other.yaml", other)
-    done = assay(
-        place, "probe", MODEL, *ON, "--suite", "other.yaml", "--category", "fresh", "--category", "new", "--json"
-    )
+    done = assay(place, "probe", MODEL, *ON, "--suite", "other.yaml", "--category", "fresh,new", "--json")
     assert done.returncode == 0, done.stderr
     assert {(row["suite"], row["group"]) for row in json.loads(done.stdout)} == {("small", "new"), ("other", "fresh")}
     done = assay(place, "probe", MODEL, *ON, "--suite", "other.yaml", "--category", "fresh", "--run", "one", "--json")

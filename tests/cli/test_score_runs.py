@@ -96,6 +96,12 @@ def test_several_files_have_a_table_each_and_one_that_cannot_be_read_stops_no_ot
     done = assay(tmp_path, "score", "a.jsonl", "none.jsonl", "b.jsonl", "--suite", "exact")
     assert done.returncode == 2
     assert done.stderr == "assay: none.jsonl: there is no such file\n"
+    jsonl(tmp_path / "c.jsonl", [{"prompt": "Q?", "response": "A."}])
+    unfit = assay(tmp_path, "score", "c.jsonl", "a.jsonl", "--suite", "exact")
+    assert unfit.returncode == 2
+    assert unfit.stdout == done.stdout.split("\n\n")[0] + "\n", "no heading of nothing"
+    assert unfit.stderr.startswith("assay: c: exact scored nothing: no answer has correct_answer")
+    assert "such as GSM8K's answer" in unfit.stderr
     first, second = done.stdout.split("\n\n")
     assert first.startswith("run a\n")
     assert "100%" in first

@@ -94,6 +94,8 @@ def _several(scorers: OneScorer | Sequence[OneScorer]) -> list[OneScorer]:
 def _read(answers: Answers, on_bad: Callable[[BadLine], None] | None, strict: bool) -> Iterator[Answered]:
     if isinstance(answers, str | Path):
         return read_answers(answers, on_bad=on_bad, strict=strict)
+    if isinstance(answers, Sequence) and answers and all(isinstance(one, str | Path) for one in answers):
+        raise BadInput("answers are one file or records; score several files one by one: each has a table of its own")
     if hasattr(answers, "columns"):
         raise BadInput("answers must be records and not a data frame; give df.to_dict('records')")
     return answers_of(answers, on_bad=on_bad, strict=strict)

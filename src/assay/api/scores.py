@@ -59,7 +59,8 @@ class Scores(Shown):
         return self.answers[index]
 
     def __repr__(self) -> str:
-        return f"<Scores of {len(self.answers)} answers; print it for the table>"
+        many = "1 answer" if len(self.answers) == 1 else f"{len(self.answers)} answers"
+        return f"<Scores of {many}; print it for the table>"
 
     def averages(self) -> list[dict[str, Any]]:
         """The table's rows, as `assay score --json` has them: a model, suite and metric each."""

@@ -69,7 +69,7 @@ def probe(
         The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again
         for more [capability,content].
     category
-        Only these groups.
+        Only these groups; commas or the flag again for more.
     seed
         Ask the capability probes with other numbers, drawn with this seed.
     judge
@@ -123,6 +123,7 @@ def _only(suites: Sequence[Suite], groups: Sequence[str]) -> tuple[Suite, ...]:
         if names.count(name) > 1:
             raise BadInput(f"two of the suites are called {name!r}; give each its own name")
     known = list(dict.fromkeys(group for suite in suites for group in suite.groups))
+    groups = [group for given in groups for group in ([given] if given in known else named([given]))]
     for group in groups:
         if group not in known:
             raise BadInput(f"there is no category {group!r} in {', '.join(names)}; {nearest(group, known)}")

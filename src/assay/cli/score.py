@@ -139,24 +139,24 @@ class _Outcome(msgspec.Struct):
         return 1 if self.unfit or self.bad or failed else 0
 
 
-def _tell(outcome: _Outcome) -> None:
-    """After the table: what is not in it."""
+def _tell(outcome: _Outcome, whose: str) -> None:
+    """After the table: what is not in it. whose: what sentences about the file begin with."""
     print_reasons(outcome.reasons)
     for sentence in outcome.unfit:
-        print(f"assay: {sentence}", file=sys.stderr)
+        print(f"assay: {whose}{sentence}", file=sys.stderr)
     if bad := len(outcome.bad):
-        print(f"assay: {bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
+        print(f"assay: {whose}{bad} {'line' if bad == 1 else 'lines'} could not be read", file=sys.stderr)
 
 
 async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
     """Score the files one after another; the worst of their exit codes. One of several that can't be read stops no other."""
     rows: list[dict[str, object]] = []
-    worst = 0
+    worst, shown = 0, False
     gone: Unreachable | ModelError | None = None
     model = await open_judge(jobs[0].judge, found)
     try:
         picker = Picker(jobs[0].suites, judge_maker(model, jobs[0].votes))
-        for number, job in enumerate(jobs):
+        for job in jobs:
             try:
                 with source(job.file) as readable:
                     outcome = await _score(job, readable, found, model, picker, gone)
@@ -168,8 +168,10 @@ async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
                 continue
             rows += tally_rows(outcome.tallies, outcome.read.run)
             if not json:
-                _print(outcome, sys.stderr if job.output == DASH else sys.stdout, number, len(jobs))
-            _tell(outcome)
+                heading = "" if len(jobs) == 1 else f"{chr(10) if shown else ''}run {outcome.read.run}"
+                _print(outcome, heading, sys.stderr if job.output == DASH else sys.stdout)
+                shown = shown or bool(outcome.tallies)
+            _tell(outcome, f"{outcome.read.run}: " if len(jobs) > 1 else "")
             worst, gone = max(worst, outcome.exit_code), outcome.gone
     finally:
         await close_judge(model)
@@ -180,9 +182,9 @@ async def _score_all(jobs: Sequence[_Job], found: Config, json: bool) -> int:
     return worst
 
 
-def _print(outcome: _Outcome, table: TextIO, number: int, count: int) -> None:
-    if count > 1:
-        print(f"{chr(10) if number else ''}run {outcome.read.run}", file=table)
+def _print(outcome: _Outcome, heading: str, table: TextIO) -> None:
+    if heading and outcome.tallies:
+        print(heading, file=table)
     print_tallies(outcome.tallies, table)
     print_spreads(outcome.spreads, table)
 

@@ -50,6 +50,8 @@ _NEEDS = {
     "toxigen": "the domain toxigen, or none at all",
     "choice": "choices with correct_answer or target, or a letter in one of these",
 }
+# A reference may be called anything, and is guessed nowhere.
+_RENAMED = "call a reference so that has another name, such as GSM8K's answer"
 
 
 class Picker:
@@ -164,7 +166,8 @@ def unfit(suites: Iterable[str], scored: Collection[str]) -> list[str]:
 
 
 def _needed(suite: str) -> str:
-    return _NEEDS.get(suite) or " or ".join(sorted(_FIELDS.get(suite, ()))) or "what it goes by"
+    needed = _NEEDS.get(suite) or " or ".join(sorted(_FIELDS.get(suite, ()))) or "what it goes by"
+    return f"{needed}; {_RENAMED}" if "correct_answer" in needed else needed
 
 
 def _by_fields(scorer: Scorer, fields: set[str] | None) -> Rule:
