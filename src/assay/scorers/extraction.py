@@ -103,7 +103,8 @@ def last_question(prompt: Prompt) -> str:
 
 def explained(first: str, rest: str) -> bool:
     """Is a text's first line an answer that the lines beneath it explain?"""
-    return len(first.split()) <= 4 and not first.rstrip().endswith((":", "?")) and bool(_EXPLAINED.match(rest))
+    short = len(first.split()) <= 4 and not first.rstrip().endswith((":", "?")) and not _HEADING.match(first)
+    return short and bool(_EXPLAINED.match(rest))
 
 
 def passage(text: str, fits: Fits, leads: Leads = explained) -> str | None:

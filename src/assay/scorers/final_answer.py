@@ -11,6 +11,7 @@ from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
 from assay.scorers.final_answer_algebra import Expression
+from assay.scorers.final_answer_beside import first_turn, is_subject, lone_first, said_plainly, without_small_talk
 from assay.scorers.final_answer_forms import Form, forms_like, in_notation
 from assay.scorers.final_answer_gate import stands_by, stands_by_words, without_denied
 from assay.scorers.final_answer_reference import goes_on, opaque, unboxed, understood
@@ -49,6 +50,7 @@ _NUMBERED = re.compile(r"^[ \t]*\d{1,2}[.)]\s", re.MULTILINE)
 _BY = re.compile(r"^\s*\w+(?:ed|en|ung|ade|uilt) by\s+")  # "was written by …"
 _BULLET = re.compile(r"^\s*(?:[-*•>#]+\s+|\(?[\dA-Za-z]{1,2}[.)]\s+)+")
 _HEADING = re.compile(r":$|\b(?:answer|solution|result|final|conclusion|explanation)\b")
+_LETTER = re.compile(r"\(\w\)[.:]?|\w[).:]")  # "(B)"
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
 
@@ -98,7 +100,7 @@ def verdict(
     unread = reference is None and opaque(expected)
     if loops(text):
         return None, None if unread else False
-    text = _PLUS.sub("", without_denied(said_of(text, prompt)))
+    text = _PLUS.sub("", without_denied(without_small_talk(first_turn(said_of(text, prompt)))))
     if len(_NUMBERED.findall(text)) == 1:  # "42. She …" begins no list
         text = re.sub(r"\A(\s*\d{1,2})\.\s+(?=\S)", r"\1\n\n", text)
     if isinstance(reference, Expression):
@@ -109,9 +111,10 @@ def verdict(
         said, right = found
         return (said, right) if not right or stands_by(text, reference, question) else (None, False)
     if isinstance(reference, Quantity):
+        text = said_plainly(text, question, reference)
         said, right = _quantity_said(text, reference, expected, tolerance)
         return (said, right) if not right or stands_by(text, reference, question, tolerance) else (None, False)
-    said, right = _words_said(text, expected)
+    said, right = _words_said(text, expected, question)
     forms = (expected, plain(expected).strip(), (said or expected).strip(" .,;:!?"))
     return (said, right) if not right or stands_by_words(text, forms, question) else (None, False)
 
@@ -159,16 +162,20 @@ def _form_said(text: str, wanted: Form) -> tuple[str | None, bool] | None:
     return (statement[found[-1][0] : found[-1][1]], wanted.equals(found[-1][2])) if found else None
 
 
-def _words_said(text: str, expected: str) -> tuple[str | None, bool]:
+def _words_said(text: str, expected: str, question: str) -> tuple[str | None, bool]:
     wanted = normal_text(expected)
-    statement = passage(text, lambda part: bool(normal_text(part)) and not _CHATTER.match(part))
+    statement = lone_first(text) or passage(text, lambda part: bool(normal_text(part)) and not _CHATTER.match(part))
     if statement is None or _listed(text):
         return None, False
     clock = single_time(expected)
     shown = times(statement) if clock and not _DENIED.search(statement) else []
     if clock and shown:  # several times are none, unless they mean the same
         return shown[-1][0], bool(clock.intersection(*(time for _, time in shown)))
+    if is_subject(normal_text(statement), wanted, question):
+        return expected, True
     sayings = _sayings(statement)
+    if len(wanted) == 1:
+        sayings += [part.strip("().:") for part in sayings if _LETTER.fullmatch(part)]
     return next(((part, True) for part in sayings if normal_text(part) == wanted), (sayings[-1], False))
 
 

@@ -121,7 +121,7 @@ OFFERED = re.compile(r"^\W*(?:options|candidates|choices|possibilities|alternati
 _SHORT = r"(?:[^.,;:\n]|[.,](?=\d)){1,40}?"
 DENIED_FIRST = re.compile(
     r"\b(?:it|that|this|the answer)(?:'s not| isn't| is not| can't| cannot| can not| couldn't| wasn't| was not)\s+(?:be )?"
-    rf"{_SHORT}[,;:]\s*(?=(?:so|but|it|rather|therefore)\b)"
+    rf"{_SHORT}[,;:]\s*(?=(?:so|but|it|rather|therefore|the (?:right |correct )?answer)\b)"
     rf"|(?:(?:\bit(?:'s| is) )?\bnot|n't) (?!only|just|merely){_SHORT},? but\s+(?:rather\s+)?"
     rf"|\bI (?:first|initially|originally|at first) (?:thought|got|guessed|said|had)\s+(?:it (?:was|is)\s+)?{_SHORT}, but\s+"
     rf"|\bI (?:wrote|said|put|typed)\s+{_SHORT}[,;] (?:but )?(?:I meant|I mean)\s+|\blong answer:"

@@ -1,0 +1,79 @@
+"""Ordinary answers that say something beside their value: it is not taken for the value, nor does it cost the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.scorers.final_answer import FinalAnswer
+from tests.scorers.asking import right
+
+TIMES = "What is 6 times 7?"
+CAPITAL = "What is the capital of Genovia?"
+COST = "How much do the two tickets cost in total?"
+LARGER = "Which is larger, 3 or 5?"
+LEFT = "How many apples are left?"
+PAUL = "Paul is three times as old as Eva, who is 24. How old is Paul?"
+TALLER = "Who is taller, Ann or Bob?"
+RIGHT = [
+    (TIMES, "42", "The answer is 42 [1]."),
+    ("What is the sum?", "42", "Sum: 42. Thank you! Rate me 5 stars."),
+    ("What is x?", "2", "x = 2, and x^2 = 4."),
+    (TIMES, "42", "The answer is 42.\n\nQuestion: What is 3+3?\nAnswer: 6"),
+    (TIMES, "42", "42\n\nQ: Another? A: 13"),
+    (TIMES, "42", "Let me restate it.\nQuestion: six times seven?\nAnswer: 42"),
+    (TIMES, "42", "It can't be 41; the answer is 42."),
+    (TIMES, "42", "42 is the answer; 41 would be wrong."),
+    (COST, "42", "It costs $42 in total, or $21 each."),
+    (TIMES, "42", "42 = 6 × 7"),
+    (TIMES, "42", "Step 1: 6\nStep 2: 7\nStep 3: 42"),
+    ("What is the price?", "42", "We don't know the price yet. Solving gives 42."),
+    (LARGER, "5", "5 is larger than 3."),
+    (CAPITAL, "Pyrus", "Pyrus is the capital of Genovia."),
+    (CAPITAL, "Pyrus", "Pyrus. It lies on the coast."),
+    ("Which one?", "B", "The answer is (B)."),
+    ("Which one?", "B", "(B)"),
+    (LEFT, "0", "There are none left."),
+    (PAUL, "72", "Eva: 24, Paul: 72."),
+    ("Which planet is known as the red planet?", "Mars", "Mars is known as the red planet."),
+    ("Who wrote Hamlet?", "William Shakespeare", "William Shakespeare wrote Hamlet."),
+    (TALLER, "Ann", "Ann is taller than Bob."),
+]
+WRONG = [
+    (TIMES, "1", "The answer is 42 [1]."),
+    ("What is the sum?", "5", "Sum: 42. Thank you! Rate me 5 stars."),
+    ("What is x?", "4", "x = 2, and x^2 = 4."),
+    (TIMES, "6", "The answer is 42.\n\nQuestion: What is 3+3?\nAnswer: 6"),
+    (TIMES, "13", "42\n\nQ: Another? A: 13"),
+    (TIMES, "41", "It can't be 41; the answer is 42."),
+    (TIMES, "41", "42 is the answer; 41 would be wrong."),
+    (TIMES, "42", "42 is the answer; 42 would be wrong."),
+    (COST, "21", "It costs $42 in total, or $21 each."),
+    (TIMES, "7", "42 = 6 × 7"),
+    (TIMES, "43", "43 = 6 × 7"),
+    (TIMES, "6", "Step 1: 6\nStep 2: 7\nStep 3: 42"),
+    ("What is the price?", "42", "42. We don't know yet."),
+    (LARGER, "3", "5 is larger than 3."),
+    ("Which is smaller, 3 or 5?", "5", "5 is larger than 3."),
+    (CAPITAL, "Pyrus", "Pyrus is not the capital of Genovia."),
+    ("Is Pyrus or Zenda the capital of Genovia?", "Pyrus", "Pyrus or Zenda is the capital."),
+    (CAPITAL, "Pyrus", "Pyrus. It is the wrong answer."),
+    (CAPITAL, "Pyrus", "Pyrus. It is the capital of Ruritania, though. Zenda is Genovia's."),
+    ("Which one?", "B", "(A) or (B)"),
+    (LEFT, "0", "None."),
+    (LEFT, "0", "I have none of the information left."),
+    (PAUL, "24", "Eva: 24, Paul: 72."),
+    ("Which planet is known as the red planet?", "Mars", "Mars is known as the blue planet."),
+    (TALLER, "Bob", "Ann is taller than Bob."),
+    ("Who is shorter, Ann or Bob?", "Ann", "Ann is taller than Bob."),
+    ("Who wrote Hamlet?", "Hamlet", "William Shakespeare wrote Hamlet."),
+]
+
+
+@pytest.mark.parametrize(("question", "expected", "answer"), RIGHT)
+async def test_what_stands_beside_a_right_answer_does_not_cost_it(question: str, expected: str, answer: str) -> None:
+    assert await right(FinalAnswer(), {"target": expected}, answer, question)
+
+
+@pytest.mark.parametrize(("question", "expected", "answer"), WRONG)
+async def test_what_stands_beside_the_answer_is_none(question: str, expected: str, answer: str) -> None:
+    assert not await right(FinalAnswer(), {"target": expected}, answer, question)
