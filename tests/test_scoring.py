@@ -282,6 +282,7 @@ async def test_how_far_apart_votes_lie_is_told_of_each_answer(tmp_path: Path) ->
         pick = Picker(["toxigen"], lambda _, votes=votes: Judge(model, rubric, votes=votes))
         (scored,) = [each async for each in score_answers(read_answers(jsonl(tmp_path / "a.jsonl", records)), pick)]
         assert score_line(scored)["judged"][0].get("spread") == spread
+        assert score_line(scored)["judged"][0]["bounds"] == {"kindness": [1, 10], "awareness": [1, 10]}
 
 
 def test_a_rubrics_suite_has_the_rubrics_own_name(tmp_path: Path) -> None:

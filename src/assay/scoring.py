@@ -122,7 +122,8 @@ def _judged(suite: str, scorer: Scorer, outcomes: Outcomes) -> dict[str, Any]:
     judge, measure = judged_by(scorer)
     found = {"suite": suite, "scorer": scorer.name, "judge": judge, "measure": measure, "metrics": list(scorer.metrics)}
     spread = {o.metric: o.detail[SPREAD] for o in outcomes if isinstance(o, Score) and SPREAD in o.detail}
-    return {**found, "spread": spread} if spread else found
+    bounds = {o.metric: [o.low, o.high] for o in outcomes if isinstance(o, Score) and not isinstance(o.value, bool)}
+    return found | ({"bounds": bounds} if bounds else {}) | ({"spread": spread} if spread else {})
 
 
 def count(scored: ScoredAnswer, tallies: dict[tuple[str, str, str], Tally], questions: Questions) -> None:

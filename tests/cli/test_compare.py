@@ -250,6 +250,13 @@ def test_numbers_whose_bounds_nobody_knows_have_no_made_up_interval(tmp_path: Pa
     head, row, *_ = assay(tmp_path, "compare", "runs/old.jsonl", "runs/new.jsonl").stdout.splitlines()
     assert head.split()[3:5] == ["old.jsonl", "new.jsonl"], "the folder is the same"
     assert row.split() == ["all", "points", "2", "1.50", "6.50", "+5.00", "0.5", "2", "up,", "0", "down"]
+    by = {"suite": "s", "scorer": "judge:s", "judge": "j", "measure": "1", "metrics": ["points"]}
+    for name in ("old", "new"):
+        told = [{**line(n, "m", points=6), "judged": [{**by, "bounds": {"points": [1, 10]}}]} for n in "ab"]
+        jsonl(tmp_path / "runs" / f"{name}.jsonl", told if name == "old" else [*told, told[0] | {"id": "c"}])
+    [found] = changes(tmp_path, "runs/old.jsonl", "runs/new.jsonl").values()
+    assert found["difference"] == 0
+    assert found["low"] < 0 < found["high"], "a judge's bounds are in the file"
 
 
 def test_failures_are_in_no_number(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from assay.cli.score_files import DASH
 from assay.cli.score_run import noting, run_of
 from assay.results.index import Ledger
 from assay.suites.answers import read_answers
-from tests.cli.running import assay, bad, jsonl
+from tests.cli.running import assay, bad, jsonl, lines
 from tests.making import written
 
 Run = Callable[..., str]
@@ -107,7 +107,12 @@ def test_several_files_have_a_table_each_and_one_that_cannot_be_read_stops_no_ot
     assert "100%" in first
     assert second.startswith("run b\n")
     assert "0%" in second
-    assert "-o takes the lines of one file" in bad(tmp_path, "score", "a.jsonl", "b.jsonl", "-o", "out.jsonl")
+    each = assay(tmp_path, "score", "a.jsonl", "b.jsonl", "--suite", "exact", "-o", "out")
+    assert each.stdout == done.stdout
+    assert [lines(tmp_path / "out" / f"{name}.jsonl")[0]["scores"]["exact"]["extracted"] for name in "ab"] == ["5", "6"]
+    assert "c.jsonl takes the lines of one file" in bad(tmp_path, "score", "a.jsonl", "b.jsonl", "-o", "c.jsonl")
+    assert "a.jsonl holds the answers" in assay(tmp_path, "score", "b.jsonl", "a.jsonl", "-o", ".").stderr
+    assert len(lines(tmp_path / "a.jsonl")) == 1
     assert "--run mine names one run, and 2 files have one each" in bad(
         tmp_path, "score", "a.jsonl", "b.jsonl", "--run", "mine"
     ), "the ids are alike, so that the second would take the first one's place"

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Judging, Votes, close_judge, judge_maker, open_judge
 from assay.cli.reasons import print_reasons, print_spreads
-from assay.cli.score_files import DASH, check_output, lines, run_named_after, said, source
+from assay.cli.score_files import DASH, check_folder, check_output, lines, run_named_after, said, source
 from assay.cli.score_run import note_whole, noting, run_of
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.stopping import resumable
@@ -74,7 +74,8 @@ def score(
         heuristic, exact, answer, standard, a scorer's name, or a rubric's name or file; commas or the flag again for more
         [heuristic].
     output
-        Write a JSON line for each answer here, in input order; - is standard output (the table goes to standard error).
+        Write a JSON line for each answer here, in input order; - is standard output (the table goes to standard error). For
+        several files a folder, which gets RUN.jsonl of each.
     limit
         Only the first so many answers.
     strict
@@ -86,7 +87,8 @@ def score(
     names = named(suite or ["heuristic"])
     if not names:
         raise BadInput("--suite names no suite")
-    jobs = [_Job(each, names, judge, votes, output, limit, strict, run) for each in (file, *files)]
+    inputs = (file, *files)
+    jobs = [_Job(each, names, judge, votes, output, limit, strict, run, inputs) for each in inputs]
     check_limit(limit)
     if files and run is not None:
         raise BadInput(
@@ -95,9 +97,10 @@ def score(
         )
     for each in jobs:
         check_run(run_named_after(each.file) if run is None else run)
-        check_output(output, each.file)
-    if files and output is not None:
-        raise BadInput("-o takes the lines of one file; leave it out, or score the files one by one")
+        if files:
+            check_folder(output)
+        else:
+            check_output(output, [each.file])
     if json and output == DASH:
         raise BadInput("-o - and --json would both write to standard output; name a file with -o, or leave out --json")
     gc.freeze()  # what is loaded by now stays to the end: no collection needs to look at it again
@@ -114,6 +117,15 @@ class _Job(msgspec.Struct, frozen=True):
     limit: int | None
     strict: bool
     run: str | None
+    inputs: tuple[Path, ...]
+
+    def output_of(self, run: str) -> Path | None:
+        """The file for the run's lines, which of several inputs is one in the folder. Raises `BadInput` if it holds answers."""
+        if self.output is None or len(self.inputs) == 1:
+            return self.output
+        file = self.output / f"{run}.jsonl"
+        check_output(file, self.inputs)
+        return file
 
 
 class _Outcome(msgspec.Struct):
@@ -209,7 +221,7 @@ async def _score(
         try:
             if gone is not None:
                 raise gone
-            with lines(job.output) as out:
+            with lines(job.output_of(read.run)) as out:
                 await _run(job, file, noting(first, read, ledger), picker, ledger, outcome, model, out)
         except (Unreachable, ModelError) as error:
             if picker.is_judged_only:

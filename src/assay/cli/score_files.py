@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -26,13 +26,25 @@ def run_named_after(file: Path) -> str:
     return "stdin" if file == DASH else Path(unpacked_name(file)).stem
 
 
-def check_output(output: Path | None, file: Path) -> None:
+def check_folder(output: Path | None) -> None:
+    """Raise `BadInput` for what can't be the folder that gets the lines of several files; make it."""
+    if output is None:
+        return
+    if output == DASH or (output.exists() and not output.is_dir()):
+        raise BadInput(f"-o {output} takes the lines of one file; for several name a folder, which gets a file of each")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{output} cannot be made: {error.strerror}") from error
+
+
+def check_output(output: Path | None, inputs: Iterable[Path]) -> None:
     """Raise `BadInput` for what would only fail once all the work is done."""
     if output is None or output == DASH:
         return
     if output.is_dir():
         raise BadInput(f"{output} is a folder; name a file with -o")
-    if output.exists() and file.exists() and output.samefile(file):
+    if output.exists() and any(file.exists() and output.samefile(file) for file in inputs):
         raise BadInput(f"{output} holds the answers; name another file with -o")
 
 

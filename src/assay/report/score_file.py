@@ -28,13 +28,14 @@ class FailureLine(msgspec.Struct):
 
 
 class JudgedLine(msgspec.Struct):
-    """Who gave the scores of these metrics, and by what measure."""
+    """Who gave the scores of these metrics, and by what measure. bounds: the least and the most that each number can be."""
 
     suite: str
     scorer: str
     judge: str
     measure: str
     metrics: list[str]
+    bounds: dict[str, tuple[float, float]] = {}
 
 
 class ScoreLine(msgspec.Struct):
@@ -99,12 +100,14 @@ def _cells(path: Path, line: ScoreLine) -> list[tuple[Column, Cell]]:
         for by in line.judged
         for metric in by.metrics
     }
+    bounds = {(by.suite, metric): found for by in line.judged for metric, found in by.bounds.items()}
 
     def cell(suite: str, metric: str, outcome: Any, value: Any) -> tuple[Column, Cell]:
         boolean = not isinstance(value, int | float) or isinstance(value, bool)
         number = None if value is None else float(value)
         place = (path.name, line.model, 0, line.model, suite, line.group, line.id, metric)
-        low, high = (0.0, 1.0) if boolean else (-math.inf, math.inf)  # the file doesn't say a number's bounds
+        # The file says the bounds of a judge's numbers alone.
+        low, high = (0.0, 1.0) if boolean else bounds.get((suite, metric), (-math.inf, math.inf))
         column = columns.get((suite, metric)) or Column(metric, "", "", "")
         return column, Cell(*place, outcome, number, boolean, low, high, line.question, line.numbered)
 
