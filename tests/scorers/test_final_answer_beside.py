@@ -37,6 +37,12 @@ RIGHT = [
     ("Which planet is known as the red planet?", "Mars", "Mars is known as the red planet."),
     ("Who wrote Hamlet?", "William Shakespeare", "William Shakespeare wrote Hamlet."),
     (TALLER, "Ann", "Ann is taller than Bob."),
+    ("How many students failed?", "0", "No students failed."),
+    ("How many students failed?", "0", "None of the students failed."),
+    (CAPITAL, "Pyrus", "Many people think it's Zenda, but the capital of Genovia is Pyrus."),
+    ("Who wrote it?", "Jane Austen", "It was written by Jane Austen in the early 19th century."),
+    ("Is 51 a prime number?", "no", "51 is not a prime number, so the answer is no."),
+    ("What is the line?", "y = 2x + 1", "Using y = mx + b with m = 2 and b = 1, we get y = 2x + 1."),
 ]
 WRONG = [
     (TIMES, "1", "The answer is 42 [1]."),
@@ -65,6 +71,8 @@ WRONG = [
     ("Which planet is known as the red planet?", "Mars", "Mars is known as the blue planet."),
     (TALLER, "Bob", "Ann is taller than Bob."),
     ("Who is shorter, Ann or Bob?", "Ann", "Ann is taller than Bob."),
+    ("How many students failed?", "0", "None of the above."),
+    (CAPITAL, "Zenda", "Many people think it's Zenda, but the capital of Genovia is Pyrus."),
     ("Who wrote Hamlet?", "Hamlet", "William Shakespeare wrote Hamlet."),
 ]
 

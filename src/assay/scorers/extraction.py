@@ -59,6 +59,7 @@ _EXPLAINED = re.compile(
     r"|to (?:find|solve|get|calculate|determine|see)|working|calculations?|steps?)\b",
     re.IGNORECASE,
 )
+_STEP = re.compile(r"[\s*_#]*step\b", re.IGNORECASE)
 _CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|conclusion|finally)\b", re.IGNORECASE)
 # What is in a text but not said by it: a calculator's notes, what is struck out, a chat template's tokens and brackets.
 _UNSAID = re.compile(
@@ -103,7 +104,7 @@ def last_question(prompt: Prompt) -> str:
 
 def explained(first: str, rest: str) -> bool:
     """Is a text's first line an answer that the lines beneath it explain?"""
-    short = len(first.split()) <= 4 and not first.rstrip().endswith((":", "?")) and not _HEADING.match(first)
+    short = len(first.split()) <= 4 and not first.rstrip().endswith((":", "?")) and not _STEP.match(first)
     return short and bool(_EXPLAINED.match(rest))
 
 
@@ -187,7 +188,7 @@ def _unbolded(text: str) -> str:
 
 
 def _sentence_before(text: str, end: int) -> str:
-    return re.split(r"[.!?:]\s|\n", text[max(0, end - 200) : end])[-1]
+    return re.split(r"[.!?:]\s|\n|, so\s", text[max(0, end - 200) : end])[-1]
 
 
 def _until_end(text: str, start: int) -> str:

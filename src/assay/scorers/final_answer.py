@@ -18,7 +18,7 @@ from assay.scorers.final_answer_reference import goes_on, opaque, unboxed, under
 from assay.scorers.final_answer_terms import TermReader, in_terms, same_formula
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_text import loops
-from assay.scorers.quantities import Quantity, one_notation, plain, quantities
+from assay.scorers.quantities import Quantity, plain, quantities
 from assay.scorers.statement import ASIDE, COPULA, read_value
 from assay.scorers.targets import best
 from assay.types import Completion, Json, Prompt, Sample, Score, ScoreFailure
@@ -50,6 +50,10 @@ _NUMBERED = re.compile(r"^[ \t]*\d{1,2}[.)]\s", re.MULTILINE)
 _BY = re.compile(r"^\s*\w+(?:ed|en|ung|ade|uilt) by\s+")  # "was written by …"
 _BULLET = re.compile(r"^\s*(?:[-*•>#]+\s+|\(?[\dA-Za-z]{1,2}[.)]\s+)+")
 _HEADING = re.compile(r":$|\b(?:answer|solution|result|final|conclusion|explanation)\b")
+_OPENING = re.compile(  # "With m = 2 and b = 1, …"
+    r"^\W*(?:using|with|given|since|because|if|when|as|for|by|after|[^\W\d_]+ing)\b.*,\s+(?=[^,]*$)", re.IGNORECASE
+)
+_WHEN = re.compile(r"\s(?:in|around|between|during|on)\s(?:the\s)?(?:(?:early|late|mid)\W)?\d.*$", re.IGNORECASE)
 _LETTER = re.compile(r"\(\w\)[.:]?|\w[).:]")  # "(B)"
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
 
@@ -122,7 +126,8 @@ def verdict(
 def _expression_said(text: str, target: Expression, question: str) -> tuple[str | None, bool]:
     reader = TermReader(target)
     statement = passage(text, lambda part: len(part) <= _LONGEST and reader.said(part) is not None)
-    found = reader.said(ASIDE.split(statement, maxsplit=1)[0]) or reader.said(statement) if statement else None
+    statement = _OPENING.sub("", statement or "")
+    found = reader.said(ASIDE.split(statement, maxsplit=1)[0]) or reader.said(statement)
     if found is None or not found[1]:
         return (found[0] if found else None), False
     return (found[0], True) if stands_by(text, target, question) else (None, False)
@@ -147,7 +152,7 @@ def _quantity_said(text: str, target: Quantity, expected: str, tolerance: Fracti
         statement = _SHARE.sub(r"\1/\2", statement)
     forms = read_value(statement) if statement else []
     said = next((run for run, value in forms if value.equals(target, tolerance)), None)
-    if said is not None and statement is not None and not goes_on(one_notation(plain(statement)), said, expected):
+    if said is not None and statement is not None and not goes_on(statement, said, expected):
         return said, True
     return forms[-1][0] if forms else None, False
 
@@ -191,6 +196,7 @@ def _sayings(statement: str) -> list[str]:
     heads = [ASIDE.split(part, maxsplit=1)[0] for part in (led, statement)]
     tails = [heads[1][cut.end() :] for cut in list(COPULA.finditer(heads[1]))[-1:]]
     tails += [_BY.sub("", tail) for tail in tails]
+    tails += [_WHEN.sub("", tail) for tail in tails]
     return [part.strip() for part in (statement, led, *heads, *tails) if part.strip()]
 
 

@@ -38,6 +38,9 @@ _NONE = re.compile(
     r"|\b(?:has|have|had) (?:none|nothing|no [^\W\d_]+) (?:left|remaining)\b",
     re.IGNORECASE,
 )
+_NO_SUCH = re.compile(
+    r"(?:so,? |therefore,? |thus,? )?(?:none of|no)(?P<whom>(?: [^\W\d_]+){1,12})[.!]?", re.IGNORECASE
+)
 _NAMED = re.compile(r"(?<![^\W\d_])(?P<name>[A-Z][^\W\d_]{1,30}) ?[:=] ?(?P<value>" + _NUMBER + r")(?![\w.,]*[\d(])")
 _ASKED_NAME = re.compile(
     r"\b(?:what (?:is|are)|find|solve for|value of|determine|compute) (?:the value of )?"
@@ -51,7 +54,9 @@ _INTRODUCED = re.compile(
     r"[:,]\W*$|\b(?:restate|rephrase|repeat|following|here (?:is|are)|given|consider|understand|read|asks?|question|problem)\b",
     re.IGNORECASE,
 )
-_FUNCTION_WORDS = frozenset(("is", "are", "was", "were", "the", "a", "an", "of", "in", "to", "that", "this", "than"))
+_FUNCTION_WORDS = frozenset(
+    ("is", "are", "was", "were", "the", "a", "an", "of", "in", "to", "that", "this", "than", "city")
+)
 _NEVER = frozenset(("or", "and", "nor", "not", "no", "never", "neither", "either"))
 _MORE = re.compile(
     r"(?:it|he|she|they|the \w+) (?:is (?:an?|the|located|situated|known|famous|home)|lies|has|was (?:founded|born|built|an?)"
@@ -84,7 +89,7 @@ def said_plainly(text: str, question: str, target: Quantity) -> str:
         text = _EACH.sub("", text)
     text = _COMPARED.sub(lambda m: m["one"] if _asks(question, m["how"]) else m[0], text)
     if target.value == 0 and not re.search(r"\d", text):
-        text = _NONE.sub("0 left", text)
+        text = _none_counted(_NONE.sub("0 left", text), question)
     return _of_the_name(_of_the_person(text, question), question)
 
 
@@ -97,6 +102,13 @@ def _value_alone(match: re.Match[str]) -> str:
 def _asks(question: str, how: str) -> bool:
     """Is it asked which is `how`?"""
     return re.search(rf"\b(?:which|who|what)\b[^.?]*\b{re.escape(how)}\b", question, re.IGNORECASE) is not None
+
+
+def _none_counted(text: str, question: str) -> str:
+    """ "No students failed.", as a number, where it is asked how many students failed."""
+    asked = set(re.findall(r"[^\W\d_]+", question.casefold())) | _FUNCTION_WORDS | {"them", "of"}
+    said = _NO_SUCH.fullmatch(text.strip())
+    return "0" if said and asked.issuperset(re.findall(r"[^\W\d_]+", said["whom"].casefold())) else text
 
 
 def _last_sentence(question: str) -> str:

@@ -33,7 +33,9 @@ EXPOSITORY = frozenset(map(stem, KNOWN)) | frozenset(
         arithmetic algebra equation formula substitution substituting computation computations rounding rounded nearest
         whole integer prime even odd solutions interval domain range values set math maths reflection any altogether
         counting everything spends spent remains left over required evaluating combining adding cancels cancelling
-        completing converting per""".split(),  # noqa: SIM905
+        completing converting per form forms simplified factored expanded expression derivative antiderivative integral
+        function polynomial squares line slope intercept vertex simplify factorization
+        factorisation""".split(),  # noqa: SIM905
     )
 )
 # Words beside an answer that take it away: it is somebody else's, of another world, or shunned.
@@ -123,6 +125,7 @@ DENIED_FIRST = re.compile(
     r"\b(?:it|that|this|the answer)(?:'s not| isn't| is not| can't| cannot| can not| couldn't| wasn't| was not)\s+(?:be )?"
     rf"{_SHORT}[,;:]\s*(?=(?:so|but|it|rather|therefore|the (?:right |correct )?answer)\b)"
     rf"|(?:(?:\bit(?:'s| is) )?\bnot|n't) (?!only|just|merely){_SHORT},? but\s+(?:rather\s+)?"
+    rf"|\b(?:many|most|some)(?: people)? (?:think|believe|say|assume)(?: that)? {_SHORT}, but\s+"
     rf"|\bI (?:first|initially|originally|at first) (?:thought|got|guessed|said|had)\s+(?:it (?:was|is)\s+)?{_SHORT}, but\s+"
     rf"|\bI (?:wrote|said|put|typed)\s+{_SHORT}[,;] (?:but )?(?:I meant|I mean)\s+|\blong answer:"
     r"|(?:\A|(?<=\n))[^\w\n]*solution\s*:\s*(?=[^\n=]{0,100}=|[^.\n]{1,80}[.] \S)"
@@ -148,6 +151,12 @@ HARMLESS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r",? which (?:is )?round(?:s|ed) (?:(?:up|down|off) )?to\b", _I), " ="),
     (re.compile(r"[;,]\s*(?:and )?the (?:smaller|larger|younger|older)(?: one| number)? (?:is|was) [^\s.;]+", _I), ""),
     (re.compile(r"(?<!please )\brate\b", _I), "speed"),
+    (
+        re.compile(
+            r"\b(?:simplified|factored|expanded|simplest|exact|reduced|lowest|standard|slope-intercept) form\b", _I
+        ),
+        "value",
+    ),
     (re.compile(r"\be\.g\.", _I), "for example"),
     (re.compile(r"\b((?:add|come|work|sum)s?) up to\b", _I), r"\1 to"),
     (re.compile(r"\b(round\w*) (?:up|down|off) to\b", _I), r"\1 to"),

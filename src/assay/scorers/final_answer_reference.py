@@ -12,7 +12,7 @@ from assay.scorers.final_answer_algebra import FUNCTIONS, GREEK, Expression
 from assay.scorers.final_answer_forms import Form, single_form
 from assay.scorers.final_answer_terms import is_formula, single_expression
 from assay.scorers.match import placed_numbers
-from assay.scorers.quantities import Quantity, in_digits, plain, quantities
+from assay.scorers.quantities import Quantity, in_digits, one_notation, plain, quantities
 from assay.scorers.units import NAMES
 
 _BOXED = re.compile(r"\s*\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?\.?\s*", re.DOTALL)
@@ -35,7 +35,8 @@ _AFTER = re.compile(
 )
 _GLUED = re.compile(r"\s?(?:\\?pi\b|π|\\?sqrt|√|\\frac|([A-Za-zα-ω]{1,2})(?![^\W\d_]))")
 _KNOWN = re.compile(
-    rf"\s?(?:{NAMES}|k|[ap]m|st|nd|rd|th|bn|or|in|on|is|to|at|by|of|as|so|he|it|we|no|if|am|I|a)(?![^\W\d_])", re.I
+    rf"(?:\s?(?:{NAMES}|k|[ap]m|st|nd|rd|th|bn)|\s(?:or|in|on|is|to|at|by|of|as|so|he|it|we|no|if|am|(?-i:I|a)))(?![^\W\d_])",
+    re.IGNORECASE,
 )
 
 Reference = Form | Quantity | Expression
@@ -71,6 +72,7 @@ def as_quantity(expected: str) -> Quantity | None:
 
 def goes_on(statement: str, run: str, expected: str) -> bool:
     """Is a number in a statement but the front of an expression ("3y", "3π"), of which the reference says nothing?"""
+    statement = placed_numbers(one_notation(plain(statement)))[0]
     places = list(re.finditer(rf"(?<![\w.,]){re.escape(run)}(?![\d]|[.,]\d)", statement))
     for number in places:
         more = _GLUED.match(statement, number.end())

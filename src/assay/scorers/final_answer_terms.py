@@ -106,6 +106,16 @@ def _squeezed(text: str) -> str:
     return re.sub(r"[\s$]|\\[()\[\]]", "", in_terms(plain(text))).rstrip(".")
 
 
+# What makes more of an expression than is read of it: "±x", "x < 3", "x + …".
+_MORE_BEFORE = re.compile(
+    r"(?:\\(?:pm|mp|int|i+nt|sum|prod|leq?|geq?|neq?|lt|gt|in|cup|cap|bar|vec|hat)|[±∓∫∑∏√<>≤≥≠])\s*$"
+)
+_MORE_AFTER = re.compile(
+    r"\s*(?:\\(?:pm|mp|int|sum|prod|leq?|geq?|neq?|lt|gt|in|cup|cap|p?mod|bmod)(?![A-Za-z])|[±∓∫<>≤≥≠]|[+/^]|\*(?!\*)"
+    r"|-\s*(?:$|[\n}$])|,\d|is (?:less|more|greater|smaller|larger) than\b)"
+)
+
+
 class TermReader:
     """Mentions of expressions in a text that is in one notation. The target has the value "".
 
@@ -130,6 +140,8 @@ class TermReader:
 
     def _mention(self, text: str, start: int, end: int, found: Expression) -> Mention:
         shown = text[start:end]
+        if _MORE_BEFORE.search(text, max(0, start - 12), start) or _MORE_AFTER.match(text, end):
+            return Mention(shown, f"{shown} …", False)
         loud = parse(f"{shown}!") if text[end : end + 1] == "!" else None  # a factorial, or said aloud
         if loud and self._target.equals(loud):
             return Mention(f"{shown}!", "", True)
