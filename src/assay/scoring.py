@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from assay.report.questions import beginning
 from assay.report.score_file import EXTRACTED
 from assay.report.spread import SPREAD
 from assay.results.canonical import digest_of
@@ -112,7 +113,7 @@ def score_line(scored: ScoredAnswer) -> dict[str, Any]:
         line["group"] = answered.sample.group
     if question := answered.question:
         line["question"] = question
-    line |= {"numbered": True} if answered.numbered else {}
+    line |= {"numbered": True, "beginning": beginning(answered.sample.prompt)} if answered.numbered else {}
     if judged := [_judged(*each) for each in scored.outcomes if judge_of(each[1])]:
         line["judged"] = judged
     return line
@@ -159,6 +160,7 @@ def answer_record(scored: ScoredAnswer, run: str, source: str, content: str = ""
         repeat=answered.repeat or 0,
         question=answered.question,
         numbered=answered.numbered,
+        beginning=beginning(answered.sample.prompt) if answered.numbered else "",
         answer=answered.digest,
         content=content,
     )

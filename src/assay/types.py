@@ -272,7 +272,8 @@ class Cell(msgspec.Struct, frozen=True):
 
     outcome: "scored" has a value; "failed" and "truncated" have none and are never counted as wrong.
     iteration: 0 for the base, whose digest is "". value: a boolean metric's 0.0 or 1.0 where `boolean` is set.
-    question: a digest of what was asked, "" if unknown. numbered: `sample` is only a line's number in a file without ids.
+    question: a digest of what was asked, "" if unknown. numbered: `sample` is only a line's number in a file without ids,
+    beginning: where the question is called by its own, for people.
     """
 
     run: str
@@ -290,6 +291,7 @@ class Cell(msgspec.Struct, frozen=True):
     high: float = 1.0
     question: str = ""
     numbered: bool = False
+    beginning: str = ""
 
 
 class Goal(msgspec.Struct, frozen=True):

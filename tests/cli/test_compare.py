@@ -206,6 +206,10 @@ def test_answers_without_ids_are_paired_by_their_questions(tmp_path: Path) -> No
     [found] = changes(tmp_path, "a.out", "b.out").values()
     assert (found["n"], found["gained"], found["lost"], found["unpaired"]) == (6, [], ["1"], 1)
     assert list(changes(tmp_path, "a", "b").values()) == [found], "and so are the runs"
+    for names in (("a.out", "b.out"), ("a", "b")):
+        assert "▼ “What is 1+1?”" in assay(tmp_path, "compare", *names).stdout, (
+            "a line's number says nothing to a reader"
+        )
 
 
 def test_an_id_whose_questions_differ_is_no_pair(tmp_path: Path) -> None:

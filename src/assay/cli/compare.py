@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as js
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import takewhile
@@ -18,6 +19,7 @@ from assay.report.rows import shorten
 from assay.report.sides import sides
 from assay.results.journal import segments
 from assay.results.lens import Lens
+from assay.types import Cell
 
 # Samples named in a cell of the table; --json has them all.
 _NAMED = 8
@@ -67,7 +69,7 @@ def compare_command(
     if json:
         print(js.dumps([asdict(change) for change in changes], ensure_ascii=False, indent=2))
         return 0
-    _print(_by_question(changes, where), old, new)
+    _print(_by_beginning(_by_question(changes, where), before), old, new)
     return 0
 
 
@@ -89,6 +91,21 @@ def _by_question(changes: list[Change], workspace: Path) -> list[Change]:
 
     def named(suite: str, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(called.get(suite, {}).get(name, name) for name in names)
+
+    return [replace(c, gained=named(c.suite, c.gained), lost=named(c.suite, c.lost)) for c in changes]
+
+
+def _by_beginning(changes: list[Change], cells: Sequence[Cell]) -> list[Change]:
+    """The same for answers from files without ids, whose questions are called by the numbers of their lines."""
+    told = {(cell.suite, cell.sample): cell.beginning for cell in cells if cell.beginning}
+    alike = Counter((suite, beginning) for (suite, _), beginning in told.items())
+    known = {
+        (suite, name): f"{beginning} {name}" if alike[suite, beginning] > 1 else beginning
+        for (suite, name), beginning in told.items()
+    }
+
+    def named(suite: str, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(known.get((suite, name), name) for name in names)
 
     return [replace(c, gained=named(c.suite, c.gained), lost=named(c.suite, c.lost)) for c in changes]
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 # As `own_data` makes them of a question and its target; the number is that of a question which stands there again.
 _MADE = re.compile(r"[0-9a-f]{10}(-\d+)?")
-# Characters of a question that tables show.
+# Characters of a question that tables show, and that are read for it, spaces and all.
 _SHOWN = 40
+_READ = 400
 
 
 def is_made(name: str) -> bool:
@@ -35,14 +36,17 @@ def questions(lens: Lens, suite: str, samples: Collection[str]) -> dict[str, str
     found: dict[str, str] = {}
     for name in wanted:
         if name in prompts:
-            shown = _beginning(prompts[name])
+            shown = beginning(prompts[name])
             found[name] = f"{shown} {name}" if shown in found.values() else shown
     return found
 
 
-def _beginning(prompt: Prompt) -> str:
+def beginning(prompt: Prompt) -> str:
+    """A question's beginning, on one line and in quotes; "" of one without text."""
     if not isinstance(prompt, str):
         said = [turn.content for turn in prompt if turn.role == "user"] or [turn.content for turn in prompt]
         prompt = said[-1]
-    line = " ".join(prompt.split())
+    line = " ".join(prompt[:_READ].split())
+    if not line:
+        return ""
     return f"“{line}”" if len(line) <= _SHOWN else f"“{line[: _SHOWN - 1].rstrip()}…”"

@@ -42,7 +42,7 @@ class ScoreLine(msgspec.Struct):
     """One answer. scores: suite → name → value (a metric's number or boolean, or what a scorer extracted).
 
     repeat: which of the model's answers to the question `id`, where it was asked several times. question: a digest of it.
-    numbered: the id is only the line's number.
+    numbered: the id is only the line's number. beginning: that of the question, then.
     """
 
     id: str
@@ -53,6 +53,7 @@ class ScoreLine(msgspec.Struct):
     repeat: int = 0
     question: str = ""
     numbered: bool = False
+    beginning: str = ""
     judged: list[JudgedLine] = []
 
 
@@ -109,7 +110,7 @@ def _cells(path: Path, line: ScoreLine) -> list[tuple[Column, Cell]]:
         # The file says the bounds of a judge's numbers alone.
         low, high = (0.0, 1.0) if boolean else bounds.get((suite, metric), (-math.inf, math.inf))
         column = columns.get((suite, metric)) or Column(metric, "", "", "")
-        return column, Cell(*place, outcome, number, boolean, low, high, line.question, line.numbered)
+        return column, Cell(*place, outcome, number, boolean, low, high, line.question, line.numbered, line.beginning)
 
     found = [
         cell(suite, metric, "scored", value)

@@ -44,6 +44,7 @@ _COLUMNS = {
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
     "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
     "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR", "whole": "BOOLEAN",
+    "beginning": "VARCHAR",
 }  # fmt: skip
 
 
@@ -261,8 +262,9 @@ class Lens:
             f"select {_COLUMN}, run, model, 0, model, suite, 'all', sample, metric, outcome, value, coalesce(boolean, true), "
             "coalesce(low, case when boolean then 0 else '-infinity'::double end), "
             "coalesce(high, case when boolean then 1 else 'infinity'::double end), "
-            "coalesce(question, ''), coalesce(numbered, false) from (select *, answer_name(sample, repeat) as name "
-            "from answer_cells where run = $run) left join present_answers() using (run, model, name) "
+            "coalesce(question, ''), coalesce(numbered, false), coalesce(beginning, '') "
+            "from (select *, answer_name(sample, repeat) as name from answer_cells where run = $run) "
+            "left join present_answers() using (run, model, name) "
             "order by suite, line, metric, judge, measure",
             {"run": run},
         ).fetchall()

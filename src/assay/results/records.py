@@ -326,8 +326,9 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
 
     Recomputed for nothing, so it satisfies no key; judged scores have records of their own. sample: the question's id;
     repeat: which of its answers. In records from before that field, the second answer to a question is `ID#2`. question: a
-    digest of what was asked; numbered: `sample` is only the line's number. answer: a digest of the answer with all that it
-    is scored by, which is the `completion` of its judged scores. content: the file's in which it stood.
+    digest of what was asked; numbered: `sample` is only the line's number, and `beginning` that of the question. answer: a
+    digest of the answer with all that it is scored by, which is the `completion` of its judged scores. content: the file's
+    in which it stood.
     """
 
     run: str
@@ -340,6 +341,7 @@ class AnswerScored(Record, tag="answer", kw_only=True, frozen=True):
     repeat: int = 0
     question: str = ""
     numbered: bool = False
+    beginning: str = ""
     answer: str = ""
     content: str = ""
 

@@ -158,9 +158,10 @@ create macro files_read() as table
 -- The answers that runs have read, each as it stands in its file now; `here` is false where it stands there no more.
 create macro present_answers() as table
     select run, model, name, bool_or(here) as here, arg_max(answer, seq) filter (where here) as answer,
-           arg_max(question, seq) filter (where here) as question, bool_or(numbered) filter (where here) as numbered
+           arg_max(question, seq) filter (where here) as question, bool_or(numbered) filter (where here) as numbered,
+           arg_max(beginning, seq) filter (where here) as beginning
     from (select run, model, answer_name(sample, repeat) as name, seq, coalesce(answer, '') as answer,
-                 coalesce(question, '') as question, coalesce(numbered, false) as numbered,
+                 coalesce(question, '') as question, coalesce(numbered, false) as numbered, beginning,
                  coalesce(r.content, '') = '' or p.content is not null as here
           from records r left join present_files() p using (run, content) where kind = 'answer')
     group by run, model, name;
