@@ -59,6 +59,21 @@ def test_two_files_of_one_name_have_runs_of_their_own(tmp_path: Path, run: Run) 
     assert run(one) == "answers"
 
 
+def test_a_run_of_two_files_is_noted(tmp_path: Path) -> None:
+    one, other = answers(tmp_path / "one.jsonl", "5"), answers(tmp_path / "other.jsonl", "6")
+    ledger = Ledger(tmp_path / "results")
+    told: list[str] = []
+    try:
+        for file in (one, one, other):
+            assert not told, "one file may come again"
+            assert list(noting(read_answers(file), run_of("mine", file, file, ledger, told.append), ledger))
+    finally:
+        ledger.close()
+    assert told == [
+        f"the run 'mine' also holds the answers of {one}; of an id that both have, what was read last counts"
+    ]
+
+
 def test_what_comes_through_a_pipe_is_known_by_its_content(tmp_path: Path, run: Run) -> None:
     one, other = answers(tmp_path / "1", "5"), answers(tmp_path / "2", "6")
     assert run(DASH, one) == "stdin"

@@ -26,14 +26,20 @@ def run_of(wanted: str | None, file: Path, readable: Path, ledger: Ledger, note:
     """`file`, with the run that its answers belong to. wanted: what the user calls it.
 
     readable: the file, or a copy of what came through a pipe. Two files in two folders may have one name: whoever comes second
-    has digits of its own in the run's name, each time, which `note` is told. A file is known by its path, whatever it
-    holds by now, or by its content, if it was moved or came through a pipe.
+    has digits of its own in the run's name, each time, which `note` is told; as it is where a run that was named holds
+    another file already. A file is known by its path, whatever it holds by now, or by its content, if it was moved or came
+    through a pipe.
     """
     with readable.open("rb") as reading:
         digest = hashlib.file_digest(reading, "sha256").hexdigest()
     path = str(file.resolve()) if file is readable else ""
     runs = ledger.answer_files()
     run = _named(run_named_after(file), path, digest, runs, note) if wanted is None else wanted
+    others = [one.path for one in _present(runs.get(run, ())) if one.path and not _same(path, digest, one)]
+    if wanted is not None and others:
+        note(
+            f"the run {run!r} also holds the answers of {others[-1]}; of an id that both have, what was read last counts"
+        )
     return AnswersRead(run=run, path=path, digest=digest)
 
 
