@@ -53,6 +53,8 @@ _HEADING = re.compile(r":$|\b(?:answer|solution|result|final|conclusion|explanat
 _OPENING = re.compile(  # "With m = 2 and b = 1, …"
     r"^\W*(?:using|with|given|since|because|if|when|as|for|by|after|[^\W\d_]+ing)\b.*,\s+(?=[^,]*$)", re.IGNORECASE
 )
+_CONTINUES = re.compile(r"\s*(?:and|so|thus|then|giving|therefore|which (?:is|gives|simplifies))\b", re.IGNORECASE)
+_TWO_VALUES = re.compile(r"\b([A-Za-z])\s*=\s*([^\s,;]+?),?\s+(?:and|or)\s+\1\s*=\s*([^\s,;]+?)(?=[.,;$]?(?:\s|$))")
 _WHEN = re.compile(r"\s(?:in|around|between|during|on)\s(?:the\s)?(?:(?:early|late|mid)\W)?\d.*$", re.IGNORECASE)
 _LETTER = re.compile(r"\(\w\)[.:]?|\w[).:]")  # "(B)"
 _ARTICLE = re.compile(r"^(?:the|a|an)\s+")
@@ -127,7 +129,9 @@ def _expression_said(text: str, target: Expression, question: str) -> tuple[str 
     reader = TermReader(target)
     statement = passage(text, lambda part: len(part) <= _LONGEST and reader.said(part) is not None)
     statement = _OPENING.sub("", statement or "")
-    found = reader.said(ASIDE.split(statement, maxsplit=1)[0]) or reader.said(statement)
+    aside = ASIDE.search(statement)
+    head = statement[: aside.start()] if aside and not _CONTINUES.match(statement, aside.end()) else statement
+    found = reader.said(head) or reader.said(statement)
     if found is None or not found[1]:
         return (found[0] if found else None), False
     return (found[0], True) if stands_by(text, target, question) else (None, False)
@@ -145,7 +149,7 @@ def _formula_said(text: str, expected: str, question: str) -> tuple[str | None, 
 
 
 def _quantity_said(text: str, target: Quantity, expected: str, tolerance: Fraction) -> tuple[str | None, bool]:
-    if _bare_list(text):
+    if _bare_list(text) or any(single_number(two[2]) != single_number(two[3]) for two in _TWO_VALUES.finditer(text)):
         return None, False
     statement = passage(text, lambda part: bool(quantities(part)))
     if statement and target.value.denominator > 1:  # "3 out of 4" is 3 otherwise
@@ -179,6 +183,8 @@ def _words_said(text: str, expected: str, question: str) -> tuple[str | None, bo
     if is_subject(normal_text(statement), wanted, question):
         return expected, True
     sayings = _sayings(statement)
+    if lettered := re.fullmatch(r"\((\w)\)", wanted):  # an option's
+        wanted = lettered[1]
     if len(wanted) == 1:
         sayings += [part.strip("().:") for part in sayings if _LETTER.fullmatch(part)]
     return next(((part, True) for part in sayings if normal_text(part) == wanted), (sayings[-1], False))

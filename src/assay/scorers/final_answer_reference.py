@@ -18,24 +18,30 @@ from assay.scorers.units import NAMES
 _BOXED = re.compile(r"\s*\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?\.?\s*", re.DOTALL)
 _BEFORE = re.compile(
     r"[\s$€£¥₹≈~+-]*|(?:about|approximately|approx\.?|roughly|around|the (?:final )?answer is|it is)\s*[$€£¥]?"
-    r"|[A-Za-z][\w ]{0,40}?\s*[=:]\s*[$€£¥]?",
+    r"|[A-Za-z][\w ]{0,40}?\s*[=:]\s*[$€£¥]?"
+    r"|(?:[^\W\d_]+ ){0,3}(?:is|are|was|were|has|have|had|costs?|pays?|earns?|equals?|makes?|gets?|sold) [$€£¥]?",
     re.IGNORECASE,
 )
 _POWER = r"(?:\s?\^\s?[({]?\s?-?[123]\s?[)}]?|[²³])"
 _UNIT = rf"[\s-]*(?:{NAMES})(?![A-Za-z]){_POWER}?"
 # Units that are not converted, and what is counted.
 _NOUN = (
-    rf"\s+(?!(?:{FUNCTIONS}|{GREEK}|pi|x)\b)(?:[^\W\d_]{{2,}}|[NJWVAKCFΩ](?![^\W\d_])|\$?/)"
+    rf"\s+(?!(?:{FUNCTIONS}|{GREEK}|pi|x|or|and|to|than|plus|minus|times)\b)(?:o['’]clock|[^\W\d_]{{2,}}|[NJWVAKCFΩ](?![^\W\d_])|\$?/)"
     rf"{_POWER}?(?:[ /'’.·-]+[^\W\d_]{{1,20}}{_POWER}?){{0,4}}"
 )
 _BETWEEN = re.compile(rf"(?:{_UNIT}|{_NOUN})?[\s,]*(?:and\s)?")
 _AFTER = re.compile(
-    rf"(?:\s?[%°¢€£¥$])?(?:st|nd|rd|th)?(?:{_UNIT})?(?:\s?/\s?[^\W\d_]{{1,10}})?(?:{_NOUN})?(?:\s*\([^()]{{1,30}}\))?[\s.,?]*",
+    rf"(?:\s?[%°¢€£¥$](?:\s?[CF]\b)?)?(?:st|nd|rd|th)?(?:{_UNIT})?(?:\s?/\s?[^\W\d_]{{1,10}})?(?:{_NOUN})?(?:\s*\([^()]{{1,30}}\))?[\s.,?]*",
     re.IGNORECASE,
 )
 _GLUED = re.compile(r"\s?(?:\\?pi\b|π|\\?sqrt|√|\\frac|([A-Za-zα-ω]{1,2})(?![^\W\d_]))")
 _KNOWN = re.compile(
     rf"(?:\s?(?:{NAMES}|k|[ap]m|st|nd|rd|th|bn)|\s(?:or|in|on|is|to|at|by|of|as|so|he|it|we|no|if|am|(?-i:I|a)))(?![^\W\d_])",
+    re.IGNORECASE,
+)
+
+_INSIDE = re.compile(
+    r"(?:\\?sqrt\s*(?:\[\w+\]\s*)?[({]?|√\s*[({]?|\\?\b(?:log|ln|exp|sin|cos|tan)\b(?:_\{?\w+\}?)?\s*[({]?)\s*-?$",
     re.IGNORECASE,
 )
 
@@ -71,9 +77,11 @@ def as_quantity(expected: str) -> Quantity | None:
 
 
 def goes_on(statement: str, run: str, expected: str) -> bool:
-    """Is a number in a statement but the front of an expression ("3y", "3π"), of which the reference says nothing?"""
+    """Is a number in a statement but a part of an expression ("3y", "√3"), of which the reference says nothing?"""
     statement = placed_numbers(one_notation(plain(statement)))[0]
     places = list(re.finditer(rf"(?<![\w.,]){re.escape(run)}(?![\d]|[.,]\d)", statement))
+    if places and _INSIDE.search(statement, max(0, places[-1].start() - 20), places[-1].start()):
+        return True
     for number in places:
         more = _GLUED.match(statement, number.end())
         if more is None or _KNOWN.match(statement, number.end()):

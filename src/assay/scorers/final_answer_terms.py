@@ -22,6 +22,7 @@ _NOTATION: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\(?:operatorname|mathrm|mathbf|mathit|text|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:cdot|times|ast)(?![A-Za-z])|[×·⋅∗]", "*"),
+        (r"\\infty(?![A-Za-z])|\binfinity\b", "∞"),
         (r"\\div(?![A-Za-z])|÷", "/"),
         ("[\u2212\u2013]", "-"),
         (r"(?<=[\w)])\*\*(?=[\w(-])(?![^*\n]*\*\*)", "^"),
@@ -49,8 +50,15 @@ _PIECE = rf"(?:{NUMBER}|{_LETTERS}|[α-ωπ]|[-+*/^!°()\[\]|=])"
 _RUN = re.compile(rf"(?<![A-Za-z.\\]){_PIECE}(?:[ \t]*{_PIECE})*")
 _ARTICLE = re.compile(r"^(?:[aAI]|[-*+/]) +(?=[\w(])")
 _STRUCTURE = re.compile(rf"[A-Za-zα-ωπ^!]|(?<=[\w)\]]) *[-+*/] *(?=[\w(])|\b(?:{FUNCTIONS})\b")
-_CODE = re.compile(r"[A-Za-z]+-?\d+|[\d\s:/.-]+|[A-Za-z]|(?i:n/a|a/c|w/o)|[A-Za-z ]+")
-_TEX_LEFT = re.compile(r"\\[A-Za-z]+|[\^_{}]")
+# Codes, scores, words with a hyphen or a stroke: "abc-123", "3-2", "X-ray", "I/O".
+_CODE = re.compile(
+    r"[A-Za-z]+-?\d+|[\d\s:/.-]+|\(?[A-Za-z]\)?|[A-Z]/[A-Z]|n/a|w/o|[A-Za-z ]+"
+    r"|(?=.*[A-Za-z]{2})[A-Za-z]+(?:-[A-Za-z]+)+"
+)
+_COUNTED = re.compile(
+    r"\\(?:text|mathrm|mbox)\s*\{\s*[a-z]{2,}(?: [a-z]+){0,3}\s*\}(?:\^\{?[23]\}?)?\s*\$?$"
+)  # its unit
+_TEX_LEFT = re.compile(r"\\[A-Za-z{]|\^|(?<![A-Za-z])[A-Za-z]_(?![a-z]{2})")
 
 
 def in_terms(text: str) -> str:
@@ -86,7 +94,7 @@ def _rooted(match: re.Match[str]) -> str:
 
 def single_expression(text: str) -> Expression | None:
     """The expression that the whole text is; None if it is anything else, or a mere word, number, code or date."""
-    written = in_terms(plain(text)).strip(" .$")
+    written = in_terms(plain(_COUNTED.sub("", text))).strip(" .$")
     if _CODE.fullmatch(written) or not _STRUCTURE.search(written) or not _RUN.fullmatch(written):
         return None
     return parse(written)
@@ -94,12 +102,22 @@ def single_expression(text: str) -> Expression | None:
 
 def is_formula(text: str) -> bool:
     """Is a reference that is no expression written as a formula all the same, so that other words than its own may mean it?"""
-    return bool(_TEX_LEFT.search(in_terms(plain(text))))
+    return bool(_TEX_LEFT.search(plain(text)))
 
 
 def same_formula(one: str, two: str) -> bool:
-    """Are two formulas the same letter for letter, spaces and TeX's dress aside?"""
-    return _squeezed(one) == _squeezed(two)
+    """Are two formulas the same letter for letter, spaces and TeX's dress aside, or lists of equal expressions in brackets?"""
+    one, two = _squeezed(one), _squeezed(two)
+    if one == two:
+        return True
+    parts, others = one[1:-1].split(","), two[1:-1].split(",")
+    alike = one[:1] + one[-1:] == two[:1] + two[-1:] and one[:1] in tuple("([") and len(parts) == len(others)
+    return alike and all(a == b or _equal(a, b) for a, b in zip(parts, others, strict=True))
+
+
+def _equal(one: str, two: str) -> bool:
+    left, right = parse(one), parse(two)
+    return left is not None and right is not None and left.equals(right)
 
 
 def _squeezed(text: str) -> str:
@@ -140,7 +158,8 @@ class TermReader:
 
     def _mention(self, text: str, start: int, end: int, found: Expression) -> Mention:
         shown = text[start:end]
-        if _MORE_BEFORE.search(text, max(0, start - 12), start) or _MORE_AFTER.match(text, end):
+        inside = "=" not in shown and _MORE_BEFORE.search(text, max(0, start - 12), start)
+        if inside or _MORE_AFTER.match(text, end):
             return Mention(shown, f"{shown} …", False)
         loud = parse(f"{shown}!") if text[end : end + 1] == "!" else None  # a factorial, or said aloud
         if loud and self._target.equals(loud):
