@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from assay.scorers.choice import Choice
 from assay.scorers.final_answer import FinalAnswer
 from tests.scorers.asking import right
 
@@ -69,6 +70,10 @@ WRONG = [
     (LEFT, "0", "I have none of the information left."),
     (PAUL, "24", "Eva: 24, Paul: 72."),
     ("Which planet is known as the red planet?", "Mars", "Mars is known as the blue planet."),
+    (CAPITAL, "Pyrus", "Pyrus was the capital of Genovia."),
+    (CAPITAL, "Pyrus", "Pyrus. It has been replaced by Zenda."),
+    (CAPITAL, "Pyrus", "Pyrus. It is the old capital; Zenda is the capital."),
+    ("What is x?", "4", "x^2 = 4"),
     (TALLER, "Bob", "Ann is taller than Bob."),
     ("Who is shorter, Ann or Bob?", "Ann", "Ann is taller than Bob."),
     ("How many students failed?", "0", "None of the above."),
@@ -85,3 +90,10 @@ async def test_what_stands_beside_a_right_answer_does_not_cost_it(question: str,
 @pytest.mark.parametrize(("question", "expected", "answer"), WRONG)
 async def test_what_stands_beside_the_answer_is_none(question: str, expected: str, answer: str) -> None:
     assert not await right(FinalAnswer(), {"target": expected}, answer, question)
+
+
+async def test_an_option_is_chosen_before_the_next_question() -> None:
+    answer = "The answer is B.\n\nQuestion: Which is red?\nA. grass\nB. snow\nC. blood\nAnswer: C"
+    choices = {"choices": ["one", "two", "three"]}
+    assert await right(Choice(), {"target": "B", **choices}, answer, "Which is 2?")
+    assert not await right(Choice(), {"target": "C", **choices}, answer, "Which is 2?")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
 from assay.scorers.final_answer import normal_text
+from assay.scorers.final_answer_beside import first_turn
 from assay.scorers.option_mentions import LetterReader, option_lines, options_asked, without_article
 from assay.scorers.probe_doubt import doubted
 from assay.scorers.probe_mentions import ChoiceReader, Mention
@@ -186,7 +187,7 @@ class Choice:
     """
 
     name: str = "choice"
-    version: int = 2
+    version: int = 3
     needs_whole_answer: bool = False
     metrics: tuple[str, ...] = ("correct",)
 
@@ -199,7 +200,9 @@ class Choice:
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         options = options_of(sample)
         expected = _right_letter(sample, options)
-        text, cut = said_of(completion.text, sample.prompt), completion.finish_reason == "length"
+        said = said_of(completion.text, sample.prompt)
+        text = first_turn(said)
+        cut = completion.finish_reason == "length" and text == said
         chosen = choose(re.sub(r"\S+\s*$", "", text) if cut else text, options)
         if chosen is not None and not _stands_by(text, chosen, options, last_question(sample.prompt)):
             chosen = None
