@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
+from assay.checkpoints.naming import called
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
@@ -351,7 +352,7 @@ class _Agent:
         if known is not None and known.run_id:
             return known.tag, known.run_id
         names = self._job.names
-        return names.tag, names.run_id
+        return names.tag, called(names, run).run_id
 
 
 def _checkpoint_of(record: CheckpointSeen) -> Checkpoint:

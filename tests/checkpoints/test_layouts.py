@@ -102,8 +102,19 @@ def test_a_name_does_not_depend_on_what_lies_beside(tmp_path: Path) -> None:
         checkpoints(runs / place, (10,))
         assert {c.run for c in look(runs).checkpoints} == set(wanted[:count])
         assert {c.run for c in look(runs, "mine").checkpoints} == {f"mine/{each}" for each in mine[:count]}
-    ids = {(c.label, c.run_id) for c in look(runs).checkpoints if c.run in ("x/12b", "y/12b") and c.numbered}
-    assert ids == {("G12 @0000010", "x-12b-capability-auto"), ("G12 @0000010", "y-12b-capability-auto")}
+    checkpoints(runs / "x-12b", (10,))
+    ids = {
+        c.run: (c.label, c.run_id)
+        for c in look(runs).checkpoints
+        if c.run in ("x/12b", "y/12b", "x-12b") and c.numbered
+    }
+    assert ids == {
+        "x/12b": ("G12 @0000010", "x/12b-capability-auto"),
+        "y/12b": ("G12 @0000010", "y/12b-capability-auto"),
+        "x-12b": ("x-12b @10", "x-12b-capability-auto"),
+    }
+    mine = {c.run_id for c in look(runs / "x", "mine").checkpoints}
+    assert mine == {"mine/adapters-12b-capability-auto"}, "not that of the same folder without --run"
 
 
 def test_a_run_keeps_the_name_that_it_has(tmp_path: Path) -> None:

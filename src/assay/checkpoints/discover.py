@@ -9,13 +9,23 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
 from assay.checkpoints.layouts import Written, linked, written_in
-from assay.checkpoints.naming import FAMILIES, Family, Names, names_below, names_in_full, names_of, own_end, printable
+from assay.checkpoints.naming import (
+    FAMILIES,
+    Family,
+    Names,
+    called,
+    names_below,
+    names_in_full,
+    names_of,
+    own_end,
+    printable,
+)
 from assay.errors import BadInput, HostFault
 from assay.hosts.base import Entry, Host
 from assay.paths import path_text
@@ -162,9 +172,9 @@ class Discovery:
             if kept is not None:
                 self._named.setdefault(folder, kept)
         fresh = {folder: self._candidates(folder)[0] for folder in sorted(runs) if folder not in self._named}
-        called = Counter(each.run for each in (*self._named.values(), *fresh.values()))
+        count = Counter(each.run for each in (*self._named.values(), *fresh.values()))
         for folder, own in fresh.items():
-            self._named[folder] = own if called[own.run] == 1 else self._candidates(folder)[1]
+            self._named[folder] = own if count[own.run] == 1 else self._candidates(folder)[1]
         return self._named
 
     def _candidates(self, folder: PurePosixPath) -> tuple[Names, ...]:
@@ -177,9 +187,9 @@ class Discovery:
         relative = printable(absolute.relative_to(top))
         own = "/".join((self._run, *own_end(relative.parts)))
         return (
-            replace(below, run=own),
-            replace(full, run="/".join((self._run, *relative.parts))),
-            replace(below, run=self._run),
+            called(below, own),
+            called(full, "/".join((self._run, *relative.parts))),
+            called(below, self._run),
         )
 
     def _file(self, written: Written) -> str:

@@ -97,7 +97,7 @@ def names_below(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Fa
         return _by_pattern(_of_run("/".join(below)), folder, families)
     names = _of_adapters(folder.parts[index:], families)
     above = "/".join(folder.parts[len(top.parts) : index])
-    return _by_pattern(_called(names, f"{above}/{names.run}") if above else names, folder, families)
+    return _by_pattern(called(names, f"{above}/{names.run}") if above else names, folder, families)
 
 
 def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[Family] = FAMILIES) -> Names:
@@ -106,7 +106,7 @@ def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[
     names = names_below(top, folder, families)
     relative = folder.relative_to(top)
     prefix = names.prefix and f"{names.prefix} {relative}"
-    return replace(_called(names, "/".join((run_name(top), *relative.parts))), prefix=prefix)
+    return replace(called(names, "/".join((run_name(top), *relative.parts))), prefix=prefix)
 
 
 def run_name(folder: PurePosixPath) -> str:
@@ -141,11 +141,12 @@ def own_end(parts: Sequence[str]) -> Sequence[str]:
 
 
 def _of_run(run: str) -> Names:
-    return _called(Names(run, "", run, ""), run)
+    return called(Names(run, "", run, ""), run)
 
 
-def _called(names: Names, run: str) -> Names:
-    return replace(names, run=run, run_id=f"{run.replace('/', '-')}-capability-auto")
+def called(names: Names, run: str) -> Names:
+    """The names under another run's name, of which go-ml's is made: no two runs share that one."""
+    return replace(names, run=run, run_id=f"{run}-capability-auto")
 
 
 def _by_pattern(names: Names, folder: PurePosixPath, families: Sequence[Family]) -> Names:
@@ -154,9 +155,9 @@ def _by_pattern(names: Names, folder: PurePosixPath, families: Sequence[Family])
     for family in families:
         if family.pattern and (found := re.search(f"(?:^|/)(?:{family.pattern})$", path)):
             said = {name: text for name, text in found.groupdict().items() if text}
-            called = _called(names, said.get("run", names.run))
-            tag = said.get("tag", family.tag) or (called.run if names.tag == names.run else names.tag)
-            return replace(called, tag=tag, prefix=said.get("label", family.short) or names.prefix)
+            own = called(names, said.get("run", names.run))
+            tag = said.get("tag", family.tag) or (own.run if names.tag == names.run else names.tag)
+            return replace(own, tag=tag, prefix=said.get("label", family.short) or names.prefix)
     return names
 
 
@@ -169,5 +170,5 @@ def _of_adapters(parts: Sequence[str], families: Sequence[Family]) -> Names:
         if not family.pattern and rest.startswith(family.prefix):
             variant = rest[len(family.prefix) :].lstrip("-/").replace("/", "-") or "base"
             prefix = family.short if variant == "base" else f"{family.short}-{variant}"
-            return _called(Names(stem, prefix, family.tag, ""), stem)
-    return _called(Names(stem, rest[:_SHORT], rest, ""), stem)
+            return called(Names(stem, prefix, family.tag, ""), stem)
+    return called(Names(stem, rest[:_SHORT], rest, ""), stem)

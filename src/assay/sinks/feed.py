@@ -337,7 +337,7 @@ def _summed(parts: Sequence[Summary]) -> Summary:
 
 
 def _run_id(run: Run | None, name: str) -> str:
-    return run.run_id if run is not None and run.run_id else f"{name.replace('/', '-')}-capability-auto"
+    return run.run_id if run is not None and run.run_id else f"{name}-capability-auto"
 
 
 def _answers(record: AnswerScored) -> Iterator[AnswerFact]:
