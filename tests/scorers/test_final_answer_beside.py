@@ -38,6 +38,8 @@ RIGHT = [
     ("Which planet is known as the red planet?", "Mars", "Mars is known as the red planet."),
     ("Who wrote Hamlet?", "William Shakespeare", "William Shakespeare wrote Hamlet."),
     (TALLER, "Ann", "Ann is taller than Bob."),
+    ("What gas do plants absorb?", "carbon dioxide", "Plants absorb carbon dioxide."),
+    ("Is the sun a star?", "yes", "Yes! The sun is a star at the center of our solar system."),
     ("How many students failed?", "0", "No students failed."),
     ("How many students failed?", "0", "None of the students failed."),
     (CAPITAL, "Pyrus", "Many people think it's Zenda, but the capital of Genovia is Pyrus."),

@@ -69,6 +69,7 @@ EQUAL = [
     (r"\frac{\sqrt{3}}{2}", r"$\sin 60^\circ = \frac{\sqrt{3}}{2}$"),
     (r"36\pi", r"The area is $36\pi$ square units."),
     ("n!", r"\boxed{n!}"),
+    ("42", "It is 42 m."),
     ("x^2 + C", r"$$\int 2x\,dx = x^2 + C$$"),
     ("2n - 5", "Twice n is 2n, and 5 less than that is 2n - 5."),
     (r"\left( 3, \frac{\pi}{2} \right)", r"\boxed{(3, \pi/2)}"),

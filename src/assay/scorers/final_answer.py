@@ -11,11 +11,11 @@ from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
 from assay.scorers.final_answer_algebra import Expression
-from assay.scorers.final_answer_beside import first_turn, is_subject, lone_first, said_plainly, without_small_talk
+from assay.scorers.final_answer_beside import first_turn, is_told, lone_first, said_plainly, without_small_talk
 from assay.scorers.final_answer_forms import Form, forms_like, in_notation
 from assay.scorers.final_answer_gate import stands_by, stands_by_words, without_denied
 from assay.scorers.final_answer_reference import goes_on, opaque, unboxed, understood
-from assay.scorers.final_answer_terms import TermReader, in_terms, same_formula
+from assay.scorers.final_answer_terms import TermReader, in_terms, is_part, same_formula
 from assay.scorers.match import exact_tolerance, single_number
 from assay.scorers.probe_text import loops
 from assay.scorers.quantities import Quantity, plain, quantities
@@ -156,7 +156,11 @@ def _quantity_said(text: str, target: Quantity, expected: str, tolerance: Fracti
         statement = _SHARE.sub(r"\1/\2", statement)
     forms = read_value(statement) if statement else []
     said = next((run for run, value in forms if value.equals(target, tolerance)), None)
-    if said is not None and statement is not None and not goes_on(statement, said, expected):
+    if (
+        said is not None
+        and statement is not None
+        and not (goes_on(statement, said, expected) or is_part(said, statement))
+    ):
         return said, True
     return forms[-1][0] if forms else None, False
 
@@ -180,7 +184,7 @@ def _words_said(text: str, expected: str, question: str) -> tuple[str | None, bo
     shown = times(statement) if clock and not _DENIED.search(statement) else []
     if clock and shown:  # several times are none, unless they mean the same
         return shown[-1][0], bool(clock.intersection(*(time for _, time in shown)))
-    if is_subject(normal_text(statement), wanted, question):
+    if is_told(normal_text(statement), wanted, question):
         return expected, True
     sayings = _sayings(statement)
     if lettered := re.fullmatch(r"\((\w)\)", wanted):  # an option's
@@ -201,6 +205,7 @@ def _sayings(statement: str) -> list[str]:
     led = _LEAD.sub("", _TRAIL.sub("", statement))
     heads = [ASIDE.split(part, maxsplit=1)[0] for part in (led, statement)]
     tails = [heads[1][cut.end() :] for cut in list(COPULA.finditer(heads[1]))[-1:]]
+    tails += statement.split(", so ")[-1:]
     tails += [_BY.sub("", tail) for tail in tails]
     tails += [_WHEN.sub("", tail) for tail in tails]
     return [part.strip() for part in (statement, led, *heads, *tails) if part.strip()]

@@ -54,7 +54,7 @@ _INTRODUCED = re.compile(
     r"[:,]\W*$|\b(?:restate|rephrase|repeat|following|here (?:is|are)|given|consider|understand|read|asks?|question|problem)\b",
     re.IGNORECASE,
 )
-_FUNCTION_WORDS = frozenset(("is", "are", "the", "a", "an", "of", "in", "to", "that", "this", "than", "city"))
+_FUNCTION_WORDS = frozenset(("is", "are", "the", "a", "an", "of", "in", "to", "that", "this", "than", "city", "they"))
 _NEVER = frozenset(("or", "and", "nor", "not", "no", "never", "neither", "either"))
 _MORE = re.compile(
     r"(?:it|he|she|they|the \w+) (?:is (?:an?|the|located|situated|known|famous|home)|lies|has|was (?:founded|born|built|an?)"
@@ -133,22 +133,29 @@ def _of_the_name(text: str, question: str) -> str:
     return powers.sub("", text)
 
 
-def is_subject(statement: str, wanted: str, question: str) -> bool:
-    """Does a statement, as normal text, say of what is wanted what was asked about: "Mars is known as the red planet"?"""
-    if not statement.startswith(f"{wanted} ") or len(question.split()) < 3 or statement in question.casefold():
+def is_told(statement: str, wanted: str, question: str) -> bool:
+    """Does a statement, as normal text, say of what is wanted only what was asked: "Mars is known as the red planet"?
+
+    What is wanted stands first or last: "Plants absorb carbon dioxide."
+    """
+    if len(question.split()) < 3 or statement in question.casefold():
         return False
+    first, last = (
+        statement.startswith(f"{wanted} "),
+        statement.endswith(f" {wanted}") and wanted not in question.casefold(),
+    )
+    if not (first or last) or "n't" in statement:
+        return False
+    told = re.sub(r"['’]s\b", "", statement[len(wanted) :] if first else statement[: -len(wanted)])
+    words = re.findall(r"[^\W_]+", told)
     asked = set(re.findall(r"[^\W_]+", question.casefold()))
-    rest = re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", statement[len(wanted) :]))
-    told = [word for word in rest if word not in _FUNCTION_WORDS]
-    if not told or rest[0] in asked & {"for"} or _NEVER.intersection(rest) or "n't" in statement:
-        return False
-    return all(word in asked for word in told)
+    own = [word for word in words if word not in _FUNCTION_WORDS]
+    return bool(own) and not _NEVER.intersection(words) and all(word in asked for word in own)
 
 
 def lone_first(text: str) -> str | None:
     """The first sentence if it is but a few words and the others only tell more of what it names."""
-    first, _, rest = text.strip().partition(". ")
-    if not rest or len(first.split()) > 4 or "\n" in text.strip():
+    first, *others = re.split(r"(?<=[.!])[ ]+", text.strip())
+    if not others or len(first.split()) > 4 or "\n" in text.strip():
         return None
-    others = [part for part in re.split(r"(?<=[.!])\s+", rest) if part.strip()]
     return first if all(_MORE.fullmatch(part.strip()) for part in others) else None

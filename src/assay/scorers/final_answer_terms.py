@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from assay.scorers.final_answer_algebra import FUNCTIONS, GREEK, NUMBER, Expression, last_side, parse
 from assay.scorers.probe_mentions import Mention, Piece, masked
 from assay.scorers.quantities import plain
+from assay.scorers.units import NAMES
 
 _LONGEST = 300  # characters of an expression; more are none
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
@@ -47,7 +48,7 @@ _SHORT = (
 _PRODUCT = rf"(?!(?:{_SHORT})(?![a-z]))[a-z]{{2,3}}"
 _LETTERS = rf"(?<![A-Za-z])(?:{FUNCTIONS}|{GREEK}|pi|{_PRODUCT}|[A-Za-z])(?:_(?:\w|\(\w+\)))?(?![A-Za-z])"
 _PIECE = rf"(?:{NUMBER}|{_LETTERS}|[α-ωπ]|[-+*/^!°()\[\]|=])"
-_RUN = re.compile(rf"(?<![A-Za-z.\\]){_PIECE}(?:[ \t]*{_PIECE})*")
+_RUN = re.compile(rf"(?<![A-Za-z.'’\\]){_PIECE}(?:[ \t]*{_PIECE})*")
 _ARTICLE = re.compile(r"^(?:[aAI]|[-*+/]) +(?=[\w(])")
 _STRUCTURE = re.compile(rf"[A-Za-zα-ωπ^!]|(?<=[\w)\]]) *[-+*/] *(?=[\w(])|\b(?:{FUNCTIONS})\b")
 # Codes, scores, words with a hyphen or a stroke: "abc-123", "3-2", "X-ray", "I/O".
@@ -55,6 +56,8 @@ _CODE = re.compile(
     r"[A-Za-z]+-?\d+|[\d\s:/.-]+|\(?[A-Za-z]\)?|[A-Z]/[A-Z]|n/a|w/o|[A-Za-z ]+"
     r"|(?=.*[A-Za-z]{2})[A-Za-z]+(?:-[A-Za-z]+)+"
 )
+_NAMED = re.compile(rf"(?<![A-Za-z])(?:[A-Za-zα-ωπ]|{FUNCTIONS}|{GREEK}|pi)(?![A-Za-z])")
+_MEASURE = re.compile(rf"\d\s+[A-Za-z]|\A(?:-?(?:{NUMBER})(?:/\d+)?\s?(?:°\s?[CF]?|{NAMES})|[A-Za-z])\Z", re.IGNORECASE)
 _COUNTED = re.compile(
     r"\\(?:text|mathrm|mbox)\s*\{\s*[a-z]{2,}(?: [a-z]+){0,3}\s*\}(?:\^\{?[23]\}?)?\s*\$?$"
 )  # its unit
@@ -98,6 +101,15 @@ def single_expression(text: str) -> Expression | None:
     if _CODE.fullmatch(written) or not _STRUCTURE.search(written) or not _RUN.fullmatch(written):
         return None
     return parse(written)
+
+
+def is_part(run: str, statement: str) -> bool:
+    """Does a number stand in a statement as a part of the expression that it ends in, as 2 does in "= 2x"?"""
+    text = in_terms(plain(statement))
+    sides = [text[start:end].rsplit("=", 1)[-1].strip() for start, end, _ in _found(text)]
+    if not sides or _MEASURE.search(sides[-1]) or not _NAMED.search(sides[-1]):
+        return False
+    return all(re.search(rf"(?<![\d.]){digits}(?!\d)", sides[-1]) for digits in re.findall(r"\d+", run))
 
 
 def is_formula(text: str) -> bool:
