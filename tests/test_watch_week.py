@@ -21,7 +21,7 @@ from assay.results.lens import Lens
 from assay.results.records import Attempt
 from assay.staging import Staging
 from assay.watch import PLAN_FILE
-from tests.making import SCRIPT, adapter_file, copied, discovered, written
+from tests.making import SCRIPT, adapter_file, checkpoints, copied, discovered, written
 from tests.test_watch import asked, correct, job, polling, proofs, run, until
 
 __all__ = ["job"]
@@ -196,3 +196,22 @@ async def test_what_is_here_does_not_wait_for_what_takes_long_to_fetch(job: Job)
         assert "lab @20" not in listener.subjects
         host.open.set()
         await until(lambda: correct(job).get("lab @30") == (1, 2))
+
+
+@pytest.mark.parametrize("other", ["folder", "filter"])
+async def test_copies_that_another_watch_waits_for_outlast_this_one(job: Job, tmp_path: Path, other: str) -> None:
+    slow = SCRIPT.replace("{prompt: Question d, answer: right}", "{prompt: Question d, answer: right on, seconds: 0.4}")
+    slow_job = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), slow)}")
+    async with polling(slow_job) as listener:
+        await until(lambda: "lab @10" in listener.subjects)
+        await until(lambda: len(list((job.workspace / "staged").glob("[0-9a-f]*"))) == 3)
+    for gone in (20, 30):
+        (Path(job.folder) / f"{gone:07d}_adapters.safetensors").unlink()
+    if other == "folder":
+        outcome, _ = await run(replace(slow_job, folder=checkpoints(tmp_path / "else"), run="else", fetch_bytes=1))
+    else:
+        outcome, _ = await run(replace(slow_job, plan=PlanConfig(filters=("*@10",))))
+    assert outcome.exit_code == 0
+    await run(slow_job)
+    assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
+    assert not list(job.workspace.glob("staged/*"))

@@ -86,7 +86,7 @@ def plan(candidates: Iterable[Candidate], config: PlanConfig, now: float) -> Pla
     unique, twins = _without_twins([c for c in candidates if is_chosen(c.checkpoint, config)])
     for candidate in unique:
         forced = config.force and not candidate.dealt
-        reason = "" if forced else _given_up(candidate, config)
+        reason = "" if forced else given_up(candidate, config)
         if not candidate.unfinished and not forced:
             done.append(candidate)
         elif reason:
@@ -130,7 +130,8 @@ def _without_twins(candidates: Sequence[Candidate]) -> tuple[list[Candidate], li
     return unique, twins
 
 
-def _given_up(candidate: Candidate, config: PlanConfig) -> str:
+def given_up(candidate: Candidate, config: PlanConfig) -> str:
+    """Why it is not tried again; "" if it is."""
     if not candidate.failed:
         return ""
     last = candidate.failed[-1]

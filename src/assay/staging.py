@@ -16,26 +16,35 @@ from assay.types import Adapter, Checkpoint
 
 
 class Staging:
-    """The folder of copies. bound: bytes; one copy may be larger than it, and then is alone."""
+    """The folder of copies. bound: bytes; one copy may be larger than it, and then is alone but for foreign ones."""
 
     def __init__(self, folder: Path, bound: int) -> None:
         self._folder = folder
         self._bound = bound
         self._held: dict[str, tuple[Adapter, int]] = {}
+        self._foreign: Container[str] = ()
+        self._resting: set[str] = set()  # foreign ones that nobody here waits for
         self._fetching = 0
 
-    async def recover(self, wanted: set[str]) -> None:
-        """Take over the copies that an earlier process left of these digests, and remove all others but half ones."""
+    async def recover(self, wanted: Container[str], foreign: Container[str] = ()) -> None:
+        """Take over the copies that an earlier process left of these digests, and remove all others but half ones.
+
+        foreign: digests of copies that other watches wait for, which stay whatever `keep` is told.
+        """
+        self._foreign = foreign
         for place in sorted(self._folder.glob("[0-9a-f]*")):
-            adapter = await asyncio.to_thread(staged, self._folder, place.name) if place.name in wanted else None
+            stays = place.name in wanted or place.name in foreign
+            adapter = await asyncio.to_thread(staged, self._folder, place.name) if stays else None
             if adapter is None:
                 shutil.rmtree(place, ignore_errors=True)
-            else:
-                self._hold(adapter)
+                continue
+            self._hold(adapter)
+            if place.name not in wanted:
+                self._resting.add(place.name)
 
     def has_room(self, size: int) -> bool:
-        """Whether a copy of so many bytes may be made now."""
-        return not self._held or sum(held for _, held in self._held.values()) + size <= self._bound
+        """Whether a copy of so many bytes may be made now. Foreign copies leave room for one at least."""
+        return self._held.keys() <= self._resting or sum(held for _, held in self._held.values()) + size <= self._bound
 
     def get(self, digest: str) -> Adapter | None:
         """The copy with this digest, if it is here."""
@@ -50,6 +59,7 @@ class Staging:
         finally:
             self._fetching -= 1
         self._hold(adapter)
+        self._resting.discard(adapter.digest)
         return adapter
 
     def keep(self, wanted: Container[str]) -> None:
@@ -57,9 +67,14 @@ class Staging:
 
         Not while something is fetched, which may turn out to be one of them.
         """
-        for digest in [digest for digest in self._held if digest not in wanted and not self._fetching]:
-            del self._held[digest]
-            shutil.rmtree(self._folder / digest, ignore_errors=True)
+        if self._fetching:
+            return
+        for digest in [digest for digest in self._held if digest not in wanted]:
+            if digest in self._foreign:
+                self._resting.add(digest)
+            else:
+                del self._held[digest]
+                shutil.rmtree(self._folder / digest, ignore_errors=True)
 
     def clear_halves(self) -> None:
         """Remove what is left of copies that were cut off: nobody will go on with them."""

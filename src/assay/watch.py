@@ -17,6 +17,7 @@ from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
 from assay.checkpoints.naming import called
+from assay.copies import checkpoint_of, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
@@ -24,11 +25,10 @@ from assay.opened import OpenBase
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, Plan, is_chosen, plan
 from assay.results.index import Ledger
-from assay.results.records import CheckpointSeen
 from assay.scout import Scout, Sighting, poll
 from assay.staging import Staging
 from assay.turns import WINDOW, Turns, next_window
-from assay.types import Adapter, Checkpoint
+from assay.types import Adapter
 
 # What the watch means to do next, in the workspace, for `assay status`; nothing else reads it.
 PLAN_FILE = "plan.json"
@@ -42,7 +42,7 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
     Raises `BadInput` for what is wrong with the job itself, `Unreachable` if a host can't be reached; faults of one checkpoint
     are in the outcome.
     """
-    await check_job(job)
+    await check_job(job, ledger.seen())
     agent = _Agent(job, ledger, observer)
     try:
         return await agent.run()
@@ -127,11 +127,11 @@ class _Agent:
 
     async def _recover(self) -> None:
         """Know the copies that an earlier process left, also of checkpoints that are gone from the host by now."""
-        mine = {r.digest: r for r in self._ledger.seen() if r.digest and self._job.is_of(r)}
-        await self._staging.recover(set(mine))
-        for digest, record in mine.items():
+        mine = own_copies(self._job, self._ledger)
+        await self._staging.recover(mine, foreign_copies(self._job, self._ledger))
+        for digest, checkpoint in mine.items():
             if self._staging.get(digest) is not None:
-                self._scout.remember(_checkpoint_of(record), digest, "")
+                self._scout.remember(checkpoint, digest, "")
 
     def _check_runs(self) -> None:
         """One run is one folder of one host; one that is no longer there may have been moved here."""
@@ -230,7 +230,7 @@ class _Agent:
         if self._judges is None:
             return
         mine = [r for r in self._ledger.seen() if r.digest and self._job.is_of(r)]
-        chosen = {(r.run, r.digest) for r in mine if is_chosen(_checkpoint_of(r), self._config)}
+        chosen = {(r.run, r.digest) for r in mine if is_chosen(checkpoint_of(r), self._config)}
         runs = {run for run, _ in chosen}
         self._judges.recall(lambda of: (of.run, of.digest) in chosen or (not of.digest and of.run in runs))
 
@@ -353,20 +353,3 @@ class _Agent:
             return known.tag, known.run_id
         names = self._job.names
         return names.tag, called(names, run).run_id
-
-
-def _checkpoint_of(record: CheckpointSeen) -> Checkpoint:
-    """A checkpoint as the journal remembers it."""
-    path = text_path(record.path)
-    return Checkpoint(
-        run=record.run,
-        iteration=record.iteration,
-        weights=path,
-        config=path.parent / "adapter_config.json",
-        size=record.size,
-        modified_ns=record.modified_ns,
-        config_size=record.config_size,
-        config_modified_ns=record.config_modified_ns,
-        host=record.host,
-        name=record.checkpoint,
-    )

@@ -82,6 +82,19 @@ def test_filters_that_fit_nothing_and_unknown_sinks_are_one_sentence(tmp_path: P
         assert "Traceback" not in done.stderr
 
 
+def test_a_filter_may_say_the_name_that_the_journal_keeps(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", SCRIPT)
+    written(tmp_path / "suite.yaml", SUITE)
+    for number, folder in enumerate(("x", "x/checkpoints")):
+        adapter_file(tmp_path / "runs" / folder / "0000010_adapters.safetensors", number)
+    watch = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once", "--json")
+    names = {row["run"] for row in json.loads(assay(tmp_path, *watch).stdout)}
+    shutil.rmtree(tmp_path / "runs" / "x" / "checkpoints")
+    codes = {name: assay(tmp_path, *watch, "--filter", name).returncode for name in names}
+    assert sorted(codes.values()) == [0, 2]
+    assert codes["runs/x"] == 0
+
+
 def test_a_sink_that_can_not_be_reached_costs_nothing_and_is_told_of(tmp_path: Path) -> None:
     written(tmp_path / "script.yaml", SCRIPT)
     written(tmp_path / "suite.yaml", SUITE)

@@ -27,7 +27,7 @@ from assay.models.open import open_model, resolve
 from assay.models.worker import WorkerModel
 from assay.plan import Order, PlanConfig
 from assay.results.index import Ledger
-from assay.results.journal import Journal, hold, read
+from assay.results.journal import Journal, hold, read, segments
 from assay.results.records import Run
 from assay.sinks.base import Sink
 from assay.sinks.forwarding import Forwarding
@@ -216,7 +216,10 @@ async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tu
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
-        await check_job(job)  # before anything is created
+        if not segments(job.workspace):
+            await check_job(
+                job
+            )  # before anything is created; where there is a journal, the watch does it, which knows it
         with hold(job.workspace):
             return await _held(job, sinks, log)
     except asyncio.CancelledError:
