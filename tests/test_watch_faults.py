@@ -19,7 +19,7 @@ from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
-from assay.results.records import ScoreMade
+from assay.results.records import LossSeen, ScoreMade
 from assay.suites.suite import load_suite
 from tests.conftest import LAB
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
@@ -97,6 +97,27 @@ async def test_runs_below_a_named_one_are_of_their_folder(job: Job) -> None:
     for _ in range(2):
         await run(both)
         assert set(correct(replace(job, run="mine/other"))) == {"base", "mine/other @10"}
+
+
+async def test_a_name_that_was_given_is_that_watchs_own(job: Job) -> None:
+    """What else is journaled of the folder doesn't rename it when another one of its name comes."""
+    runs = job.folder.parent / "runs"
+    both = replace(job, folder=runs, run=None)
+    checkpoints(runs / "adapters-12b", (10,))
+    await run(both)
+    await run(replace(both, run="mine"))
+    checkpoints(runs / "12b", (20,))
+    checkpoints(runs / "begun", (30,))
+    ledger = Ledger(job.workspace)
+    log = runs / "begun" / "train.log"
+    ledger.append(LossSeen(run="runs/begun", iteration=1, part="val", value=1.0, path=str(log)))
+    for name, wanted in (
+        (None, {"12b", "runs/12b", "runs/begun"}),
+        ("mine", {"mine/adapters-12b", "mine/12b", "mine/begun"}),
+    ):
+        found = await replace(both, run=name).discovery(ledger.files()).look()
+        assert {c.run for c in found.checkpoints} == wanted
+    ledger.close()
 
 
 async def test_a_folder_whose_name_is_no_utf8_is_evaluated_and_known_again(job: Job) -> None:

@@ -15,7 +15,7 @@ from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
 from assay.paths import text_path
 from assay.plan import PlanConfig, is_chosen
-from assay.results.records import CheckpointSeen
+from assay.results.records import CheckpointSeen, LossSeen
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
@@ -73,20 +73,28 @@ class Job:
         """The run's name where no checkpoint says it."""
         return self.run or self.names.run
 
-    def discovery(self, seen: Iterable[CheckpointSeen] = ()) -> Discovery:
-        """What looks at the folder. seen: what the journal says of checkpoints."""
-        known = {record.path: record.run for record in seen if self.is_of(record)}
+    def discovery(self, seen: Iterable[CheckpointSeen | LossSeen] = ()) -> Discovery:
+        """What looks at the folder. seen: what the journal says of files."""
+        places = ((self._place(record), record.run) for record in seen)
+        known = [(place, run) for place, run in places if place is not None]
         return Discovery(self.host, self.folder, self.run, self.families, self.base, known)
 
     def is_of(self, record: CheckpointSeen) -> bool:
         """Whether a checkpoint was seen in the folder that is watched now, be it a link that leads elsewhere."""
-        if record.host != self.host.name or not f"{record.run}/".startswith(f"{self.run or record.run}/"):
-            return False
-        path, folder = Path(text_path(record.path)), Path(self.folder)
-        if record.host:
-            return path.is_relative_to(folder)
-        real = path.parent.resolve() / path.name
-        return path.is_relative_to(folder.absolute()) or real.is_relative_to(folder.resolve())
+        mine = f"{record.run}/".startswith(f"{self.run or record.run}/")
+        return mine and self._place(record) is not None
+
+    def _place(self, record: CheckpointSeen | LossSeen) -> PurePosixPath | None:
+        """Where a file lies below the folder that is watched now; None where it doesn't."""
+        if record.host != self.host.name or not record.path:
+            return None
+        path, folder = text_path(record.path), self.folder
+        ways = [(path, folder)]
+        if not record.host:
+            real = Path(path).parent.resolve() / path.name
+            ways = [(PurePosixPath(real), PurePosixPath(Path(folder).resolve()))]
+            ways.append((path, PurePosixPath(Path(folder).absolute())))
+        return next((file.relative_to(top) for file, top in ways if file.is_relative_to(top)), None)
 
     def samples(self, suites: Sequence[Suite] | None = None) -> int:
         """How many samples one pass through the suites asks, or through these."""
@@ -146,10 +154,10 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job, seen: Iterable[CheckpointSeen] = ()) -> list[Checkpoint]:
+async def check_job(job: Job, seen: Iterable[CheckpointSeen | LossSeen] = ()) -> list[Checkpoint]:
     """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything.
 
-    seen: what the journal says of checkpoints.
+    seen: what the journal says of files.
     """
     for suite in job.suites:
         check_suite(suite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 _BYTE = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -20,6 +20,11 @@ def path_text(path: PurePath) -> str:
     A backslash that stands in the name before what looks like such a byte is `\\x5c`.
     """
     return encodable(_BYTE.sub(r"\\x5cx\1", str(path)))
+
+
+def recorded(path: PurePath, host: str) -> str:
+    """A file's path as records have it: on this machine, the host "", absolute, since commands run from anywhere."""
+    return path_text(path if host else Path(path).absolute())
 
 
 def text_path(text: str) -> PurePosixPath:

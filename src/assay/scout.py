@@ -14,7 +14,7 @@ from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
 from assay.hosts.base import Host
-from assay.paths import path_text
+from assay.paths import recorded
 from assay.plan import PlanConfig, is_chosen
 from assay.results.index import Ledger
 from assay.results.records import LossSeen
@@ -107,7 +107,7 @@ class Scout:
             )
         for checkpoint in chosen:
             known = self._sightings.get(checkpoint.file)
-            if known is None or known.checkpoint.state != checkpoint.state:
+            if known is None or (known.checkpoint.run, known.checkpoint.state) != (checkpoint.run, checkpoint.state):
                 digest = self._ledger.digest_of(checkpoint)
                 if digest:  # no content is read of what was read before
                     self._readiness.settle(checkpoint)
@@ -136,7 +136,7 @@ class Scout:
                     part=loss.part,
                     value=loss.value,
                     host=self._host.name,
-                    path=path_text(log.entry.path),
+                    path=recorded(log.entry.path, self._host.name),
                     tag=log.tag,
                     run_id=log.run_id,
                 )

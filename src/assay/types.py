@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from assay.errors import ConfigError
-from assay.paths import path_text
+from assay.paths import recorded
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -175,8 +175,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """Where its weights are, as records say it: on this machine absolute, since commands run from anywhere."""
-        return path_text(self.weights if self.host else Path(self.weights).absolute())
+        """Where its weights are, as records say it."""
+        return recorded(self.weights, self.host)
 
     @property
     def file(self) -> tuple[str, str]:

@@ -62,7 +62,7 @@ class _Agent:
         self._staging = Staging(job.workspace / "staged", job.fetch_bytes)
         self._scout = Scout(
             job.host,
-            job.discovery(ledger.seen()),
+            job.discovery(ledger.files()),
             self._staging,
             ledger,
             self._config,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -17,7 +19,7 @@ from tests.adapters.test_peft import write
 from tests.making import _outside, adapter_file, checkpoints, written
 
 
-def look(folder: Path, run: str | None = None, known: dict[str, str] | None = None) -> Found:
+def look(folder: Path, run: str | None = None, known: Iterable[tuple[PurePosixPath, str]] = ()) -> Found:
     return _outside(Discovery(LocalHost(), PurePosixPath(folder), run, known=known).look())
 
 
@@ -117,16 +119,46 @@ def test_a_name_does_not_depend_on_what_lies_beside(tmp_path: Path) -> None:
     assert mine == {"mine/adapters-12b-capability-auto"}, "not that of the same folder without --run"
 
 
+def known(top: Path, *runs: tuple[Path, str]) -> list[tuple[PurePosixPath, str]]:
+    return [(PurePosixPath(path.relative_to(top)), run) for folder, run in runs for path in folder.iterdir()]
+
+
 def test_a_run_keeps_the_name_that_it_has(tmp_path: Path) -> None:
     runs = tmp_path / "all"
-    known = {str(path): "sft" for path in (checkpoints(runs / "Qwen" / "sft", (10,))).iterdir()}
+    named = known(runs, (checkpoints(runs / "Qwen" / "sft", (10,)), "sft"))
     first = checkpoints(runs / "a" / "checkpoints", (10,))
-    discovery = Discovery(LocalHost(), PurePosixPath(runs), known=known)
+    discovery = Discovery(LocalHost(), PurePosixPath(runs), known=named)
     assert {c.run for c in _outside(discovery.look()).checkpoints} == {"sft", "a"}
     checkpoints(runs / "a" / "output", (10,))
     assert {c.run for c in _outside(discovery.look()).checkpoints} == {"sft", "a", "all/a/output"}
-    later = look(runs, known={str(path): "a" for path in first.iterdir()})
+    later = look(runs, known=known(runs, (first, "a"), (first, "mine/a")))
     assert {c.run for c in later.checkpoints} == {"Qwen/sft", "a", "all/a/output"}
+
+
+def test_no_two_runs_share_a_name(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for place in ("adapters-12b", "12b", "runs/12b", "a\nb", "a\\nb", "checkpoint-7"):
+        checkpoints(runs / place, (10,))
+    wrote = write(runs / "peft" / "checkpoint-10")
+    names = {c.weights.parent: c.run for c in look(runs).checkpoints}
+    assert len(set(names.values())) == len(names) == 7
+    assert names[PurePosixPath(runs / "runs" / "12b")] == "runs/12b", "nobody else's name is taken away"
+    kept = known(runs, *((Path(folder), run) for folder, run in names.items()))
+    assert {c.weights.parent: c.run for c in look(runs, known=kept).checkpoints} == names
+    shutil.rmtree(runs / "adapters-12b")
+    shutil.rmtree(runs / "12b")
+    again = {c.weights.parent: c.run for c in look(runs, known=kept).checkpoints}
+    assert again.items() <= names.items()
+    wrote.rename(wrote.with_name("checkpoint-20"))
+    assert "peft" in {c.run for c in look(runs, known=kept).checkpoints}, "a trainer deletes its old checkpoints"
+
+
+def test_the_name_of_a_run_that_is_gone_is_not_given_away(tmp_path: Path) -> None:
+    gone = checkpoints(tmp_path / "runs" / "adapters-12b", (10,))
+    named = known(gone.parent, (gone, "12b"))
+    shutil.rmtree(gone)
+    checkpoints(gone.with_name("12b"), (10,))
+    assert {c.run for c in look(gone.parent, known=named).checkpoints} == {"runs/12b"}
 
 
 def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_followed(tmp_path: Path) -> None:
@@ -156,8 +188,8 @@ def test_a_curve_has_its_runs_names_before_the_run_begins(tmp_path: Path) -> Non
     [log] = look(tmp_path).logs
     assert (log.run, log.tag, log.run_id) == ("12b", "gemma-3-12b", "12b-capability-auto")
     ledger = Ledger(tmp_path / "results")
-    known = LossSeen(run=log.run, iteration=1, part="val", value=2.9, tag=log.tag, run_id=log.run_id)
-    ledger.append(known)
+    record = LossSeen(run=log.run, iteration=1, part="val", value=2.9, tag=log.tag, run_id=log.run_id)
+    ledger.append(record)
     ledger.close()
     [fact] = Feed(tmp_path / "results", {}).next(10).facts
     assert lines_of(fact)[0].startswith("training_loss,loss_type=val,model=gemma-3-12b,run_id=12b-capability-auto ")

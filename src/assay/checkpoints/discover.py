@@ -6,15 +6,16 @@ A round lists folders and reads no file, but for a trainer's configuration that 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
-from assay.checkpoints.layouts import Written, linked, written_in
+from assay.checkpoints.layouts import Written, linked, run_folder_of, written_in
 from assay.checkpoints.naming import (
     FAMILIES,
     Family,
@@ -34,6 +35,7 @@ from assay.types import Checkpoint
 # Folders below the watched one that are looked into, and how many are listed at the same time.
 _DEPTH = 4
 _AT_ONCE = 32
+_DIGITS = 6  # that tell runs apart whose paths are written alike
 
 State: TypeAlias = tuple[int, int]
 
@@ -60,8 +62,8 @@ class Discovery:
     """Looks at one folder of one host, again and again; remembers configurations that it has read.
 
     run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before
-    them. base: the base of all checkpoints, where it is known; then no configuration is read for it. known: from files to the
-    runs that they were journaled under, which stay what they are called.
+    them. base: the base of all checkpoints, where it is known; then no configuration is read for it. known: files below the
+    folder, by their paths from there, and the runs that they were journaled under: each keeps its name, though it be gone.
     """
 
     def __init__(
@@ -71,14 +73,16 @@ class Discovery:
         run: str | None = None,
         families: Sequence[Family] = FAMILIES,
         base: str | None = None,
-        known: Mapping[str, str] | None = None,
+        known: Iterable[tuple[PurePosixPath, str]] = (),
     ) -> None:
         self._host = host
         self._folder = folder
         self._run = run
         self._families = families
         self._base = base
-        self._known = known or {}
+        self._holders: defaultdict[str, set[PurePosixPath]] = defaultdict(set)
+        for file, journaled in known:
+            self._holders[journaled].add(run_folder_of(folder / file))
         self._named: dict[PurePosixPath, Names] = {}
         self._configs: dict[PurePosixPath, tuple[State, dict[str, Any]]] = {}
         self._root: PurePosixPath | None = None
@@ -165,37 +169,36 @@ class Discovery:
             return False
 
     def _names(self, runs: Mapping[PurePosixPath, Sequence[Written]]) -> dict[PurePosixPath, Names]:
-        """Each run folder's names, which it keeps from then on; two runs never share one."""
-        for folder in sorted(runs):
-            journaled = {self._known.get(self._file(each)) for each in runs[folder]}
-            kept = next((n for n in self._candidates(folder) if n.run in journaled), None)
+        """Each run folder's names, which it keeps from then on; two folders never share one, be one of them gone."""
+        new = {folder: self._candidates(folder) for folder in sorted(runs) if folder not in self._named}
+        for folder, candidates in new.items():
+            taken = {each.run for each in self._named.values()}
+            kept = next((n for n in candidates if folder in self._holders[n.run] and n.run not in taken), None)
             if kept is not None:
-                self._named.setdefault(folder, kept)
-        fresh = {folder: self._candidates(folder)[0] for folder in sorted(runs) if folder not in self._named}
-        count = Counter(each.run for each in (*self._named.values(), *fresh.values()))
-        for folder, own in fresh.items():
-            self._named[folder] = own if count[own.run] == 1 else self._candidates(folder)[1]
+                self._named[folder] = kept
+        fresh = {folder: candidates[:3] for folder, candidates in new.items() if folder not in self._named}
+        wanted = Counter(first.run for first, *_ in fresh.values())
+        for folder, (first, *others) in fresh.items():
+            taken = {each.run for each in self._named.values()}
+            taken |= {run for run, holders in self._holders.items() if holders - {folder}}
+            free = [n for n in others if n.run not in taken | wanted.keys()]
+            alone = wanted[first.run] == 1 and first.run not in taken
+            self._named[folder] = first if alone else free[0] if free else others[-1]
         return self._named
 
-    def _candidates(self, folder: PurePosixPath) -> tuple[Names, ...]:
-        """What a run folder is called; where another one is called so; and what it may have been called once."""
+    def _candidates(self, folder: PurePosixPath) -> tuple[Names, Names, Names, Names]:
+        """What a run folder is called; where another one is called so; where that is, too; what it was called once."""
         top, absolute = self._absolute(self._folder), self._absolute(folder)
         below = names_below(top, absolute, self._families)
         full = names_in_full(top, absolute, self._families)
-        if self._run is None:
-            return below, full, names_of(absolute, self._families)
-        relative = printable(absolute.relative_to(top))
-        own = "/".join((self._run, *own_end(relative.parts)))
-        return (
-            called(below, own),
-            called(full, "/".join((self._run, *relative.parts))),
-            called(below, self._run),
-        )
-
-    def _file(self, written: Written) -> str:
-        """As records say it, see `Checkpoint.path`."""
-        path = written.weights.path
-        return path_text(path if self._host.name else Path(path).absolute())
+        once = names_of(absolute, self._families)
+        if self._run is not None:
+            relative = printable(absolute.relative_to(top))
+            below = called(below, "/".join((self._run, *own_end(relative.parts))))
+            full = called(full, "/".join((self._run, *relative.parts)))
+            once = called(below, self._run)
+        digits = hashlib.sha256(path_text(folder.relative_to(self._folder)).encode()).hexdigest()[:_DIGITS]
+        return below, full, called(full, f"{full.run}-{digits}"), once
 
     def _absolute(self, folder: PurePosixPath) -> PurePosixPath:
         """With the watched folder as it really is: a run's name doesn't depend on where one stands."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from assay.checkpoints.curves import STATE
 from assay.hosts.base import Entry
 from assay.types import Layout
 
@@ -58,6 +59,11 @@ def linked(link: Entry) -> Written:
     """The checkpoint or run that a link to a folder stands for, by its name alone."""
     run_folder, number = _of_peft(link.path)
     return Written(run_folder, number, link, None, link.path / CONFIG, "peft")
+
+
+def run_folder_of(file: PurePosixPath) -> PurePosixPath:
+    """What names the run of a checkpoint's file, or of a log."""
+    return _of_peft(file.parent)[0] if file.name in (_PEFT, _PEFT_PICKLED, STATE) else file.parent
 
 
 def _peft(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> Written | None:

@@ -50,12 +50,12 @@ async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
     """The plan, and the digests of adapters whose answers are still to be judged."""
     ledger = Ledger(workspace) if segments(workspace) else None
     try:
-        found = await check_job(job, ledger.seen() if ledger is not None else ())
+        found = await check_job(job, ledger.files() if ledger is not None else ())
         if ledger is None:
             return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
         candidates = []
         unjudged = set()
-        discovery, limit = job.discovery(ledger.seen()), job.limit or 0
+        discovery, limit = job.discovery(ledger.files()), job.limit or 0
         known = {_real(base): identity for base, identity in ledger.bases().items()}
         for checkpoint in found:
             digest = ledger.digest_of(checkpoint)

@@ -68,6 +68,7 @@ class Ledger:
         self._seen: dict[tuple[str, str, str], CheckpointSeen] = {}
         self._digests: dict[tuple[object, ...], str] = {}
         self._losses: dict[tuple[str, int, str], float] = {}
+        self._logs: dict[tuple[str, str, str], LossSeen] = {}
         self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
         self._asked: dict[tuple[str, ...], int] = {}  # when a suite was last gone through at a checkpoint
         seq = 1
@@ -123,6 +124,7 @@ class Ledger:
                     self._runs[record.run] = record
             case LossSeen():
                 self._losses[record.run, record.iteration, record.part] = record.value
+                self._logs[record.run, record.host, record.path] = record
 
     def _take_proof(self, record: Proof) -> None:
         if record.verdict in ("void", "unproven"):
@@ -250,6 +252,10 @@ class Ledger:
     def seen(self) -> list[CheckpointSeen]:
         """The journal's last word on each run's checkpoint files."""
         return list(self._seen.values())
+
+    def files(self) -> list[CheckpointSeen | LossSeen]:
+        """A record of each file that the journal knows a run by: of a checkpoint, or of a trainer's log."""
+        return [*self._seen.values(), *self._logs.values()]
 
     def digest_of(self, checkpoint: Checkpoint) -> str:
         """The digest that was taken of the checkpoint's files in their present state; "" if none was."""
