@@ -10,7 +10,7 @@ from fractions import Fraction
 from assay.scorers.clock import single_time, times
 from assay.scorers.exact import expected_answers
 from assay.scorers.extraction import last_question, passage, said_of
-from assay.scorers.final_answer_algebra import Expression
+from assay.scorers.final_answer_algebra import FUNCTIONS, Expression
 from assay.scorers.final_answer_beside import first_turn, is_told, lone_first, said_plainly, without_small_talk
 from assay.scorers.final_answer_forms import Form, forms_like, in_notation
 from assay.scorers.final_answer_gate import stands_by, stands_by_words, without_denied
@@ -54,6 +54,7 @@ _OPENING = re.compile(  # "With m = 2 and b = 1, …"
     r"^\W*(?:using|with|given|since|because|if|when|as|for|by|after|[^\W\d_]+ing)\b.*,\s+(?=[^,]*$)", re.IGNORECASE
 )
 _CONTINUES = re.compile(r"\s*(?:and|so|thus|then|giving|therefore|which (?:is|gives|simplifies))\b", re.IGNORECASE)
+_WORD = re.compile(rf"(?!(?:{FUNCTIONS}|pi)\b)[A-Za-z]{{3,}}")
 _TWO_VALUES = re.compile(r"\b([A-Za-z])\s*=\s*([^\s,;]+?),?\s+(?:and|or)\s+\1\s*=\s*([^\s,;]+?)(?=[.,;$]?(?:\s|$))")
 _WHEN = re.compile(r"\s(?:in|around|between|during|on)\s(?:the\s)?(?:(?:early|late|mid)\W)?\d.*$", re.IGNORECASE)
 _LETTER = re.compile(r"\(\w\)[.:]?|\w[).:]")  # "(B)"
@@ -129,8 +130,9 @@ def _expression_said(text: str, target: Expression, question: str) -> tuple[str 
     reader = TermReader(target)
     statement = passage(text, lambda part: len(part) <= _LONGEST and reader.said(part) is not None)
     statement = _OPENING.sub("", statement or "")
-    aside = ASIDE.search(statement)
-    head = statement[: aside.start()] if aside and not _CONTINUES.match(statement, aside.end()) else statement
+    asides = (cut for cut in ASIDE.finditer(statement) if not _CONTINUES.match(statement, cut.end()))
+    aside = next((cut for cut in asides if "(" not in cut[0] or _WORD.match(statement, cut.end())), None)
+    head = statement[: aside.start()] if aside else statement
     found = reader.said(head) or reader.said(statement)
     if found is None or not found[1]:
         return (found[0] if found else None), False
@@ -205,7 +207,7 @@ def _sayings(statement: str) -> list[str]:
     led = _LEAD.sub("", _TRAIL.sub("", statement))
     heads = [ASIDE.split(part, maxsplit=1)[0] for part in (led, statement)]
     tails = [heads[1][cut.end() :] for cut in list(COPULA.finditer(heads[1]))[-1:]]
-    tails += statement.split(", so ")[-1:]
+    tails += statement.split(", so ")[1:]
     tails += [_BY.sub("", tail) for tail in tails]
     tails += [_WHEN.sub("", tail) for tail in tails]
     return [part.strip() for part in (statement, led, *heads, *tails) if part.strip()]

@@ -57,7 +57,9 @@ _CODE = re.compile(
     r"|(?=.*[A-Za-z]{2})[A-Za-z]+(?:-[A-Za-z]+)+"
 )
 _NAMED = re.compile(rf"(?<![A-Za-z])(?:[A-Za-zα-ωπ]|{FUNCTIONS}|{GREEK}|pi)(?![A-Za-z])")
-_MEASURE = re.compile(rf"\d\s+[A-Za-z]|\A(?:-?(?:{NUMBER})(?:/\d+)?\s?(?:°\s?[CF]?|{NAMES})|[A-Za-z])\Z", re.IGNORECASE)
+_MEASURE = re.compile(
+    rf"\d\s+[A-Za-z]|\A(?:-?(?:{NUMBER})(?:/\d+)?\s?(?:°\s?[CF]?|k|bn|{NAMES})|[A-Za-z])\Z", re.IGNORECASE
+)
 _COUNTED = re.compile(
     r"\\(?:text|mathrm|mbox)\s*\{\s*[a-z]{2,}(?: [a-z]+){0,3}\s*\}(?:\^\{?[23]\}?)?\s*\$?$"
 )  # its unit
