@@ -87,6 +87,7 @@ EQUAL = [
     ("x+1", "The answer is x+2. Wait, no: x+1"),
 ]
 UNEQUAL = [
+    *(("2x+1", "5 = 2x+1"), ("2x+1", r"\{2x+1, 3\}"), ("12", r"\frac{\pi}{12}"), ("12", "12x + 5")),
     *(
         ("3x", "3y"),
         ("3x", "The answer is 3."),

@@ -140,11 +140,11 @@ def _squeezed(text: str) -> str:
 
 # What makes more of an expression than is read of it: "±x", "x < 3", "x + …".
 _MORE_BEFORE = re.compile(
-    r"(?:\\(?:pm|mp|int|i+nt|sum|prod|leq?|geq?|neq?|lt|gt|in|cup|cap|bar|vec|hat)|[±∓∫∑∏√<>≤≥≠])\s*$"
+    r"(?:\\(?:pm|mp|int|i+nt|sum|prod|leq?|geq?|neq?|lt|gt|in|cup|cap|bar|vec|hat|\{)|[±∓∫∑∏√<>≤≥≠])\s*$"
 )
 _MORE_AFTER = re.compile(
     r"\s*(?:\\(?:pm|mp|int|sum|prod|leq?|geq?|neq?|lt|gt|in|cup|cap|p?mod|bmod)(?![A-Za-z])|[±∓∫<>≤≥≠]|[+/^]|\*(?!\*)"
-    r"|-\s*(?:$|[\n}$])|,\d|is (?:less|more|greater|smaller|larger) than\b)"
+    r"|-\s*(?:$|[\n}$])|,\d|, ?-?\d+ ?\\\}|is (?:less|more|greater|smaller|larger) than\b)"
 )
 
 
@@ -178,7 +178,7 @@ class TermReader:
         loud = parse(f"{shown}!") if text[end : end + 1] == "!" else None  # a factorial, or said aloud
         if loud and self._target.equals(loud):
             return Mention(f"{shown}!", "", True)
-        ends = last_side(shown) if "=" in shown else None
+        ends = last_side(shown) if "=" in shown and not re.match(rf"-?(?:{NUMBER})\s*=", shown) else None
         right = self._target.equals(found) or (
             ends is not None and not found.defined and not self._target.difference and self._target.equals(ends)
         )
