@@ -84,12 +84,17 @@ def tries(job: Job) -> int:
     return len([r for _, r in read(job.workspace) if isinstance(r, Attempt)])
 
 
-async def test_what_the_trainer_deletes_is_evaluated_all_the_same(job: Job) -> None:
+@pytest.mark.parametrize("named", [True, False])
+async def test_what_the_trainer_deletes_is_evaluated_all_the_same(job: Job, named: bool) -> None:
     slow = SCRIPT.replace("{prompt: Question d, answer: right}", "{prompt: Question d, answer: right on, seconds: 0.4}")
     slow_job = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), slow)}")
+    if not named:
+        config = Path(job.folder) / "adapter_config.json"
+        written(config, json.dumps({**json.loads(config.read_text()), "model": slow_job.base}))
+        slow_job = replace(slow_job, base=None)
     async with polling(slow_job) as listener:
         await until(lambda: "lab @10" in listener.subjects)
-        await until(lambda: len(list((job.workspace / "staged").glob("[0-9a-f]*"))) >= 2)
+        await until(lambda: len(list((job.workspace / "staged").glob("[0-9a-f]*"))) == 3)
         shutil.rmtree(job.folder)
         Path(job.folder).mkdir()
     again = replace(slow_job, once=False)

@@ -5,14 +5,19 @@ One workspace serves many folders, and a folder many filters. A copy may be all 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
+from assay.adapters.files import CONFIG_NAME
 from assay.job import Job, settings_of
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, given_up, is_chosen
 from assay.results.index import Ledger
 from assay.results.records import CheckpointSeen
 from assay.types import Checkpoint
+
+# The folder of copies, in the workspace.
+STAGED = "staged"
 
 
 def own_copies(job: Job, ledger: Ledger) -> dict[str, Checkpoint]:
@@ -26,6 +31,15 @@ def foreign_copies(job: Job, ledger: Ledger) -> set[str]:
     config = settings_of(job)
     others = [(d, c) for d, c, r in _read(ledger) if not (job.is_of(r) and is_chosen(c, config))]
     return {digest for digest, checkpoint in others if _is_open(job, ledger, digest, checkpoint)}
+
+
+def base_of_copy(job: Job, digest: str) -> str:
+    """The base that the copied configuration names; "" if it names none."""
+    try:
+        named = json.loads((job.workspace / STAGED / digest / CONFIG_NAME).read_bytes()).get("model")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return named if isinstance(named, str) else ""
 
 
 def checkpoint_of(record: CheckpointSeen) -> Checkpoint:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
 from assay.checkpoints.naming import called
-from assay.copies import checkpoint_of, foreign_copies, own_copies
+from assay.copies import STAGED, base_of_copy, checkpoint_of, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
@@ -59,7 +59,7 @@ class _Agent:
         )
         self._account = Account(job, ledger, observer, *([self._judges.add] if self._judges is not None else []))
         self._config = settings_of(job)
-        self._staging = Staging(job.workspace / "staged", job.fetch_bytes)
+        self._staging = Staging(job.workspace / STAGED, job.fetch_bytes)
         self._scout = Scout(
             job.host,
             job.discovery(ledger.files()),
@@ -131,7 +131,7 @@ class _Agent:
         await self._staging.recover(mine, foreign_copies(self._job, self._ledger))
         for digest, checkpoint in mine.items():
             if self._staging.get(digest) is not None:
-                self._scout.remember(checkpoint, digest, "")
+                self._scout.remember(checkpoint, digest, base_of_copy(self._job, digest))
 
     def _check_runs(self) -> None:
         """One run is one folder of one host; one that is no longer there may have been moved here."""
