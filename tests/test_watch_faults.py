@@ -19,7 +19,7 @@ from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
-from assay.results.records import LossSeen, ScoreMade
+from assay.results.records import LossSeen, Run, ScoreMade
 from assay.suites.suite import load_suite
 from tests.conftest import LAB
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
@@ -118,6 +118,23 @@ async def test_a_name_that_was_given_is_that_watchs_own(job: Job) -> None:
         found = await replace(both, run=name).discovery(ledger.files()).look()
         assert {c.run for c in found.checkpoints} == wanted
     ledger.close()
+
+
+async def test_a_run_that_has_only_begun_keeps_its_name(job: Job) -> None:
+    """Else the base's answers would count for two runs."""
+    runs = job.folder.parent / "runs"
+    both = replace(job, folder=runs, run=None)
+    half = adapter_file(runs / "adapters-12b" / "0000010_adapters.safetensors", 10)
+    whole = half.read_bytes()
+    half.write_bytes(whole[:500])
+    async with polling(both) as listener:
+        await until(lambda: listener.done == 4)
+    checkpoints(runs / "12b", (20,))
+    half.write_bytes(whole)
+    await run(both)
+    begun = [(r.run, r.tag) for _, r in read(job.workspace) if isinstance(r, Run)]
+    assert begun[0] == ("12b", "gemma-3-12b")
+    assert {name for name, _ in begun} == {"12b", "runs/12b"}
 
 
 async def test_a_folder_whose_name_is_no_utf8_is_evaluated_and_known_again(job: Job) -> None:

@@ -149,8 +149,11 @@ class Account:
 
     # -- what is done -------------------------------------------------------------------------------------------------
 
-    def begin(self, base: OpenBase, run: str, tag: str, run_id: str) -> None:
-        """Journal that this run is asked on this base. tag, run_id: go-ml's names for the run's model and the run."""
+    def begin(self, base: OpenBase, run: str, tag: str, run_id: str, checkpoint: Checkpoint | None) -> None:
+        """Journal that this run is asked on this base.
+
+        tag, run_id: go-ml's names for the run's model and the run. checkpoint: one of it, if any is there.
+        """
         if run not in self.outcome.runs:
             self.outcome.runs.append(run)
         info = base.model.info
@@ -166,6 +169,8 @@ class Account:
                 assay_version=__version__,
                 tag=tag,
                 run_id=run_id,
+                host=checkpoint.host if checkpoint is not None else "",
+                path=checkpoint.path if checkpoint is not None else "",
             )
         )
 

@@ -15,7 +15,7 @@ from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
 from assay.paths import text_path
 from assay.plan import PlanConfig, is_chosen
-from assay.results.records import CheckpointSeen, LossSeen
+from assay.results.records import CheckpointSeen, FileSeen
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
@@ -73,7 +73,7 @@ class Job:
         """The run's name where no checkpoint says it."""
         return self.run or self.names.run
 
-    def discovery(self, seen: Iterable[CheckpointSeen | LossSeen] = ()) -> Discovery:
+    def discovery(self, seen: Iterable[FileSeen] = ()) -> Discovery:
         """What looks at the folder. seen: what the journal says of files."""
         places = ((self._place(record), record.run) for record in seen)
         known = [(place, run) for place, run in places if place is not None]
@@ -84,7 +84,7 @@ class Job:
         mine = f"{record.run}/".startswith(f"{self.run or record.run}/")
         return mine and self._place(record) is not None
 
-    def _place(self, record: CheckpointSeen | LossSeen) -> PurePosixPath | None:
+    def _place(self, record: FileSeen) -> PurePosixPath | None:
         """Where a file lies below the folder that is watched now; None where it doesn't."""
         if record.host != self.host.name or not record.path:
             return None
@@ -154,7 +154,7 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job, seen: Iterable[CheckpointSeen | LossSeen] = ()) -> list[Checkpoint]:
+async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> list[Checkpoint]:
     """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything.
 
     seen: what the journal says of files.

@@ -67,7 +67,7 @@ class Scout:
         self.changed: asyncio.Event = asyncio.Event()
         self.wanted: asyncio.Event = asyncio.Event()
         self.fetching: bool = False
-        self.runs: list[str] = []
+        self.runs: dict[str, Checkpoint] = {}  # seen so far, each with a checkpoint of it
 
     @property
     def sightings(self) -> list[Sighting]:
@@ -94,7 +94,7 @@ class Scout:
                 self._told.add(text)
                 self._note(f"not looked into: {text}")
         chosen = [c for c in found.checkpoints if is_chosen(c, self._config)]
-        self.runs = list(dict.fromkeys(c.run for c in chosen))
+        self.runs.update((c.run, c) for c in chosen)
         look = await self._readiness.look([c for c in chosen if not self._is_known(c)])
         for checkpoint, reason in look.broken:
             self._readiness.settle(checkpoint)

@@ -340,14 +340,13 @@ class _Agent:
         if run in base.runs:
             return
         base.runs.add(run)
-        self._account.begin(base, run, *self._names(run))
+        self._account.begin(base, run, *self._names(run), self._scout.runs.get(run))
         await self._turns.base(base, run)
 
     def _names(self, run: str) -> tuple[str, str]:
         """go-ml's names for the run's model and the run."""
-        for sighting in self._scout.sightings:
-            if sighting.checkpoint.run == run and sighting.checkpoint.run_id:
-                return sighting.checkpoint.tag, sighting.checkpoint.run_id
+        if run in self._scout.runs:
+            return self._scout.runs[run].tag, self._scout.runs[run].run_id
         known = self._ledger.run(run)
         if known is not None and known.run_id:
             return known.tag, known.run_id

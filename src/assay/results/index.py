@@ -21,6 +21,7 @@ from assay.results.records import (
     CheckpointSeen,
     CompletionMade,
     Failure,
+    FileSeen,
     Finished,
     IndexedRecord,
     LossSeen,
@@ -253,9 +254,9 @@ class Ledger:
         """The journal's last word on each run's checkpoint files."""
         return list(self._seen.values())
 
-    def files(self) -> list[CheckpointSeen | LossSeen]:
+    def files(self) -> list[FileSeen]:
         """A record of each file that the journal knows a run by: of a checkpoint, or of a trainer's log."""
-        return [*self._seen.values(), *self._logs.values()]
+        return [*self._seen.values(), *self._logs.values(), *(run for run in self._runs.values() if run.path)]
 
     def digest_of(self, checkpoint: Checkpoint) -> str:
         """The digest that was taken of the checkpoint's files in their present state; "" if none was."""

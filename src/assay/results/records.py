@@ -46,7 +46,10 @@ class SuiteUse(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Run(Record, tag="run", kw_only=True, frozen=True):
-    """One command's start: who answers, and which suites are asked. tag, run_id: go-ml's names for the model and the run."""
+    """One command's start: who answers, and which suites are asked. tag, run_id: go-ml's names for the model and the run.
+
+    host, path: of a file in the run's folder, as in `CheckpointSeen`; "" where there is none.
+    """
 
     run: str
     base: str
@@ -58,6 +61,8 @@ class Run(Record, tag="run", kw_only=True, frozen=True):
     assay_version: str = ""
     tag: str = ""
     run_id: str = ""
+    host: str = ""
+    path: str = ""
 
 
 class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
@@ -114,6 +119,10 @@ class LossSeen(Record, tag="loss", kw_only=True, frozen=True):
     path: str = ""
     tag: str = ""
     run_id: str = ""
+
+
+# What tells of a file which run it is of.
+FileSeen: TypeAlias = Run | CheckpointSeen | LossSeen
 
 
 class SampleAsked(Record, tag="sample", kw_only=True, frozen=True):
