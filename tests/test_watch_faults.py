@@ -222,6 +222,25 @@ async def test_a_base_that_no_adapter_is_of_is_bad_input_and_said_once(job: Job)
     assert outcome.exit_code == 1, "the base is not all that is wrong"
 
 
+async def test_two_runs_checkpoints_of_one_label_are_told_apart(job: Job) -> None:
+    """In the first folder one of another base, in the second one that is broken, then one of another base too."""
+    folder = Path(job.folder).parent / "runs"
+    for number, run_name in enumerate(("p/adapters-12b", "q/adapters-12b")):
+        adapter_file(folder / run_name / "0000010_adapters.safetensors", number)
+    broken = folder / "q" / "adapters-12b" / "0000010_adapters.safetensors"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-10])
+    wrong = replace(job, base=f"llama:{LAB / 'base' / 'lab-f32.gguf'}", limit=1, folder=folder, run=None)
+    outcome, listener = await run(wrong)
+    said = [note.partition(" cannot be used")[0] for note in listener.notes if "cannot be used" in note]
+    assert (outcome.exit_code, len(outcome.misfits), len(outcome.unusable)) == (1, 1, 2)
+    assert sorted(said) == ["G12 @0000010 of p/12b", "G12 @0000010 of q/12b"]
+    broken.write_bytes(whole)
+    outcome, listener = await run(wrong)
+    assert (outcome.exit_code, len(outcome.misfits)) == (2, 2)
+    assert sum("cannot be used" in note for note in listener.notes) == 2
+
+
 async def test_a_folder_that_goes_away_while_polling_is_looked_for_again(job: Job) -> None:
     async with polling(job) as listener:
         await until(lambda: listener.done == 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from assay.types import Adapter, Checkpoint
 
 # An error's sentence names so many differences itself.
 _FEW = 3
+_SEVERAL = 2
 
 
 class Observer(Protocol):
@@ -40,16 +41,16 @@ class Observer(Protocol):
 class Outcome:
     """What a watch came to.
 
-    unusable: label and reason of checkpoints that couldn't be evaluated; misfits: those that are adapters of another base,
-    and fitting: whether one fits. unproven: labels; runs: those that were seen.
+    aside: from run and label of checkpoints that couldn't be evaluated to the reason; misfits: those that are adapters of
+    another base, and fitting: whether one fits. unproven: labels; runs: those that were seen.
     unjudged: answers that are still to be judged, because of `judge_gone`.
     """
 
     evaluated: int = 0
     failed_samples: int = 0
     unproven: list[str] = field(default_factory=list)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-    misfits: set[str] = field(default_factory=set)
+    aside: dict[tuple[str, str], str] = field(default_factory=dict)
+    misfits: set[tuple[str, str]] = field(default_factory=set)
     fitting: bool = False
     runs: list[str] = field(default_factory=list)
     unjudged: int = 0
@@ -61,16 +62,22 @@ class Outcome:
             return self.judge_gone.exit_code
         if self.misfit:
             return 2
-        return 1 if self.unusable or self.unproven or self.failed_samples else 0
+        return 1 if self.aside or self.unproven or self.failed_samples else 0
 
     @property
     def misfit(self) -> bool:
         """Whether the base is the wrong one: no checkpoint is an adapter of it."""
-        return bool(self.misfits) and not self.fitting and {label for label, _ in self.unusable} == self.misfits
+        return bool(self.misfits) and not self.fitting and self.aside.keys() == self.misfits
+
+    @property
+    def unusable(self) -> list[tuple[str, str]]:
+        """Label and reason of what couldn't be evaluated."""
+        return [(label, reason) for (_, label), reason in self.aside.items()]
 
 
 class Account:
-    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest.
+    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest. runs: those
+    that were seen.
 
     to_judge: is given what was gone through.
     """
@@ -91,6 +98,7 @@ class Account:
         self._settled: set[tuple[str, str]] = set()
         self._said: set[str] = set()
         self._expecting = False
+        self.runs: Collection[str] = ()
 
     def expect(self, samples: int) -> None:
         """Tell how many samples lie ahead; from now on, those that are done with are told too."""
@@ -102,6 +110,11 @@ class Account:
         if text not in self._said:
             self._said.add(text)
             self.observer.note(text)
+
+    def called(self, checkpoint: Checkpoint) -> str:
+        """What to call it: by its run as well where several are watched, and its label does not say which."""
+        label, run = checkpoint.label, checkpoint.run
+        return label if len(self.runs) < _SEVERAL or label.startswith(f"{run} @") else f"{label} of {run}"
 
     def settle(self, run: str, which: str) -> None:
         """Count a checkpoint's samples as done with, once. which: its digest; a twin's path."""
@@ -127,7 +140,7 @@ class Account:
         """Another file with the same weights: there is nothing to ask it."""
         self.settle(twin.run, twin.path)
         if twin.label != known.label and twin.numbered:
-            self.say(f"{twin.label} has the weights of {known.label}: one checkpoint, evaluated once")
+            self.say(f"{self.called(twin)} has the weights of {known.label}: one checkpoint, evaluated once")
 
     def seen(self, checkpoint: Checkpoint, digest: str, reason: str = "") -> None:
         """Journal the file's state, if that is news. reason: why it can't be used as it is."""
@@ -246,13 +259,12 @@ class Account:
 
     def set_aside(self, checkpoint: Checkpoint, reason: str, kind: str = "", *, full: str = "") -> None:
         """Count that it can't be used, and say so once. kind: the class of what happened. full: the reason with all details."""
+        which, aside = (checkpoint.run, checkpoint.label), self.outcome.aside
         if kind == AdapterMismatch.__name__:
-            self.outcome.misfits.add(checkpoint.label)
-        known = dict(self.outcome.unusable)
-        if known.get(checkpoint.label) != reason:
-            self.say(f"{checkpoint.label} cannot be used: {full or reason}")
-        if checkpoint.label not in known:
-            self.outcome.unusable.append((checkpoint.label, reason))
+            self.outcome.misfits.add(which)
+        if aside.get(which) != reason:
+            self.say(f"{self.called(checkpoint)} cannot be used: {full or reason}")
+        aside.setdefault(which, reason)
 
 
 def _full(reason: str, differences: Sequence[str]) -> str:

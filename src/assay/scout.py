@@ -85,6 +85,8 @@ class Scout:
     async def look(self) -> None:
         """One round. Raises `BadInput` if there is no folder, `Unreachable` as the host does."""
         found = await self._found()
+        chosen = [c for c in found.checkpoints if is_chosen(c, self._config)]
+        self.runs.update((c.run, c) for c in chosen)
         for refused in found.refused:
             if is_chosen(refused.checkpoint, self._config) and refused.reason not in self._told:
                 self._told.add(refused.reason)
@@ -93,8 +95,6 @@ class Scout:
             if text not in self._told:
                 self._told.add(text)
                 self._note(f"not looked into: {text}")
-        chosen = [c for c in found.checkpoints if is_chosen(c, self._config)]
-        self.runs.update((c.run, c) for c in chosen)
         look = await self._readiness.look([c for c in chosen if not self._is_known(c)])
         for checkpoint, reason in look.broken:
             self._readiness.settle(checkpoint)

@@ -102,7 +102,7 @@ class Turns:
             base.prints[adapter.digest] = trial.before
         else:
             self._account.outcome.unproven.append(checkpoint.label)
-            self._account.observer.note(f"{checkpoint.label} is unproven: {verdict.reason}")
+            self._account.observer.note(f"{self._account.called(checkpoint)} is unproven: {verdict.reason}")
         self._account.finish(base, subject, evaluations, "live" if verdict.verdict == "live" else "unproven")
         return sum(evaluation.failed for _, evaluation in evaluations)
 

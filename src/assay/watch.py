@@ -70,6 +70,7 @@ class _Agent:
             self._account.refuse,
             self._account.fetched,
         )
+        self._account.runs = self._scout.runs
         self._turns = Turns(job, ledger, self._account)
         self._base: OpenBase | None = None
         self._identities: dict[str, str] = {}
