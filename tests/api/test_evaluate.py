@@ -106,7 +106,7 @@ def test_what_an_adapter_answered_is_journaled_as_proven(tmp_path: Path) -> None
         (
             ("MODEL", "capability"),
             {"adapter": Path(__file__)},
-            "copy the one that mlx-lm wrote beside test_evaluate.py",
+            "copy the one that was written beside test_evaluate.py",
         ),
         (("MODEL", "capability"), {"limit": 0}, "limit"),
     ],

@@ -49,6 +49,7 @@ def test_mlx_lms_table() -> None:
     train = [loss for loss in losses if loss.part == "train"]
     assert [loss.iteration for loss in train] == list(range(10, 130, 10))
     assert (train[0].value, train[-1].value) == (4.658, 0.053)
+    assert list(losses_in_text(table.replace("\n", "\r\n"))) == losses, "as a terminal's log has it"
     coloured = (
         "\x1b[1;34m  10\x1b[0m    \x1b[1;32m12.658 ▲\x1b[0m    \x1b[1m1,232\x1b[0m      0.5k\n"
         " 2    val 1.000    0.25s\nx 3    1.000"

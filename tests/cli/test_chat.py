@@ -90,10 +90,13 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
         terminal.type("\x03")
         terminal.wait_for("(stopped)")
         assert "twelve" not in terminal.seen
+        terminal.wait_for("> ", 2)
         terminal.type("half a question\x03")
         terminal.wait_for("(Ctrl-D leaves)")
+        terminal.wait_for("> ", 3)
         terminal.type("And again?\n")
         terminal.wait_for("there you are")
         terminal.wait_for("tokens")
+        terminal.wait_for("> ", 4)
         terminal.type("\x04")
         assert job.wait(30) == 0

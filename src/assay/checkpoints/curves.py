@@ -20,7 +20,7 @@ _LIMIT = 64 << 20  # bytes of a log that are read; of a longer one, the end
 _LINE = re.compile(r"^.*?\bIter (\d+): (Train|Val) loss ([0-9.]+(?:e[+-]?\d+)?)\b", re.MULTILINE)
 # "    10    4.658 ▼      232      0.5k" and "    40    val 0.644    0.25s", as mlx_lm.lora prints them from 0.32 on.
 _ROW = re.compile(
-    r"^.*?(?<!\S)(\d+) {4,}(?:(?P<val>val) +)?(\d+\.\d{3}) (?(val) +[\d.]+s$|[▼▲] +[\d,]+ )", re.MULTILINE
+    r"^.*?(?<!\S)(\d+) {4,}(?:(?P<val>val) +)?(\d+\.\d{3}) (?(val) +[\d.]+s\r?$|[▼▲] +[\d,]+ )", re.MULTILINE
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 
 from assay.models.http_faults import Fault
 from assay.types import HttpSettings
@@ -11,6 +12,7 @@ from assay.types import HttpSettings
 __all__ = ["Attempts", "HttpSettings"]
 
 _SILENT = ("silent", "unconnected")
+_NUMBER = re.compile(r"[\d.]+")
 _LEAST_SHARE = 0.1  # of a call's time: with less than this left, another attempt would be a formality
 
 
@@ -47,7 +49,7 @@ class Attempts:
         together.
         """
         self._counted += fault.kind != "busy"
-        if fault.kind in _SILENT and (self._silence is None or self._silence.kind != fault.kind):
+        if fault.kind in _SILENT and not _alike(self._silence, fault):
             self._silence = fault
         if not fault.again or self._counted >= self._settings.attempts:
             return None
@@ -59,4 +61,9 @@ class Attempts:
 
     def as_told(self, fault: Fault) -> Fault:
         """Of faults alike the first: it names the time that the user allows, the last one what was left of it."""
-        return self._silence if self._silence is not None and self._silence.kind == fault.kind else fault
+        return self._silence if self._silence is not None and _alike(self._silence, fault) else fault
+
+
+def _alike(one: Fault | None, other: Fault) -> bool:
+    """Whether they differ in a number of seconds at most."""
+    return one is not None and one.kind == other.kind and _NUMBER.sub("", one.reason) == _NUMBER.sub("", other.reason)
