@@ -74,7 +74,7 @@ class Site:
         environment.pop("SSH_AUTH_SOCK", None)
         if clock is not None:
             # Monotonic clocks don't go back when somebody sets the time.
-            faked = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}
+            faked = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1"}
             environment |= {"LD_PRELOAD": str(faketime()), **faked}
         return environment
 
@@ -142,7 +142,7 @@ def disturb(
         ballast.unlink()
     elif fault == "clock":
         clock.write_text(f"-{chance.randrange(1, 30 * 86400)}\n")
-        time.sleep(max(0, until - time.monotonic()))
+        time.sleep(max(1.5, until - time.monotonic()))  # the watch asks once a second how late it is
         clock.write_text("+0\n")
 
 
