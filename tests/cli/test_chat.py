@@ -54,6 +54,7 @@ class Terminal:
         self.seen = ""
 
     def type(self, text: str) -> None:
+        time.sleep(0.3)  # readline is deaf in the moment in which it begins, for which no person is quick enough
         os.write(self._end, text.encode())
 
     def wait_for(self, text: str, count: int = 1) -> None:
