@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from assay.adapters.files import read_adapter
+from assay.cli.planned import show_plan
 from assay.errors import Unreachable
 from assay.hosts.base import Copied
 from assay.hosts.local import LocalHost
@@ -204,7 +205,9 @@ async def test_what_is_here_does_not_wait_for_what_takes_long_to_fetch(job: Job)
 
 
 @pytest.mark.parametrize("other", ["folder", "filter"])
-async def test_copies_that_another_watch_waits_for_outlast_this_one(job: Job, tmp_path: Path, other: str) -> None:
+async def test_copies_that_another_watch_waits_for_outlast_this_one(
+    job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
     slow = SCRIPT.replace("{prompt: Question d, answer: right}", "{prompt: Question d, answer: right on, seconds: 0.4}")
     slow_job = replace(job, base=f"scripted:{written(Path(str(job.base).removeprefix('scripted:')), slow)}")
     async with polling(slow_job) as listener:
@@ -217,6 +220,13 @@ async def test_copies_that_another_watch_waits_for_outlast_this_one(job: Job, tm
     else:
         outcome, _ = await run(replace(slow_job, plan=PlanConfig(filters=("*@10",))))
     assert outcome.exit_code == 0
+    await asyncio.to_thread(show_plan, slow_job, job.workspace, as_json=True)
+    planned = {row["checkpoint"]: row["action"] for row in json.loads(capsys.readouterr().out)}
+    assert planned == {
+        "lab @10": "done" if other == "filter" else "evaluate",
+        "lab @20": "evaluate",
+        "lab @30": "evaluate",
+    }
     await run(slow_job)
     assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
     assert not list(job.workspace.glob("staged/*"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from assay.checkpoints.discover import Discovery
+from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
 from assay.errors import BadInput, SuiteError
 from assay.hosts.base import Host
@@ -19,7 +19,7 @@ from assay.results.records import CheckpointSeen, FileSeen
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
-from assay.types import Checkpoint, EngineSettings, Sample
+from assay.types import EngineSettings, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> list[Checkpoint]:
-    """The checkpoints that are there and chosen. Raises `BadInput` for all that can be seen without loading anything.
+async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> Found:
+    """What is there and chosen. Raises `BadInput` for all that can be seen without loading anything.
 
     seen: what the journal says of files.
     """
@@ -175,7 +175,7 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> list[Checkpoint]
         raise BadInput(
             "no base model: the checkpoints' configurations name none; name one with --base, or in assay.toml under [watch]"
         )
-    return chosen
+    return replace(found, checkpoints=chosen, refused=refused)
 
 
 def _nothing(job: Job, found: int) -> None:

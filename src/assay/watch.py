@@ -32,6 +32,8 @@ from assay.types import Adapter
 
 # What the watch means to do next, in the workspace, for `assay status`; nothing else reads it.
 PLAN_FILE = "plan.json"
+# Why a checkpoint has no base: the end of its reason.
+NO_BASE = "names no base model; name one with --base"
 # Seconds that what is here waits for what is still being fetched: some engines load their base again to take adapters in.
 _TOGETHER = 1.0
 
@@ -42,7 +44,7 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
     Raises `BadInput` for what is wrong with the job itself, `Unreachable` if a host can't be reached; faults of one checkpoint
     are in the outcome.
     """
-    await check_job(job, ledger.seen())
+    await check_job(job, ledger.files())
     agent = _Agent(job, ledger, observer)
     try:
         return await agent.run()
@@ -201,7 +203,7 @@ class _Agent:
         if self._spec(sighting):
             return True
         where = sighting.checkpoint.config
-        self._account.refuse(sighting.checkpoint, f"{where} names no base model; name one with --base")
+        self._account.refuse(sighting.checkpoint, f"{where} {NO_BASE}")
         sighting.fault = "no base"
         return False
 

@@ -95,6 +95,29 @@ def test_a_filter_may_say_the_name_that_the_journal_keeps(tmp_path: Path) -> Non
     assert codes["runs/x"] == 0
 
 
+def test_a_plan_names_runs_and_what_is_known_to_be_of_no_use(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", SCRIPT.replace("c, answer: right}", "c, fail: error}"))
+    written(tmp_path / "suite.yaml", SUITE)
+    runs = tmp_path / "runs"
+    for number, folder in enumerate(("p/adapters-12b", "q/adapters-12b")):
+        adapter_file(runs / folder / "0000010_adapters.safetensors", number)
+    written(runs / "q" / "adapters-12b" / "0000020_adapters.safetensors", "\x7f" * 100)
+    (runs / "q" / "adapters-12b" / "0000030_adapters.safetensors").symlink_to(tmp_path / "script.yaml")
+    words = ("watch", "runs", "--base", "scripted:script.yaml", "--suite", "suite.yaml", "--once")
+    written(tmp_path / "assay.toml", "[watch]\nattempts = 1\n")
+
+    def planned() -> list[list[str]]:
+        return [line.split()[:4] for line in assay(tmp_path, *words, "--dry-run").stdout.splitlines()]
+
+    before = planned()
+    assert (["set", "aside", "q/12b", "G12"] in before, sum(row[0] == "evaluate" for row in before)) == (True, 3)
+    assert assay(tmp_path, *words).returncode == 1
+    told = assay(tmp_path, "status").stdout
+    assert told.count("  G12 @0000010: set aside: 1 sample failed") == 2
+    assert told.count("  base: failed samples: 1 sample failed") == 2
+    assert [row[:2] for row in planned()] == [["set", "aside"]] * 4
+
+
 def test_a_sink_that_can_not_be_reached_costs_nothing_and_is_told_of(tmp_path: Path) -> None:
     written(tmp_path / "script.yaml", SCRIPT)
     written(tmp_path / "suite.yaml", SUITE)
@@ -139,4 +162,7 @@ def test_several_suites_are_judged_and_forwarded_and_a_dead_judge_is_told_of(tmp
         groups = db.execute("select metric, mean from groups where judge <> '' and checkpoint = 'runs @10'").fetchall()
     assert {name: score for name, score, _ in judged if name in given} == given
     assert dict(groups) == given
+    for votes, action in (("2", "done"), ("3", "judge")):
+        planned = assay(tmp_path, "watch", "runs", *words, "--votes", votes, "--dry-run").stdout
+        assert planned.startswith(f"{action:<9}  runs @10")
     assert "nowhere" in bad(tmp_path, "watch", "runs", *words, "--judge", "nowhere")

@@ -5,36 +5,49 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from assay.checkpoints.discover import Refused
+from assay.copies import STAGED, base_of_copy, checkpoint_of, own_copies
 from assay.errors import AssayError
-from assay.job import Job, check_job, rubrics_in, settings_of
+from assay.job import Job, JudgeSpec, check_job, rubrics_in, settings_of
 from assay.models.open import resolve
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
-from assay.results.journal import segments
+from assay.results.journal import read, segments
+from assay.results.records import ScoreMade
+from assay.types import Checkpoint
+from assay.watch import NO_BASE
 
 
 def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:
     """Print what a watch would do now. Nothing is loaded, copied or written; raises as `check_job`."""
-    made, unjudged = asyncio.run(_planned(job, workspace))
-    rows = [{"action": "evaluate", "checkpoint": c.checkpoint.label, "detail": c.checkpoint.path} for c in made.work]
-    rows += [_row("retry", c, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
-    rows += [_row("set aside", c, reason) for c, reason in made.aside]
+    made, unjudged, refused = asyncio.run(_planned(job, workspace))
+    rows = [_row("evaluate", c.checkpoint, c.checkpoint.path) for c in made.work]
+    rows += [_row("retry", c.checkpoint, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
+    rows += [_row("set aside", c.checkpoint, reason) for c, reason in made.aside]
+    rows += [_row("set aside", each.checkpoint, each.reason) for each in refused]
     by = f"by {job.judge.name}" if job.judge is not None else ""
-    rows += [_row("judge", c, by) if c.digest in unjudged else _row("done", c, "") for c in made.done]
-    rows += [_row("same", twin, f"has the weights of {known.checkpoint.label}") for twin, known in made.twins]
+    for c in made.done:
+        rows.append(_row("judge", c.checkpoint, by) if c.digest in unjudged else _row("done", c.checkpoint, ""))
+    rows += [
+        _row("same", twin.checkpoint, f"has the weights of {known.checkpoint.label}") for twin, known in made.twins
+    ]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
         return 0
-    wide = max((len(row["checkpoint"]) for row in rows), default=0)
+    several = len({row["run"] for row in rows}) > 1
+    columns = ["run", "checkpoint"] if several else ["checkpoint"]
+    wide = {name: max((len(row[name]) for row in rows), default=0) for name in columns}
     for row in rows:
-        print(f"{row['action']:<9}  {row['checkpoint']:<{wide}}  {row['detail']}".rstrip())
+        named = "  ".join(f"{row[name]:<{wide[name]}}" for name in columns)
+        print(f"{row['action']:<9}  {named}  {row['detail']}".rstrip())
     return 0
 
 
-def _row(action: str, candidate: Candidate, detail: str) -> dict[str, str]:
-    return {"action": action, "checkpoint": candidate.checkpoint.label, "detail": detail}
+def _row(action: str, checkpoint: Checkpoint, detail: str) -> dict[str, str]:
+    return {"action": action, "run": checkpoint.run, "checkpoint": checkpoint.label, "detail": detail}
 
 
 def _real(base: str) -> str:
@@ -46,33 +59,79 @@ def _real(base: str) -> str:
     return found.spec if found.remote else f"{found.engine}:{Path(found.path).resolve()}"
 
 
-async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str]]:
-    """The plan, and the digests of adapters whose answers are still to be judged."""
+async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str], list[Refused]]:
+    """The plan, the digests of adapters whose answers are still to be judged, and what lies there and is not touched."""
     ledger = Ledger(workspace) if segments(workspace) else None
     try:
         found = await check_job(job, ledger.files() if ledger is not None else ())
         if ledger is None:
-            return plan([Candidate(c) for c in found], settings_of(job), time.time()), set()
-        candidates = []
-        unjudged = set()
-        discovery, limit = job.discovery(ledger.files()), job.limit or 0
-        known = {_real(base): identity for base, identity in ledger.bases().items()}
-        for checkpoint in found:
-            digest = ledger.digest_of(checkpoint)
-            named = await discovery.base_of(checkpoint)
-            identity = known.get(_real(named if job.base is not None else job.bases.get(named, named)), "")
-            finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, identity, limit)) for s in job.suites]
-            done = digest and all(record is not None for _, record in finished)
-            if job.judge is not None and any(
-                record is not None and rubrics_in([s]) and not ledger.is_judged_by(record, job.judge.name, limit)
-                for s, record in finished
-            ):
-                unjudged.add(digest)
-            tries = [a for a in ledger.attempts(checkpoint) if a.identity in ("", identity)]
-            failed = tuple(Failed(a.time, a.reason, a.final) for a in tries)
-            candidates.append(Candidate(checkpoint, digest, unfinished=not done, failed=failed))
-        return plan(candidates, settings_of(job), time.time()), unjudged
+            return plan([Candidate(c) for c in found.checkpoints], settings_of(job), time.time()), set(), found.refused
+        left = _left(job, ledger, found.checkpoints)
+        reading = _Reading(job, ledger)
+        candidates = [await reading.candidate(c) for c in found.checkpoints]
+        candidates += [await reading.candidate(c, base_of_copy(job, digest)) for digest, c in left.items()]
+        return plan(candidates, settings_of(job), time.time()), reading.unjudged, found.refused
     finally:
         await job.host.aclose()
         if ledger is not None:
             ledger.close()
+
+
+def _left(job: Job, ledger: Ledger, found: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
+    """Those that are gone from the folder, and whose copies an earlier watch left."""
+    there = {c.file for c in found}
+    copies = own_copies(job, ledger).items()
+    return {d: c for d, c in copies if c.file not in there and (job.workspace / STAGED / d).is_dir()}
+
+
+class _Reading:
+    """What the journal says of checkpoints. unjudged: digests of adapters whose answers are still to be judged."""
+
+    def __init__(self, job: Job, ledger: Ledger) -> None:
+        self._job = job
+        self._ledger = ledger
+        self._discovery = job.discovery(ledger.files())
+        self._known = {_real(base): identity for base, identity in ledger.bases().items()}
+        self._seen = {(r.run, r.host, r.path): r for r in ledger.seen()}
+        self._measures = _measures(job.workspace, job.judge) if job.judge is not None else set()
+        self.unjudged: set[str] = set()
+
+    async def candidate(self, checkpoint: Checkpoint, copied: str = "") -> Candidate:
+        """copied: the base that the configuration of its copy names, if its file is gone."""
+        job, ledger, limit = self._job, self._ledger, self._job.limit or 0
+        digest = ledger.digest_of(checkpoint)
+        named = copied or await self._discovery.base_of(checkpoint)
+        spec = job.base if job.base is not None else job.bases.get(named, named)
+        identity = self._known.get(_real(spec), "")
+        finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, identity, limit)) for s in job.suites]
+        done = digest and all(record is not None for _, record in finished)
+        if job.judge is not None and any(
+            record is not None
+            and rubrics_in([s])
+            and not any(ledger.is_judged(record, m, limit) for m in self._measures)
+            for s, record in finished
+        ):
+            self.unjudged.add(digest)
+        tries = [a for a in ledger.attempts(checkpoint) if a.identity in ("", identity)]
+        failed = tuple(Failed(a.time, a.reason, a.final) for a in tries)
+        return Candidate(checkpoint, digest, unfinished=not done, failed=failed or self._broken(checkpoint, digest))
+
+    def _broken(self, checkpoint: Checkpoint, digest: str) -> tuple[Failed, ...]:
+        """That its files could not be read as they are now."""
+        record = self._seen.get((checkpoint.run, checkpoint.host, checkpoint.path))
+        if digest or record is None or not record.reason or checkpoint_of(record).state != checkpoint.state:
+            return ()
+        if record.reason.endswith(NO_BASE):  # which may be given now
+            return ()
+        return (Failed(record.time, record.reason, final=True),)
+
+
+def _measures(workspace: Path, judge: JudgeSpec) -> set[str]:
+    """By which the judge of this name has scored with so many votes: what it is, only opening it would tell."""
+    found = set()
+    for _, record in read(workspace):
+        if isinstance(record, ScoreMade) and record.measure not in found and record.judge.startswith(judge.name):
+            votes = len(record.detail.get("votes", [0])) + record.detail.get("failed_votes", 0)
+            if votes == judge.votes:
+                found.add(record.measure)
+    return found

@@ -35,12 +35,13 @@ def status(*, as_json: Json = False, workspace: Workspace = None, config: Config
     found = settings(config, workspace)
     if not segments(found.workspace):
         raise no_results(found.workspace)
-    told = _told(found.workspace)
+    told = _told(found.workspace, found.watch.attempts)
     _print_json(told) if as_json else _print(told)
     return 0
 
 
-def _told(workspace: Path) -> dict[str, Any]:
+def _told(workspace: Path, tries: int) -> dict[str, Any]:
+    """tries: at one state of a checkpoint, at most."""
     runs: dict[str, dict[str, Any]] = {}
     last = 0.0
     answers = 0
@@ -88,7 +89,7 @@ def _told(workspace: Path) -> dict[str, Any]:
                 "suites": each["suites"],
                 "base_answers": each["base_answers"],
                 "checkpoints": [
-                    _checkpoint_told(label, place, each)
+                    _checkpoint_told(label, place, each, tries)
                     for label, place in sorted(each["checkpoints"].items(), key=lambda item: item[1]["iteration"])
                 ],
             }
@@ -116,7 +117,7 @@ def _take_finished(told: dict[str, Any], record: Finished) -> None:
     }
 
 
-def _checkpoint_told(label: str, place: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+def _checkpoint_told(label: str, place: dict[str, Any], run: dict[str, Any], tries: int) -> dict[str, Any]:
     """A checkpoint's state: by what was asked of its weights, as they are, on the base that the run was last asked on."""
     bases = {identity for known in run["bases"].values() for identity in known}
     by = label
@@ -127,7 +128,13 @@ def _checkpoint_told(label: str, place: dict[str, Any], run: dict[str, Any]) -> 
     told = {"checkpoint": label, "state": "", **place, "finished": finished}
     if by != label and not place["reason"]:
         return {**told, "state": "same", "last": f"has the weights of {by}"}
-    return {**told, "state": _state(place["reason"], finished, run["suites"])}
+    state = _state(place["reason"], finished, run["suites"])
+    if state == "failed samples":
+        failed = sum(each["failed"] for each in finished.values())
+        told["last"] = told["last"] or f"{failed} sample{'s' if failed > 1 else ''} failed"
+        if place["attempts"] >= tries:  # of the base, every watch asks them again
+            state = "set aside"
+    return {**told, "state": state}
 
 
 def _ahead(workspace: Path) -> dict[str, Any]:
