@@ -26,6 +26,11 @@ def own_copies(job: Job, ledger: Ledger) -> dict[str, Checkpoint]:
     return {d: c for d, c, r in _read(ledger) if job.is_of(r) and is_chosen(c, config)}
 
 
+def copies_left(job: Job, ledger: Ledger) -> dict[str, Checkpoint]:
+    """Those of them whose copies are there."""
+    return {d: c for d, c in own_copies(job, ledger).items() if (job.workspace / STAGED / d).is_dir()}
+
+
 def foreign_copies(job: Job, ledger: Ledger) -> set[str]:
     """Digests of those that this watch leaves alone, and that another folder or filter has still to evaluate."""
     config = settings_of(job)

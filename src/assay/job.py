@@ -154,10 +154,10 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> Found:
+async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) -> Found:
     """What is there and chosen. Raises `BadInput` for all that can be seen without loading anything.
 
-    seen: what the journal says of files.
+    seen: what the journal says of files. copies: how many checkpoints an earlier watch has copied, which may be gone.
     """
     for suite in job.suites:
         check_suite(suite)
@@ -169,7 +169,7 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = ()) -> Found:
     config = settings_of(job)
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]
     refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]
-    if job.once and not chosen and not refused:
+    if job.once and not chosen and not refused and not copies:
         _nothing(job, len(found.checkpoints))
     if job.base is None and chosen and not any([await discovery.base_of(c) for c in chosen]):
         raise BadInput(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
 from assay.checkpoints.naming import called
-from assay.copies import STAGED, base_of_copy, checkpoint_of, foreign_copies, own_copies
+from assay.copies import STAGED, base_of_copy, checkpoint_of, copies_left, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
@@ -44,7 +44,7 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
     Raises `BadInput` for what is wrong with the job itself, `Unreachable` if a host can't be reached; faults of one checkpoint
     are in the outcome.
     """
-    await check_job(job, ledger.files())
+    await check_job(job, ledger.files(), len(copies_left(job, ledger)))
     agent = _Agent(job, ledger, observer)
     try:
         return await agent.run()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from assay.checkpoints.discover import Refused
-from assay.copies import STAGED, base_of_copy, checkpoint_of, own_copies
+from assay.copies import base_of_copy, checkpoint_of, copies_left
 from assay.errors import AssayError
 from assay.job import Job, JudgeSpec, check_job, rubrics_in, settings_of
 from assay.models.open import resolve
@@ -63,25 +62,20 @@ async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str], list[Refu
     """The plan, the digests of adapters whose answers are still to be judged, and what lies there and is not touched."""
     ledger = Ledger(workspace) if segments(workspace) else None
     try:
-        found = await check_job(job, ledger.files() if ledger is not None else ())
         if ledger is None:
+            found = await check_job(job)
             return plan([Candidate(c) for c in found.checkpoints], settings_of(job), time.time()), set(), found.refused
-        left = _left(job, ledger, found.checkpoints)
+        left = copies_left(job, ledger)
+        found = await check_job(job, ledger.files(), len(left))
+        there = {c.file for c in found.checkpoints}
         reading = _Reading(job, ledger)
         candidates = [await reading.candidate(c) for c in found.checkpoints]
-        candidates += [await reading.candidate(c, base_of_copy(job, digest)) for digest, c in left.items()]
+        candidates += [await reading.candidate(c, base_of_copy(job, d)) for d, c in left.items() if c.file not in there]
         return plan(candidates, settings_of(job), time.time()), reading.unjudged, found.refused
     finally:
         await job.host.aclose()
         if ledger is not None:
             ledger.close()
-
-
-def _left(job: Job, ledger: Ledger, found: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
-    """Those that are gone from the folder, and whose copies an earlier watch left."""
-    there = {c.file for c in found}
-    copies = own_copies(job, ledger).items()
-    return {d: c for d, c in copies if c.file not in there and (job.workspace / STAGED / d).is_dir()}
 
 
 class _Reading:
