@@ -211,10 +211,6 @@ class Ledger:
         """Whether a judge has scored, by this measure, all answers that were gone through."""
         return measure in self._judgements(of, limit)
 
-    def is_judged_by(self, of: Finished, judge: str, limit: int) -> bool:
-        """The same of a judge by its name, for whoever can't open it: by some measure."""
-        return any(by.judge.startswith(judge) for by in self._judgements(of, limit).values())
-
     def _judgements(self, of: Finished, limit: int) -> dict[str, _Judged]:
         """The measures that stand, by which all answers were judged.
 
