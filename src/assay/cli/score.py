@@ -28,7 +28,7 @@ from assay.errors import BadInput, ModelError, Unreachable
 from assay.models.base import TextModel
 from assay.report.reasons import Reasons
 from assay.report.score_table import print_tallies, tally_rows
-from assay.report.spread import Spreads
+from assay.report.spread import SPREAD, Spreads
 from assay.results.index import Ledger
 from assay.results.records import AnswersRead
 from assay.results.tally import Questions, Tally
@@ -274,7 +274,7 @@ async def _run(
 def _count_votes(scored: ScoredAnswer, spreads: Spreads) -> None:
     for _, scorer, outcomes in scored.outcomes:
         for outcome in outcomes:
-            if isinstance(outcome, Score) and outcome.detail:
+            if isinstance(outcome, Score) and SPREAD in outcome.detail:  # asking who judged would be in vain for most
                 spreads.add_score(scorer.name, judged_by(scorer)[0], outcome.detail)
 
 

@@ -159,10 +159,10 @@ def _wrong(results: object) -> str:
     if not isinstance(results, Sequence) or isinstance(results, str):
         return f"{said(results)}; it may return a list of Score and ScoreFailure"
     for result in results:
-        if not isinstance(result, Score | ScoreFailure):
+        if not isinstance(result, (Score, ScoreFailure)):  # a union takes thrice the time
             return f"{said(result)} in a list; it may hold Score and ScoreFailure"
         value: object = result.value if isinstance(result, Score) else 0
-        if not isinstance(value, bool | int | float):
+        if not isinstance(value, (int, float)):
             return f"a Score of {said(value)}; its value may be True, False or a number"
     return ""
 

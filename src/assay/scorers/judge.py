@@ -73,11 +73,13 @@ class Judge:
         self._fields = {dimension.name: dimension.value for dimension in rubric.dimensions}
         self._schema = rubric.schema()
         self._suffix = ""
+        self.metrics: tuple[str, ...] = tuple(rubric.metrics)
 
     def suffixed(self, suffix: str) -> Judge:
         """The same judge, whose metrics end in a suffix in brackets, so that their scores take no other ones' place."""
         other = copy(self)
         other._suffix = f" ({suffix})"
+        other.metrics = tuple(other._called(name) for name in self.rubric.metrics)
         return other
 
     @property
@@ -92,10 +94,6 @@ class Judge:
     def concurrency(self) -> int:
         """Answers that it can judge at once."""
         return self._asker.model.info.concurrency
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return tuple(self._called(name) for name in self.rubric.metrics)
 
     def _called(self, dimension: str) -> str:
         return dimension + self._suffix
