@@ -104,7 +104,7 @@ def test_beginning_of_text_is_never_doubled(tmp_path: Path) -> None:
     )
     adding.close()
     never = open_engine(str(tiny.write_base(tmp_path / "none")), EngineSettings())
-    assert never._encode("hello") == tiny.tokenizer().encode("hello").ids
+    assert never._text.encode("hello") == tiny.tokenizer().encode("hello").ids
     never.close()
 
 
@@ -117,7 +117,7 @@ def test_chunks_are_the_whole_text_and_only_the_last_is_final(engine: MlxEngine)
     usage = chunks[-1].usage
     assert usage is not None
     assert usage.completion_tokens == len(tokens_of(chunks))
-    assert usage.prompt_tokens == len(engine._encode(engine.render(PROMPT)))
+    assert usage.prompt_tokens == len(engine._text.encode(engine.render(PROMPT)))
     assert usage.seconds > 0
 
 
@@ -134,7 +134,7 @@ def test_leading_space_survives(engine: MlxEngine) -> None:
 
 def reference_logprobs(engine: MlxEngine, text: str, tokens: list[Token]) -> list[float]:
     """Log-probabilities of the tokens from one forward pass over the whole, without a cache."""
-    prompt = engine._encode(text)
+    prompt = engine._text.encode(text)
     ids = [token.id for token in tokens]
     logits = engine._model(mx.array([prompt + ids]))[0, len(prompt) - 1 : -1].astype(mx.float32)
     exact = logits - mx.logsumexp(logits, axis=-1, keepdims=True)

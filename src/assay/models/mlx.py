@@ -10,13 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from assay.errors import GenerationError, ModelError
-from assay.models.answer import Answer, check_values, checked_logprob
-from assay.models.base import ModelInfo, messages_of
+from assay.models.answer import check_values, checked_logprob
+from assay.models.base import ModelInfo
+from assay.models.hf_text import HfText
 from assay.models.mlx_adapters import AdapterSlots
 from assay.models.mlx_load import context_length, load
-from assay.models.stopping import StopFinder, TokenDecoder
-from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Usage
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Usage
 
 _RESIDENT = 16
 _PENALTY_WINDOW = 64  # tokens that repeat_penalty looks back on, as llama.cpp does; mlx-lm's own default is 20
@@ -46,24 +45,16 @@ class MlxEngine:
             concurrency=4,  # the engine takes one at a time; its queue should never be empty
             resident_adapters=_RESIDENT,
         )
-        bos = self._tokenizer.bos_token_id
-        self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None
+        self._text = HfText(
+            self.info.name,
+            self._tokenizer,
+            self._tokenizer.eos_token_ids,
+            template=self._tokenizer.has_chat_template,
+            length=self.info.context_length,
+        )
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""
-        if isinstance(prompt, Raw):
-            return str(prompt)
-        if not self._tokenizer.has_chat_template:
-            if isinstance(prompt, str):
-                return prompt
-            raise ModelError(
-                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
-            )
-        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
-        try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # templates raise what they like, for instance where they know no system role
-            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from error
+        return self._text.render(prompt)
 
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         """Stream the answer; a chunk for each token, so that closing the iterator stops within one.
@@ -72,10 +63,10 @@ class MlxEngine:
         """
         started = time.perf_counter()
         check_values("mlx", options)
-        ids = self._encode(text)
-        room = self._room(len(ids), options.max_tokens)
+        ids = self._text.encode(text)
+        room = self._text.room(len(ids), options.max_tokens)
         self._slots.use(adapter)
-        answer = Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
+        answer = self._text.answer(options)
         finish: FinishReason = "length"
         with closing(self._tokens(ids, options, room)) as tokens:
             for token, logprob in tokens:
@@ -99,39 +90,11 @@ class MlxEngine:
 
         self._slots.make_resident(())
         self._model = self._tokenizer = None
-        del self._slots
+        del self._slots, self._text
         gc.collect()
         mx.clear_cache()
         for name, before in self._limits.items():
             getattr(mx, name)(before)
-
-    def _encode(self, text: str) -> list[int]:
-        """Token ids. The beginning-of-text token is added where the tokenizer would and the text has none itself."""
-        ids = list(self._tokenizer.encode(text, add_special_tokens=False))
-        return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
-
-    def _room(self, prompt: int, wanted: int) -> int:
-        """How many tokens may be generated after a prompt of this many tokens."""
-        if prompt == 0:
-            raise GenerationError("the prompt is empty: there is no token to begin with")
-        length = self.info.context_length
-        if length is None:
-            return wanted
-        if prompt + 1 > length:
-            raise GenerationError(
-                f"the prompt has {prompt} tokens and leaves no room for an answer in the context of {length} tokens"
-            )
-        return min(wanted, length - prompt)
-
-    def _decoder(self) -> TokenDecoder:
-        decode = self._tokenizer.decode
-        return TokenDecoder(lambda ids: str(decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)))
-
-    def _ending(self, options: GenerateOptions) -> frozenset[int]:
-        """Tokens that end the answer. A stop string that is a special token never shows as text, so it counts here."""
-        added = self._tokenizer.added_tokens_decoder.items()
-        special = {str(token): number for number, token in added if token.special}
-        return frozenset(self._tokenizer.eos_token_ids) | {special[stop] for stop in options.stop if stop in special}
 
     def _tokens(self, ids: list[int], options: GenerateOptions, room: int) -> Generator[tuple[int, float], None, None]:
         """At most `room` token ids, each with its log-probability. The KV cache dies with the generator."""

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.errors import AssayError, GenerationError, ModelError
+from assay.errors import AssayError, GenerationError
 from assay.models.answer import Answer, check_values, checked_logprob
-from assay.models.base import ModelInfo, messages_of
+from assay.models.base import ModelInfo
+from assay.models.hf_text import HfText
 from assay.models.local import Request
 from assay.models.mlx_load import context_length
-from assay.models.stopping import StopFinder, TokenDecoder
 from assay.models.transformers_adapters import PeftSlots
 from assay.models.transformers_load import load
 from assay.models.transformers_sampling import Sampler
-from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Raw, Usage
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Usage
 
 _RESIDENT = 64
 _BATCH = {"cuda": 64, "mps": 16, "cpu": 16}  # rows to begin with; halved whenever the memory is too small for them
@@ -50,24 +50,18 @@ class TransformersEngine:
             concurrency=2 * self.batch,  # the next batch should be there when one ends
             resident_adapters=_RESIDENT,
         )
-        bos = self._tokenizer.bos_token_id
-        self._bos: int | None = bos if bos is not None and self._tokenizer.encode("a")[:1] == [bos] else None
+        named = self._model.generation_config.eos_token_id
+        ends = named if isinstance(named, list) else [named, self._tokenizer.eos_token_id]
+        self._text = HfText(
+            self.info.name,
+            self._tokenizer,
+            [end for end in ends if end is not None],
+            template=bool(self._tokenizer.chat_template),
+            length=self.info.context_length,
+        )
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""
-        if isinstance(prompt, Raw):
-            return str(prompt)
-        if not self._tokenizer.chat_template:
-            if isinstance(prompt, str):
-                return prompt
-            raise ModelError(
-                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
-            )
-        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
-        try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # templates raise what they like, for instance where they know no system role
-            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from error
+        return self._text.render(prompt)
 
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         """Stream one answer. Raises `GenerationError` for a prompt that is empty or too long, `UnsupportedOption`."""
@@ -119,7 +113,7 @@ class TransformersEngine:
         import torch
 
         self._model = self._tokenizer = None
-        del self._slots
+        del self._slots, self._text
         gc.collect()
         if self._device == "cuda":
             torch.cuda.empty_cache()
@@ -129,26 +123,9 @@ class TransformersEngine:
         check_values("transformers", options)
         if request.adapter is not None and request.adapter not in self._slots:
             raise GenerationError(f"the adapter {request.adapter[:12]} is not resident; attach it first")
-        ids = list(self._tokenizer.encode(request.text, add_special_tokens=False))
-        if self._bos is not None and ids[:1] != [self._bos]:
-            ids.insert(0, self._bos)
-        room = _room(len(ids), options.max_tokens, self.info.context_length)
-        answer = Answer(self._decoder(), StopFinder(options.stop), self._ending(options), options.logprobs)
-        return _Row(place, request, ids, room, answer, Sampler(options, self._device))
-
-    def _decoder(self) -> TokenDecoder:
-        decode = self._tokenizer.decode
-        return TokenDecoder(lambda ids: str(decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)))
-
-    def _ending(self, options: GenerateOptions) -> frozenset[int]:
-        """Tokens that end the answer. A stop string that is a special token never shows as text, so it counts here."""
-        named = self._model.generation_config.eos_token_id
-        ends = named if isinstance(named, list) else [named, self._tokenizer.eos_token_id]
-        added = self._tokenizer.added_tokens_decoder.items()
-        special = {str(token): number for number, token in added if token.special}
-        return frozenset(end for end in ends if end is not None) | {
-            special[stop] for stop in options.stop if stop in special
-        }
+        ids = self._text.encode(request.text)
+        room = self._text.room(len(ids), options.max_tokens)
+        return _Row(place, request, ids, room, self._text.answer(options), Sampler(options, self._device))
 
     def _decode(self, rows: list[_Row], dropped: Callable[[int], bool]) -> Iterator[tuple[int, Chunk | AssayError]]:
         """Answer the rows together, from where they are to their ends."""
@@ -258,19 +235,6 @@ class _Batch:
             self._mask, self._at = self._mask[chosen], self._at[chosen]
             self._cache.batch_select_indices(chosen)
         self._next = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._mask.device)
-
-
-def _room(prompt: int, wanted: int, length: int | None) -> int:
-    """How many tokens may be generated after a prompt of this many tokens."""
-    if prompt == 0:
-        raise GenerationError("the prompt is empty: there is no token to begin with")
-    if length is None:
-        return wanted
-    if prompt + 1 > length:
-        raise GenerationError(
-            f"the prompt has {prompt} tokens and leaves no room for an answer in the context of {length} tokens"
-        )
-    return min(wanted, length - prompt)
 
 
 def _out_of_memory() -> type[BaseException]:
