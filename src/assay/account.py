@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from assay import __version__
 from assay.errors import AdapterMismatch, AssayError, CheckpointError
@@ -144,19 +144,7 @@ class Account:
 
     def seen(self, checkpoint: Checkpoint, digest: str, reason: str = "") -> None:
         """Journal the file's state, if that is news. reason: why it can't be used as it is."""
-        record = CheckpointSeen(
-            run=checkpoint.run,
-            checkpoint=checkpoint.label,
-            iteration=checkpoint.iteration,
-            path=checkpoint.path,
-            size=checkpoint.size,
-            modified_ns=checkpoint.modified_ns,
-            digest=digest,
-            reason=reason,
-            host=checkpoint.host,
-            config_size=checkpoint.config_size,
-            config_modified_ns=checkpoint.config_modified_ns,
-        )
+        record = CheckpointSeen(**_file_of(checkpoint), digest=digest, reason=reason)
         if not self._ledger.has_seen(record):
             self._ledger.append(record)
 
@@ -220,19 +208,21 @@ class Account:
 
     def refuse(self, checkpoint: Checkpoint, error: CheckpointError | str) -> None:
         """A fault of the checkpoint's files as they are."""
-        reason = encodable(str(error))
-        full = _full(reason, getattr(error, "differences", ()))
-        self.set_aside(checkpoint, reason, full=full)
-        self.seen(checkpoint, "", full)
+        self._refuse(checkpoint, error)
 
     def fail(self, checkpoint: Checkpoint, adapter: Adapter, error: AssayError, *, final: bool, identity: str) -> None:
         """A try that came to nothing."""
         kind = type(error).__name__
+        reason = self._refuse(checkpoint, error, kind)
+        self.attempt(checkpoint, adapter.digest, identity, kind, reason, final=final)
+
+    def _refuse(self, checkpoint: Checkpoint, error: AssayError | str, kind: str = "") -> str:
+        """Say, count and journal it; the reason as records have it. kind: the class of what happened."""
         reason = encodable(str(error))
         full = _full(reason, getattr(error, "differences", ()))
         self.set_aside(checkpoint, reason, kind, full=full)
         self.seen(checkpoint, "", full)
-        self.attempt(checkpoint, adapter.digest, identity, kind, reason, final=final)
+        return reason
 
     def attempt(
         self, checkpoint: Checkpoint, digest: str, identity: str, error: str, reason: str, *, final: bool = False
@@ -240,15 +230,7 @@ class Account:
         """Journal a try that came to less than it should. final: another one would end the same."""
         self._ledger.append(
             Attempt(
-                run=checkpoint.run,
-                checkpoint=checkpoint.label,
-                iteration=checkpoint.iteration,
-                host=checkpoint.host,
-                path=checkpoint.path,
-                size=checkpoint.size,
-                modified_ns=checkpoint.modified_ns,
-                config_size=checkpoint.config_size,
-                config_modified_ns=checkpoint.config_modified_ns,
+                **_file_of(checkpoint),
                 error=error,
                 reason=reason,
                 digest=digest,
@@ -265,6 +247,21 @@ class Account:
         if aside.get(which) != reason:
             self.say(f"{self.called(checkpoint)} cannot be used: {full or reason}")
         aside.setdefault(which, reason)
+
+
+def _file_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What records say of a checkpoint's file: whose it is, where it is, and its state."""
+    return {
+        "run": checkpoint.run,
+        "checkpoint": checkpoint.label,
+        "iteration": checkpoint.iteration,
+        "host": checkpoint.host,
+        "path": checkpoint.path,
+        "size": checkpoint.size,
+        "modified_ns": checkpoint.modified_ns,
+        "config_size": checkpoint.config_size,
+        "config_modified_ns": checkpoint.config_modified_ns,
+    }
 
 
 def _full(reason: str, differences: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 from assay.adapters.files import CONFIG_NAME
+from assay.checkpoints.layouts import CONFIG
 from assay.job import Job, settings_of
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, given_up, is_chosen
@@ -54,7 +55,7 @@ def checkpoint_of(record: CheckpointSeen) -> Checkpoint:
         run=record.run,
         iteration=record.iteration,
         weights=path,
-        config=path.parent / "adapter_config.json",
+        config=path.parent / CONFIG,
         size=record.size,
         modified_ns=record.modified_ns,
         config_size=record.config_size,

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
 from assay.adapters.peft import normalise
+from assay.checkpoints.layouts import PEFT_WEIGHTS
 from assay.errors import BadInput, CheckpointError
 from assay.types import Adapter
-
-_PEFT = "adapter_model.safetensors"
 
 
 def adapter_at(folder: Path) -> Adapter:
@@ -21,8 +20,8 @@ def adapter_at(folder: Path) -> Adapter:
         wrong = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
         raise BadInput(f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}")
     if not (folder / WEIGHTS_NAME).is_file():
-        if (folder / _PEFT).is_file():
-            return adapter_from(folder / _PEFT)
+        if (folder / PEFT_WEIGHTS).is_file():
+            return adapter_from(folder / PEFT_WEIGHTS)
         raise BadInput(f"{folder} holds no {WEIGHTS_NAME}; {_instead(folder)}")
     return adapter_from(folder / WEIGHTS_NAME)
 
@@ -33,7 +32,7 @@ def adapter_from(weights: Path) -> Adapter:
     if not config.is_file():
         raise BadInput(f"{weights.parent} holds no {CONFIG_NAME}; copy the one that was written beside {weights.name}")
     try:
-        return _of_peft(weights, config) if weights.name == _PEFT else read_adapter(weights, config)
+        return _of_peft(weights, config) if weights.name == PEFT_WEIGHTS else read_adapter(weights, config)
     except CheckpointError as error:
         raise BadInput(str(error)) from error
 
@@ -56,7 +55,10 @@ def _copies() -> tempfile.TemporaryDirectory[str]:
 def _instead(folder: Path) -> str:
     """What a folder without the weights' file holds in its place, and what to do."""
     if found := sorted(folder.glob("adapter_model.*")):
-        return f"{found[0].name} is no safetensors, and pickled weights, which can run code, are refused; save it as {_PEFT}"
+        return (
+            f"{found[0].name} is no safetensors, and pickled weights, which can run code, are refused; save it as "
+            f"{PEFT_WEIGHTS}"
+        )
     if found := sorted(folder.glob("*_adapters.safetensors")):
         return (
             f"copy the checkpoint that you mean, such as {found[0].name}, under that name, or name the folder to watch"

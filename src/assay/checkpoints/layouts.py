@@ -20,7 +20,7 @@ from assay.types import Layout
 CONFIG = "adapter_config.json"
 _MLX_NUMBERED = re.compile(r"(\d+)_adapters\.safetensors")
 _MLX_LATEST = "adapters.safetensors"
-_PEFT = "adapter_model.safetensors"
+PEFT_WEIGHTS = "adapter_model.safetensors"
 _PEFT_PICKLED = "adapter_model.bin"
 _PEFT_FOLDER = re.compile(r"checkpoint-(\d+)")
 
@@ -63,11 +63,11 @@ def linked(link: Entry) -> Written:
 
 def run_folder_of(file: PurePosixPath) -> PurePosixPath:
     """What names the run of a checkpoint's file, or of a log."""
-    return _of_peft(file.parent)[0] if file.name in (_PEFT, _PEFT_PICKLED, STATE) else file.parent
+    return _of_peft(file.parent)[0] if file.name in (PEFT_WEIGHTS, _PEFT_PICKLED, STATE) else file.parent
 
 
 def _peft(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> Written | None:
-    weights, pickled = files.get(_PEFT), False
+    weights, pickled = files.get(PEFT_WEIGHTS), False
     if weights is None and config is not None:
         weights, pickled = files.get(_PEFT_PICKLED), True
     if weights is None:
