@@ -135,19 +135,27 @@ def victoria(folder: Path) -> Iterator[str]:
 
 
 class Influx3:
-    """The write path of InfluxDB 3. points: (measurement, tags, time) → fields."""
+    """InfluxDB 3's write path, and as much of its InfluxQL as reads one field. points: (measurement, tags, time) → fields.
+
+    may_read: whether the token may.
+    """
 
     def __init__(self) -> None:
         self.points: dict[tuple[str, tuple[tuple[str, str], ...], int], dict[str, Any]] = {}
         self.requests = 0
         self.down = False
+        self.may_read = True
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._say(200, b"{}", {"X-Influxdb-Version": "3.4.1"})
+                version = {"X-Influxdb-Version": "3.4.1"}
+                if self.path.startswith("/query?"):
+                    self._say(*outer._read(self.path, self.headers.get("Authorization", "")), version)
+                else:
+                    self._say(200, b"{}", version)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -191,6 +199,47 @@ class Influx3:
             self.points.setdefault(key, {}).update(each["fields"])
         return 204, b""
 
+    def _read(self, path: str, authorization: str) -> tuple[int, bytes]:
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)
+        if authorization != f"Bearer {TOKEN}" or not self.may_read:
+            return 403, b'{"error":"the request was not authorized"}'
+        _, field, _, measurement = asked["q"][0].split()
+        values = [
+            [time, fields[field]]
+            for (name, _, time), fields in self.points.items()
+            if name == measurement and field in fields
+        ]
+        result: dict[str, Any] = {"statement_id": 0}
+        if values:
+            result["series"] = [{"name": measurement, "columns": ["time", field], "values": values}]
+        return 200, json.dumps({"results": [result]}).encode()
+
+    def results(self) -> int:
+        """How many points there are that are results."""
+        return sum(measurement != "assay_store" for measurement, _, _ in self.points)
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextlib.contextmanager
+def elsewhere(url: str) -> Iterator[str]:
+    """The URL of a server that sends every request to `url`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(302)
+            self.send_header("Location", url + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the name that the server looks for
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from assay.sinks.base import Poison
 from assay.sinks.influx import InfluxSink, open_sink
 from assay.sinks.line_protocol import escaped_tag, lines_of
 from tests.sinks.facts import about, group, loss, sample
-from tests.sinks.servers import TOKEN, Influx1, Influx3, get, influx1, victoria
+from tests.sinks.servers import TOKEN, Influx1, Influx3, elsewhere, get, influx1, victoria
 
 NANOSECONDS = 1_000_000_000
 AT_100 = 1_739_577_600 + 100 * 1000
@@ -158,7 +160,7 @@ async def test_version_3_keeps_each_point_once_and_a_line_that_it_refuses_is_tol
     facts = [group(group=f"g{i}", about=about(suite="mine")) for i in range(20)]
     await sink(influx3.url, token=TOKEN).take(facts)
     await sink(influx3.url, token=TOKEN).take(facts)
-    assert len(influx3.points) == 20
+    assert influx3.results() == 20
     influx3.down = True
     with pytest.raises(Unreachable, match="503"):
         await sink(influx3.url, token=TOKEN).take(facts)
@@ -168,15 +170,72 @@ async def test_version_3_keeps_each_point_once_and_a_line_that_it_refuses_is_tol
     with pytest.raises(Poison) as caught:
         await sink(influx3.url, token=TOKEN).take(facts)
     assert list(caught.value.reasons) == [7]
-    assert len(influx3.points) == 19
+    assert influx3.results() == 19
+
+
+async def test_a_database_that_was_dropped_and_made_again_is_told_from_the_first(influx: Influx1) -> None:
+    influx.ask('create database "again"')
+    store = sink(influx.url, "again")
+    first = await store.check()
+    assert first
+    assert await store.take([group()]) == await sink(influx.url, "again").check() == first
+    influx.ask('drop database "again"')
+    with pytest.raises(BadInput, match="has no database 'again'"):
+        await store.take([group()])
+    influx.ask('create database "again"')
+    second = await store.take([group()])
+    assert second not in ("", first)
+    assert await store.check() == second
+
+
+async def test_version_3_tells_its_databases_apart_if_its_token_may_read(influx3: Influx3) -> None:
+    store = sink(influx3.url, token=TOKEN)
+    first = await store.check()
+    assert first
+    assert await store.take([group(about=about(suite="mine"))]) == first
+    influx3.points.clear()
+    assert await store.take([group(about=about(suite="mine"))]) not in ("", first)
+    influx3.may_read = False
+    assert await store.check() == ""
+    assert await store.take([group(about=about(suite="mine"))]) == ""
+
+
+async def test_a_database_that_keeps_nothing_so_old_is_said_at_the_start(influx: Influx1) -> None:
+    influx.ask('create database "short" with duration 30d')
+    with pytest.raises(BadInput, match="keeps what is in 'short' for too short a time"):
+        await sink(influx.url, "short").check()
+    with pytest.raises(BadInput, match="keeps what is in 'short' for too short a time"):
+        await sink(influx.url, "short").take([group()])
+
+
+async def test_a_server_that_sends_elsewhere_gets_no_second_request(influx3: Influx3) -> None:
+    with elsewhere(influx3.url) as url, pytest.raises(BadInput, match=r"sends requests elsewhere \(302\)"):
+        await InfluxSink("influx", url, "training", version=3, token=Secret(TOKEN)).check()
+    assert influx3.requests == 0
+
+
+async def test_what_speaks_no_http_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answer = threading.Thread(target=_greet, args=(server,))
+        answer.start()
+        with pytest.raises(Unreachable, match=r"can't be reached: SSH-2\.0"):
+            await sink(f"http://127.0.0.1:{server.getsockname()[1]}").check()
+        answer.join()
+
+
+def _greet(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
 async def test_victoriametrics_takes_versions_1_and_2(tmp_path: Path) -> None:
     with victoria(tmp_path) as url:
         for version in (1, 2):
             store = InfluxSink("vm", url, "training", "org", version)
-            await store.check()
-            await store.take([group(about=about(suite="mine", run_id=f"v{version}"))])
+            assert await store.check() == "", "it can't be asked"
+            assert await store.take([group(about=about(suite="mine", run_id=f"v{version}"))]) == ""
         get(f"{url}/internal/force_flush")
         lines = get(f"{url}/api/v1/export?match[]=suite_score_mean").splitlines()
     found = {json.loads(line)["metric"]["run_id"]: json.loads(line) for line in lines}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from assay.sinks.feed import Feed
 from assay.sinks.forwarding import forward
 from assay.sinks.open import open_sinks
 from assay.sinks.shipper import Shipper, read_states, state_file
+from tests.sinks.servers import influx1
 
 DIGEST, IDENTITY = "d" * 64, "1" * 64
 
@@ -107,6 +109,31 @@ def answer(ledger: Ledger, sample: str, batch: str, digest: str = DIGEST) -> Non
             low=0.0,
             high=1.0,
         )
+    )
+
+
+def finished() -> Finished:
+    parts = (
+        Summary(group="new", metric="correct", mean=0.5, correct=1, asked=3, scored=2, failed=1),
+        Summary(group="old", metric="correct", mean=1.0, correct=4, asked=4, scored=4),
+    )
+    return Finished(
+        run="lab",
+        checkpoint="lab @10",
+        iteration=10,
+        digest=DIGEST,
+        identity=IDENTITY,
+        suite="small",
+        suite_version=1,
+        suite_digest="s",
+        limit=0,
+        asked=7,
+        scored=6,
+        failed=1,
+        truncated=0,
+        seconds=1.0,
+        summaries=parts,
+        proof="live",
     )
 
 
@@ -214,30 +241,7 @@ async def test_a_checkpoint_that_is_given_up_is_sent_as_unproven_until_a_proof_c
 
 
 async def test_groups_and_the_whole_suite_come_when_it_is_finished(ledger: Ledger, tmp_path: Path) -> None:
-    parts = (
-        Summary(group="new", metric="correct", mean=0.5, correct=1, asked=3, scored=2, failed=1),
-        Summary(group="old", metric="correct", mean=1.0, correct=4, asked=4, scored=4),
-    )
-    ledger.append(
-        Finished(
-            run="lab",
-            checkpoint="lab @10",
-            iteration=10,
-            digest=DIGEST,
-            identity=IDENTITY,
-            suite="small",
-            suite_version=1,
-            suite_digest="s",
-            limit=0,
-            asked=7,
-            scored=6,
-            failed=1,
-            truncated=0,
-            seconds=1.0,
-            summaries=parts,
-            proof="live",
-        )
-    )
+    ledger.append(finished())
     facts = Feed(tmp_path, {}).next(100).facts
     told = [(f.group, f.position, f.mean, f.correct, f.asked, f.overall) for f in facts if isinstance(f, GroupFact)]
     assert told == [
@@ -360,3 +364,50 @@ async def test_a_store_that_is_another_one_between_two_batches_gets_what_the_fir
     answer(ledger, "b", "", digest="")
     await ship.drain()
     assert set(sink.samples) == {"a", "b"}
+
+
+async def test_a_store_that_cannot_be_told_apart_is_held_to_be_the_same(ledger: Ledger, tmp_path: Path) -> None:
+    sink = Memory()
+    ship, notes = shipper(tmp_path, sink)
+    for store, name in (("one", "a"), ("", "b"), ("one", "c")):
+        sink.store = store
+        answer(ledger, name, "", digest="")
+        await ship.check()
+        await ship.drain()
+    assert sink.taken == 3
+    assert not notes
+
+
+async def test_all_is_sent_again_when_it_is_asked_for(ledger: Ledger, tmp_path: Path) -> None:
+    sink = Memory()
+    sink.refuses = lambda fact: isinstance(fact, SampleFact) and fact.sample == "b"
+    for name in ("a", "b", "c"):
+        answer(ledger, name, "", digest="")
+    assert await forward(tmp_path, [sink], print) == {"memory": 2}
+    assert await forward(tmp_path, [sink], print) == {"memory": 0}
+    assert await forward(tmp_path, [sink], print, again=True) == {"memory": 2}
+    refused = state_file(tmp_path, "memory").with_suffix(".refused.jsonl")
+    assert len(refused.read_bytes().splitlines()) == 1
+    sink.refuses = lambda fact: False
+    assert await forward(tmp_path, [sink], print, again=True) == {"memory": 3}
+    assert not refused.exists()
+
+
+async def test_an_influx_database_that_was_dropped_and_made_again_is_filled_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.append(finished())
+    with influx1(tmp_path / "influx") as server:
+        sinks = partial(open_sinks, [f"influx:{server.url}#training"], Config(tmp_path))
+        [first] = (await forward(tmp_path, sinks(), print)).values()
+        there = server.ask("select * from suite_score", "training")
+        assert there
+        assert set((await forward(tmp_path, sinks(), print)).values()) == {0}
+        server.ask('drop database "training"')
+        server.ask('create database "training"')
+        assert set((await forward(tmp_path, sinks(), print)).values()) == {first}
+        assert server.ask("select * from suite_score", "training") == there
+        server.ask("delete from suite_score", "training")
+        assert set((await forward(tmp_path, sinks(), print)).values()) == {0}, "it can't be known"
+        assert set((await forward(tmp_path, sinks(), print, again=True)).values()) == {first}
+        assert server.ask("select * from suite_score", "training") == there

@@ -16,6 +16,7 @@ from assay.results.journal import hold, segments
 def ship(
     *,
     sink: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
+    again: Annotated[bool, Parameter(negative="")] = False,
     workspace: Workspace = None,
     config: ConfigFile = None,
 ) -> int:
@@ -27,6 +28,8 @@ def ship(
     ----------
     sink
         A name from assay.toml, duckdb, duckdb:FILE, influx, or influx:URL#DATABASE; give it again for more.
+    again
+        Send also what the sinks have had: for one that has lost some of it. What is there is overwritten by the same.
     """
     from assay.sinks.forwarding import forward
     from assay.sinks.open import open_sinks
@@ -39,7 +42,8 @@ def ship(
         raise ConfigError(f"there are no results in {found.workspace}; name the folder with --workspace")
     sinks = open_sinks(names, found)
     with hold(found.workspace):
-        sent = asyncio.run(forward(found.workspace, sinks, lambda text: print(text, file=sys.stderr)))
+        noted = forward(found.workspace, sinks, lambda text: print(text, file=sys.stderr), again=again)
+        sent = asyncio.run(noted)
     for name, count in sent.items():
         print(f"{name}: {count} sent")
     return 0

@@ -145,7 +145,7 @@ class Sink(Protocol):
     def place(self) -> str: ...
 
     async def check(self) -> str:
-        """Find out at the start whether it can be written to. The store's own id, "" where it has none.
+        """Find out at the start whether it can be written to. The store's own id, "" where it can't be told.
 
         Another id than the last one means that the store is new, and lacks all that was sent.
         """

@@ -58,14 +58,21 @@ class Forwarding:
             self.behind[sink.name] = str(error)
 
 
-async def forward(workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None]) -> dict[str, int]:
-    """Send each sink all that it lacks; how many facts each took. Raises for the first that doesn't, after the others."""
+async def forward(
+    workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None], *, again: bool = False
+) -> dict[str, int]:
+    """Send each sink all that it lacks; how many facts each took. Raises for the first that doesn't, after the others.
+
+    again: send also what it has taken.
+    """
     sent: dict[str, int] = {}
     failed: list[AssayError] = []
     for sink in sinks:
         shipper = Shipper(workspace, sink, note)
         try:
             await shipper.check()
+            if again:
+                shipper.begin_anew()
             await shipper.drain()
         except (BadInput, Unreachable) as error:
             failed.append(error)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http.client
+import json
 import os
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +22,13 @@ from pathlib import Path
 from assay.config import Secret, SinkConfig
 from assay.errors import BadInput, ConfigError, Unreachable
 from assay.sinks.base import Fact, Poison, SampleFact
-from assay.sinks.line_protocol import JUDGED_CAPABILITY, averages_of, is_judged_capability, lines_of
+from assay.sinks.line_protocol import JUDGED_CAPABILITY, averages_of, is_judged_capability, lines_of, store_line
 
 _SECONDS = 30.0
 _KEPT = 256  # judged samples whose dimensions are not all here yet
 _NO_LINE_ENDS = "\r\n"
+_MOST_READ = 1 << 16  # bytes of a reply
+_WORDS = 500  # characters of a reply that are passed on to the user
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -34,6 +39,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_NoRedirect)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    text: str
+    version: str  # that the server names
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +72,7 @@ class InfluxSink:
         self._partial: dict[tuple[str, ...], dict[str, SampleFact]] = {}
 
     async def check(self) -> str:
-        try:
-            await asyncio.to_thread(self._post, "")
-        except _Refused as refused:
-            if refused.status not in (400, 422):  # nothing to write is an error to some, and no harm
-                raise Unreachable(f"{self._url}: {refused.status} {refused.words}") from None
-        return ""
+        return await asyncio.to_thread(self._check)
 
     async def take(self, facts: Sequence[Fact]) -> str:
         lines: list[tuple[int, str]] = []
@@ -75,9 +82,47 @@ class InfluxSink:
         await asyncio.to_thread(self._write, lines, poison)
         if poison:
             raise Poison(poison)
-        return ""
+        return await asyncio.to_thread(self._store)
 
     async def aclose(self) -> None: ...
+
+    def _check(self) -> str:
+        try:
+            self._post("")
+        except _Refused as refused:
+            if refused.status not in (400, 422):  # nothing to write is an error to some, and no harm
+                raise Unreachable(f"{self._url}: {refused.status} {refused.words}") from None
+        return self._store()
+
+    def _store(self) -> str:
+        """The database's own id, which is a point in it, written if there is none. "" where it can't be read back."""
+        if (known := self._read_store()) == "":
+            try:
+                self._post(store_line(uuid.uuid4().hex))
+            except _Refused:
+                return ""
+            known = self._read_store()
+        return known or ""
+
+    def _read_store(self) -> str | None:
+        """The id that stands in the database, "" if none does, None if the server doesn't tell.
+
+        All versions answer InfluxQL on this path. What others that take points make of it is no answer: VictoriaMetrics lists
+        databases, and a token that may only write gets an error.
+        """
+        text = urllib.parse.urlencode({"db": self._database, "q": "select id from assay_store"})
+        request = urllib.request.Request(f"{self._url}/query?{text}", headers=self._authorization())
+        reply = self._send(request)
+        try:
+            [result] = json.loads(reply.text)["results"]
+            if reply.status != 200 or "error" in result:
+                return None
+            if not result.get("series"):
+                return ""
+            [series] = result["series"]
+            return str(series["values"][0][series["columns"].index("id")])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
 
     def _averages(self, fact: Fact) -> list[str]:
         if not (isinstance(fact, SampleFact) and is_judged_capability(fact) and fact.value is not None):
@@ -110,10 +155,11 @@ class InfluxSink:
         """Raises `_Refused` for lines that are refused, `BadInput` for a wrong token or database, else `Unreachable`."""
         address, headers = self._address()
         request = urllib.request.Request(address, body.encode("utf-8", "replace"), headers, method="POST")
-        status, words = self._send(request)
+        reply = self._send(request)
+        status = reply.status
         if status < 300:
             return
-        words = words or "no reason given"
+        words = " ".join(reply.text[:_WORDS].split()) or "no reason given"
         if status in (401, 403):
             raise BadInput(
                 f"{self._url} refuses the token ({status}: {words}); put the right one in INFLUX_TOKEN or ~/.influx_token"
@@ -122,50 +168,52 @@ class InfluxSink:
             raise BadInput(f"{self._url} has no database {self._database!r} ({words}); make it, or name another one")
         if 300 <= status < 400:
             raise BadInput(f"{self._url} sends requests elsewhere ({status}); name the address that it sends them to")
+        if "retention policy" in words:
+            raise BadInput(
+                f"{self._url} keeps what is in {self._database!r} for too short a time ({words}); results stand at times from "
+                "February 2025 on: let it keep them for ever, or name another database"
+            )
         if status in (400, 413, 422):
             raise _Refused(status, words)
         raise Unreachable(f"{self._url}: {status} {words}")
 
     def _address(self) -> tuple[str, Mapping[str, str]]:
         version = self._known_version()
-        token = self._token.reveal() if self._token is not None else ""
-        name = {"db": self._database, "precision": "ns"}
-        path, scheme = "/write", "Token"
+        path, name = "/write", {"db": self._database, "precision": "ns"}
         if version == 2:
             path, name = "/api/v2/write", {"bucket": self._database, "org": self._org, "precision": "ns"}
         elif version == 3:
-            path, scheme = "/api/v3/write_lp", "Bearer"
-            name["precision"] = "nanosecond"
-        headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if token and version == 1 and ":" in token:  # a user's name and password
-            headers["Authorization"] = "Basic " + base64.b64encode(token.encode()).decode()
-        elif token:
-            headers["Authorization"] = f"{scheme} {token}"
+            path, name["precision"] = "/api/v3/write_lp", "nanosecond"
+        headers = {"Content-Type": "text/plain; charset=utf-8", **self._authorization()}
         return f"{self._url}{path}?{urllib.parse.urlencode(name)}", headers
+
+    def _authorization(self) -> dict[str, str]:
+        token = self._token.reveal() if self._token is not None else ""
+        if not token:
+            return {}
+        if self._version == 1 and ":" in token:  # a user's name and password
+            return {"Authorization": "Basic " + base64.b64encode(token.encode()).decode()}
+        return {"Authorization": f"{'Token' if self._version in (1, 2) else 'Bearer'} {token}"}
 
     def _known_version(self) -> int:
         """The version that the server names on `/ping`; 1 where it names none, whose path most others speak as well."""
         if self._version is None:
-            opened = urllib.request.Request(f"{self._url}/ping", headers=self._authorized())
-            named = self._send(opened, header="X-Influxdb-Version")[1].lstrip("v")
+            asked = urllib.request.Request(f"{self._url}/ping", headers=self._authorization())
+            named = self._send(asked).version.lstrip("v")
             self._version = int(named[0]) if named[:1] in ("1", "2", "3") else 1
         return self._version
 
-    def _authorized(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token.reveal()}"} if self._token is not None else {}
-
-    def _send(self, request: urllib.request.Request, header: str = "") -> tuple[int, str]:
-        """The status, and the reply's words or a header's."""
+    def _send(self, request: urllib.request.Request) -> _Reply:
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as reply:
-                return reply.status, reply.headers.get(header, "") if header else ""
-        except urllib.error.HTTPError as error:
-            said = (
-                error.headers.get(header, "") if header else " ".join(error.read(500).decode(errors="replace").split())
-            )
-            return error.code, said or ""
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
+            try:
+                reply = _opener.open(request, timeout=_SECONDS)
+            except urllib.error.HTTPError as error:  # a reply as well
+                reply = error
+            with reply:
+                text = reply.read(_MOST_READ).decode(errors="replace")
+                return _Reply(reply.status, text, reply.headers.get("X-Influxdb-Version", ""))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise Unreachable(f"{self._url} can't be reached: {reason}") from None
 
 

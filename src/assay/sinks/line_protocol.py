@@ -58,6 +58,11 @@ def averages_of(facts: Sequence[SampleFact]) -> list[str]:
     return _point("capability_judge", _judged_tags(fact), fields, fact.about.iteration, _probe(fact))
 
 
+def store_line(store: str) -> str:
+    """The point that tells a database from the one that was there before: no later than any result, so kept as long."""
+    return _point("assay_store", {}, {"id": store}, 0, 0)[0]
+
+
 def is_judged_capability(fact: Fact) -> bool:
     """Whether the fact is a dimension of a judged capability probe."""
     return isinstance(fact, SampleFact) and fact.about.suite == CAPABILITY and fact.metric in JUDGED_CAPABILITY

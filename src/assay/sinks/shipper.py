@@ -81,6 +81,7 @@ class Shipper:
         self._sink = sink
         self._note = note
         self._file = state_file(workspace, sink.place)
+        self._refused = self._file.with_suffix(".refused.jsonl")
         self._state = _read_state(self._file)
         self._state.name = sink.name
         self._feed: Feed | None = None
@@ -94,15 +95,23 @@ class Shipper:
         """Find out whether the sink can be written to, and whether it still is what it was. Raises as `Sink.check` does."""
         self._is_known(await self._sink.check())
 
+    def begin_anew(self) -> None:
+        """Send all of the journal, also what the sink has taken. Also what it refused is shown to it again."""
+        known = self._state
+        self._state = SinkState(name=known.name, store=known.store, since=known.since, reason=known.reason)
+        self._feed = None
+        self._save()
+        self._refused.unlink(missing_ok=True)
+
     def _is_known(self, store: str) -> bool:
-        """Whether the store has what was sent. Another one than before lacks all, and its state begins anew."""
+        """Whether the store has what was sent, as far as it can tell. Another one than before lacks all."""
         if not self._state.sent:
             self._state.store = store
-        if store == self._state.store:
+        if store in ("", self._state.store):
             return True
-        known = self._state
-        self._state = SinkState(name=known.name, store=store, since=known.since, reason=known.reason)
-        self._feed = None
+        self._note(f"the sink {self._sink.name} isn't known to have what was sent; all of it is sent again")
+        self._state.store = store
+        self.begin_anew()
         return False
 
     async def run(self) -> None:
@@ -172,14 +181,15 @@ class Shipper:
         """Keep what the sink refuses for good in a file beside its cursor, and say so."""
         if not facts:
             raise AssertionError("a sink that names no fact can't be gone on with")
-        path = self._file.with_suffix(".refused.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        self._refused.parent.mkdir(parents=True, exist_ok=True)
+        with self._refused.open("ab") as file:
             for fact, reason in facts:
                 line = {"reason": reason, "fact": type(fact).__name__, **msgspec.structs.asdict(fact)}
                 file.write(msgspec.json.encode(line) + b"\n")
         self._state.set_aside += len(facts)
-        self._note(f"the sink {self._sink.name} refuses {len(facts)} results ({facts[0][1]}); they are in {path}")
+        self._note(
+            f"the sink {self._sink.name} refuses {len(facts)} results ({facts[0][1]}); they are in {self._refused}"
+        )
 
     def _save(self) -> None:
         """Put the state in its place. If that can't be done (a full disk), the old one stays: more is sent again later."""
