@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         UnsupportedOption,
     )
     from assay.evaluation import Evaluation, SampleResult
-    from assay.models.base import AdapterModel, ModelInfo, TextModel, complete
+    from assay.models.base import AdapterModel, LogprobModel, ModelInfo, TextModel, complete
     from assay.models.open import open_model
     from assay.models.sync import complete_sync, iterate_sync, run_sync, stream_sync
     from assay.models.worker import WorkerModel
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         GenerateOptions,
         Goal,
         HttpSettings,
+        Likelihood,
         Message,
         Prompt,
         Raw,
@@ -62,7 +63,7 @@ _HOMES = {
         "UnsupportedOption"
     ),
     "assay.evaluation": "Evaluation SampleResult",
-    "assay.models.base": "AdapterModel ModelInfo TextModel complete",
+    "assay.models.base": "AdapterModel LogprobModel ModelInfo TextModel complete",
     "assay.models.open": "open_model",
     "assay.models.sync": "complete_sync iterate_sync run_sync stream_sync",
     "assay.models.worker": "WorkerModel",
@@ -71,8 +72,8 @@ _HOMES = {
     "assay.suites.answers": "Answered read_answers",
     "assay.suites.suite": "Suite load_suite",
     "assay.types": (
-        "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal HttpSettings Message Prompt Raw Sample Score "
-        "ScoreFailure Token Usage"
+        "Adapter Checkpoint Chunk Completion EngineSettings GenerateOptions Goal HttpSettings Likelihood Message Prompt Raw "
+        "Sample Score ScoreFailure Token Usage"
     ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -97,6 +98,8 @@ __all__ = [
     "Goal",
     "HttpSettings",
     "Lens",
+    "Likelihood",
+    "LogprobModel",
     "Message",
     "ModelInfo",
     "Prompt",

@@ -110,6 +110,22 @@ class Completion(msgspec.Struct, frozen=True):
     tokens: tuple[Token, ...] = ()
 
 
+class Likelihood(msgspec.Struct, frozen=True):
+    """How likely a model finds a given text.
+
+    tokens: the text's tokens in order, each with its natural-log probability given all that comes before it. greedy: each is
+    the likeliest of the vocabulary in its place, so greedy decoding would give this text.
+    """
+
+    tokens: tuple[Token, ...]
+    greedy: bool
+
+    @property
+    def logprob(self) -> float:
+        """The text's natural-log probability: the sum over its tokens."""
+        return math.fsum(token.logprob for token in self.tokens)
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One question. `reference` holds what scorers compare with (`target`, …); `group` is what tables show."""
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from assay.errors import GenerationError
 from assay.models.base import ModelInfo
-from assay.types import Chunk, GenerateOptions, Prompt
+from assay.types import Chunk, GenerateOptions, Likelihood, Prompt
 
 
 class AdapterBase(Protocol):
@@ -22,11 +22,15 @@ class AdapterBase(Protocol):
 
     def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]: ...
 
+    async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood: ...
+
     async def detach(self, digest: str) -> None: ...
 
 
 class AttachedModel:
-    """A `TextModel` and `RenderingModel` that carries its adapter's digest on every request."""
+    """A `TextModel` and `RenderingModel`, a `LogprobModel` where its base is one; carries its adapter's digest on every
+    request.
+    """
 
     def __init__(self, base: AdapterBase, digest: str) -> None:
         self._base = base
@@ -40,9 +44,15 @@ class AttachedModel:
         return await self._base.render(prompt)
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        return self._base.stream_with(prompt, options, self._bound())
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
+        return await self._base.loglikelihood_with(prompt, continuation, self._bound())
+
+    def _bound(self) -> str:
         if self._digest is None:
             raise GenerationError("this adapter has been detached")
-        return self._base.stream_with(prompt, options, self._digest)
+        return self._digest
 
     async def aclose(self) -> None:
         """Detach the adapter. The base stays loaded."""

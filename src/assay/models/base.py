@@ -14,7 +14,7 @@ from typing import Protocol, cast, runtime_checkable
 import msgspec
 
 from assay.errors import GenerationError, UnsupportedOption
-from assay.types import Adapter, Chunk, Completion, GenerateOptions, Message, Prompt, Raw, Token
+from assay.types import Adapter, Chunk, Completion, GenerateOptions, Likelihood, Message, Prompt, Raw, Token
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -24,8 +24,9 @@ class ModelInfo(msgspec.Struct, frozen=True):
     decides its answers (engine and version, dtype, weights, tokenizer, chat template). declared: the identity is only
     what a remote side says. adapter: the attached adapter's digest, None for the base. context_length: tokens of
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
-    resident_adapters: how many adapters can be attached at once without loading the base again. options: the sampling
-    options, of `GenerateOptions`, that it honours.
+    resident_adapters: how many adapters can be attached at once without loading the base again. likelihoods: whether it
+    is a `LogprobModel`, which of a model in another process its type can't tell. options: the sampling options, of
+    `GenerateOptions`, that it honours.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     context_length: int | None = None
     concurrency: int = 1
     resident_adapters: int = 0
+    likelihoods: bool = False
     options: frozenset[str] = frozenset(GenerateOptions.__struct_fields__)
 
 
@@ -64,6 +66,20 @@ class WholeModel(Protocol):
 
 
 @runtime_checkable
+class LogprobModel(Protocol):
+    """Tells how likely it finds a given text. Ask for it with `logprob_model`.
+
+    The prompt is rendered as `stream` would. After `Raw` the text is tokenised as in lm-evaluation-harness: blanks at the
+    prompt's end are taken for the text's beginning, where tokenizers put them. An empty `Raw` prompt is one beginning-of-text
+    token (end-of-text where there is none). Each token is told once, given as much of what is before it as the context
+    holds: a text that is longer is taken in windows, a prompt that is too long loses its beginning. Raises
+    `GenerationError`.
+    """
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood: ...
+
+
+@runtime_checkable
 class RenderingModel(Protocol):
     """Knows the exact text that its engine will see: the chat template is applied here, before generation."""
 
@@ -83,6 +99,16 @@ class AdapterModel(Protocol):
     async def attach(self, adapter: Adapter) -> TextModel: ...
 
     async def expect(self, adapters: Sequence[Adapter]) -> None: ...
+
+
+def logprob_model(model: TextModel) -> LogprobModel:
+    """The model, if it tells how likely a text is. Raises `UnsupportedOption`."""
+    if isinstance(model, LogprobModel) and model.info.likelihoods:
+        return model
+    raise UnsupportedOption(
+        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how likely a given text is; mlx, llama and "
+        "transformers can"
+    )
 
 
 def messages_of(prompt: Prompt) -> tuple[Message, ...]:

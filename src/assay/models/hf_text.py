@@ -8,6 +8,8 @@ from typing import Any
 from assay.errors import GenerationError, ModelError
 from assay.models.answer import Answer
 from assay.models.base import messages_of
+from assay.models.likelihood import split_text
+from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder, TokenDecoder
 from assay.types import GenerateOptions, Prompt, Raw
 
@@ -45,6 +47,11 @@ class HfText:
         """Token ids. The beginning-of-text token is added where the tokenizer would and the text has none itself."""
         ids = list(self._tokenizer.encode(text, add_special_tokens=False))
         return [self._bos, *ids] if self._bos is not None and ids[:1] != [self._bos] else ids
+
+    def split(self, request: LikelihoodRequest) -> tuple[list[int], list[int]]:
+        """The tokens of a request's prompt and of its text. Raises `GenerationError`."""
+        begin = self._tokenizer.bos_token_id
+        return split_text(self.encode, request, self._tokenizer.eos_token_id if begin is None else begin)
 
     def room(self, prompt: int, wanted: int) -> int:
         """How many tokens may be generated after a prompt of this many tokens. Raises `GenerationError` if there is none."""

@@ -8,8 +8,6 @@ is never blocked. Requests wait their turn in order of arrival.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
 import threading
 import time
 from collections import deque
@@ -21,8 +19,9 @@ from msgspec.structs import replace
 
 from assay.errors import AssayError, GenerationError
 from assay.models.attached import AttachedModel
-from assay.models.base import ModelInfo, check_options
-from assay.types import Adapter, Chunk, GenerateOptions, Prompt
+from assay.models.base import ModelInfo, check_options, logprob_model
+from assay.models.engine_thread import EngineThread, post
+from assay.types import Adapter, Chunk, GenerateOptions, Likelihood, Prompt, Raw
 
 T = TypeVar("T")
 
@@ -72,57 +71,27 @@ class BatchEngine(LocalEngine, Protocol):
     ) -> Iterator[tuple[int, Chunk | AssayError]]: ...
 
 
-class _EngineThread:
-    """A daemon thread that runs calls one after the other. A daemon: a hung engine must not hold the program's exit."""
+@dataclass(frozen=True, slots=True)
+class LikelihoodRequest:
+    """How likely is `continuation` after `text`, which `render` made? adapter: a resident one's digest, or None.
 
-    def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+    raw: `text` is the caller's own and no chat template ended it.
+    """
 
-    def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
-
-    async def call(self, function: Callable[[], T]) -> T:
-        """Run `function` on the thread; a cancelled caller abandons a call that has not begun."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        abandoned = threading.Event()
-
-        def settle(value: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)  # type: ignore[arg-type]  # None only where T admits it
-
-        def run() -> None:
-            if abandoned.is_set():
-                return
-            try:
-                value, error = function(), None
-            except BaseException as caught:  # carried to the caller, whatever it is
-                value, error = None, caught
-            _post(loop, settle, value, error)
-
-        self._calls.put(run)
-        try:
-            return await future
-        finally:
-            abandoned.set()
-
-    def post(self, call: Callable[[], None]) -> None:
-        self._calls.put(call)
-
-    def stop(self) -> None:
-        self._calls.put(None)
+    text: str
+    continuation: str
+    adapter: str | None
+    raw: bool = False
 
 
-def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(function, *args)
+@runtime_checkable
+class LogprobEngine(LocalEngine, Protocol):
+    """An engine that tells how likely given texts are; see `LogprobModel`.
+
+    It is handed as many requests as `BatchEngine.batch` says, else one, and gives what came of each, in order.
+    """
+
+    def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]: ...
 
 
 # A fast model makes tokens faster than a reader wants to be woken: they are handed over together, at most this late.
@@ -178,33 +147,49 @@ class _Answering:
             return
         self.over = True
         self._outbox.flush()
-        if error is not None and not isinstance(error, AssayError):
-            wrapped = GenerationError(f"{self._engine} failed: {type(error).__name__}: {error}")
-            wrapped.__cause__ = error
-            error = wrapped
+        error = _as_assay(self._engine, error)
         if isinstance(error, GenerationError) and not error.partial:
             error.partial = "".join(self._sofar)
         self._send(error)
 
 
-class LocalModel:
-    """A `TextModel`, `RenderingModel` and `AdapterModel` over a `LocalEngine`."""
+def _as_assay(engine: str, item: T | BaseException) -> T | AssayError:
+    """The same; an engine's own exception as a `GenerationError`."""
+    if not isinstance(item, BaseException) or isinstance(item, AssayError):
+        return item
+    wrapped = GenerationError(f"{engine} failed: {type(item).__name__}: {item}")
+    wrapped.__cause__ = item
+    return wrapped
 
-    def __init__(self, thread: _EngineThread, engine: LocalEngine) -> None:
+
+def _settle(future: asyncio.Future[T], item: T | AssayError) -> None:
+    if future.done():  # cancelled meanwhile
+        return
+    if isinstance(item, AssayError):
+        future.set_exception(item)
+    else:
+        future.set_result(item)
+
+
+class LocalModel:
+    """A `TextModel`, `RenderingModel`, `AdapterModel` and, where the engine is a `LogprobEngine`, `LogprobModel`."""
+
+    def __init__(self, thread: EngineThread, engine: LocalEngine) -> None:
         self._thread = thread
         self._engine = engine
-        self._info = engine.info
+        self._info = replace(engine.info, likelihoods=isinstance(engine, LogprobEngine))
         self._resident: dict[str, Adapter] = {}
         self._attached: dict[str, int] = {}
         self._changing = asyncio.Lock()
         self._rendered: dict[Prompt, str] = {}
         self._waiting: deque[_Answering] = deque()
+        self._weighed: deque[tuple[LikelihoodRequest, asyncio.Future[Likelihood]]] = deque()
         self._closed = False
 
     @classmethod
     async def open(cls, factory: Callable[[], LocalEngine], name: str) -> LocalModel:
         """Start the engine's thread and load the engine on it."""
-        thread = _EngineThread(f"engine {name}")
+        thread = EngineThread(f"engine {name}")
         try:
             return cls(thread, await thread.call(factory))
         except BaseException:
@@ -232,15 +217,12 @@ class LocalModel:
     async def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]:
         """`stream` under the resident adapter with this digest, or under none."""
         check_options(self._info, options)
-        if self._closed:
-            raise GenerationError(f"the model {self._info.name} is closed")
-        if digest is not None and digest not in self._attached:
-            raise GenerationError(f"the adapter {digest[:12]} is not attached to {self._info.name}")
+        self._check(digest)
         text = await self.render(prompt)
         chunks: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         answering = _Answering(
-            Request(text, options, digest), self._info.engine, lambda item: _post(loop, chunks.put_nowait, item)
+            Request(text, options, digest), self._info.engine, lambda item: post(loop, chunks.put_nowait, item)
         )
         self._waiting.append(answering)
         self._thread.post(self._serve)
@@ -251,6 +233,43 @@ class LocalModel:
                 yield item
         finally:
             answering.cancelled.set()
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
+        return await self.loglikelihood_with(prompt, continuation, None)
+
+    async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood:
+        """`loglikelihood` under the resident adapter with this digest, or under none."""
+        logprob_model(self)
+        self._check(digest)
+        text = await self.render(prompt)
+        future: asyncio.Future[Likelihood] = asyncio.get_running_loop().create_future()
+        self._weighed.append((LikelihoodRequest(text, continuation, digest, isinstance(prompt, Raw)), future))
+        self._thread.post(self._weigh)
+        return await future
+
+    def _check(self, digest: str | None) -> None:
+        if self._closed:
+            raise GenerationError(f"the model {self._info.name} is closed")
+        if digest is not None and digest not in self._attached:
+            raise GenerationError(f"the adapter {digest[:12]} is not attached to {self._info.name}")
+
+    def _weigh(self) -> None:
+        """On the engine's thread: tell likelihoods to those that have waited longest."""
+        assert isinstance(self._engine, LogprobEngine)
+        bound = self._engine.batch if isinstance(self._engine, BatchEngine) else 1
+        taken: list[tuple[LikelihoodRequest, asyncio.Future[Likelihood]]] = []
+        while self._weighed and len(taken) < bound:
+            request, future = self._weighed.popleft()
+            if not future.done():  # a caller that was cancelled
+                taken.append((request, future))
+        if not taken:
+            return
+        try:
+            found: Sequence[Likelihood | BaseException] = self._engine.likelihoods([request for request, _ in taken])
+        except BaseException as error:  # carried to those who wait, whatever it is
+            found = [error] * len(taken)
+        for (_, future), item in zip(taken, found, strict=True):
+            post(future.get_loop(), _settle, future, _as_assay(self._info.engine, item))
 
     def _serve(self) -> None:
         """On the engine's thread: answer what has waited longest, with all that the engine takes together with it."""

@@ -10,14 +10,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from assay.errors import AssayError, GenerationError
 from assay.models.answer import check_values, checked_logprob
 from assay.models.base import ModelInfo
 from assay.models.hf_text import HfText
+from assay.models.likelihood import Weighed, Window, likelihoods
+from assay.models.local import LikelihoodRequest
 from assay.models.mlx_adapters import AdapterSlots
 from assay.models.mlx_load import context_length, load
-from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Usage
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Likelihood, Prompt, Usage
 
 _RESIDENT = 16
+_POSITIONS = 512  # of a given text that go through the model together
 _PENALTY_WINDOW = 64  # tokens that repeat_penalty looks back on, as llama.cpp does; mlx-lm's own default is 20
 
 
@@ -27,7 +31,7 @@ def open_engine(path: str, settings: EngineSettings) -> MlxEngine:
 
 
 class MlxEngine:
-    """A `LocalEngine` over mlx-lm. All calls come from the thread that made it: MLX's streams belong to a thread."""
+    """A `LogprobEngine` over mlx-lm. All calls come from the thread that made it: MLX's streams belong to a thread."""
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         loaded = load(path)
@@ -79,6 +83,9 @@ class MlxEngine:
         usage = Usage(len(ids), answer.count, time.perf_counter() - started, answer.logprob)
         yield Chunk(rest, finish, usage, last)
 
+    def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]:
+        return likelihoods(requests, self._text.split, self.info.context_length, self._weigh)
+
     def make_resident(self, adapters: Sequence[Adapter]) -> None:
         self._slots.make_resident(adapters)
 
@@ -95,6 +102,14 @@ class MlxEngine:
         mx.clear_cache()
         for name, before in self._limits.items():
             getattr(mx, name)(before)
+
+    def _weigh(self, windows: Sequence[Window]) -> Iterator[list[Weighed] | AssayError]:
+        for window in windows:
+            try:
+                self._slots.use(window.adapter)
+                yield _told(self._model, window)
+            except GenerationError as error:
+                yield error
 
     def _tokens(self, ids: list[int], options: GenerateOptions, room: int) -> Generator[tuple[int, float], None, None]:
         """At most `room` token ids, each with its log-probability. The KV cache dies with the generator."""
@@ -123,6 +138,31 @@ class MlxEngine:
             for token, _ in steps:
                 # generate_step runs one step ahead, so the oldest remembered one belongs to this token.
                 yield token, checked_logprob(seen.popleft()[token].item())
+
+
+def _told(model: Any, window: Window) -> list[Weighed]:
+    """Weigh a window's tokens. A long one goes through the model in parts, as mlx-lm processes a prompt."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
+
+    cache: Any = make_prompt_cache(model)
+    first = len(window.ids) - len(window.told)  # from this position on, logits are needed
+    found: list[Weighed] = []
+    for begin in range(0, len(window.ids), _POSITIONS):
+        logits = model(mx.array(list(window.ids[begin : begin + _POSITIONS]))[None], cache=cache)[0]
+        told = window.told[max(0, begin - first) : max(0, begin + logits.shape[0] - first)]
+        if not told:
+            mx.eval([layer.state for layer in cache])
+            continue
+        exact = logits[-len(told) :].astype(mx.float32)
+        ids = mx.array(list(told))
+        logprobs: Any = mx.take_along_axis(exact, ids[:, None], axis=1)[:, 0] - mx.logsumexp(exact, axis=-1)
+        likeliest: Any = exact.argmax(-1)
+        found += [
+            Weighed(token, checked_logprob(logprob), token == best)
+            for token, logprob, best in zip(told, logprobs.tolist(), likeliest.tolist(), strict=True)
+        ]
+    return found
 
 
 def _remember(seen: deque[Any], logits: Any) -> Any:

@@ -14,12 +14,14 @@ from assay.errors import AssayError, GenerationError
 from assay.models.answer import Answer, check_values, checked_logprob
 from assay.models.base import ModelInfo
 from assay.models.hf_text import HfText
-from assay.models.local import Request
+from assay.models.likelihood import likelihoods
+from assay.models.local import LikelihoodRequest, Request
 from assay.models.mlx_load import context_length
 from assay.models.transformers_adapters import PeftSlots
+from assay.models.transformers_likelihood import Scales, out_of_memory
 from assay.models.transformers_load import load
 from assay.models.transformers_sampling import Sampler
-from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Prompt, Usage
+from assay.types import Adapter, Chunk, EngineSettings, FinishReason, GenerateOptions, Likelihood, Prompt, Usage
 
 _RESIDENT = 64
 _BATCH = {"cuda": 64, "mps": 16, "cpu": 16}  # rows to begin with; halved whenever the memory is too small for them
@@ -31,7 +33,7 @@ def open_engine(path: str, settings: EngineSettings) -> TransformersEngine:
 
 
 class TransformersEngine:
-    """A `BatchEngine` over transformers and PEFT."""
+    """A `BatchEngine` and `LogprobEngine` over transformers and PEFT."""
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
         loaded = load(path)
@@ -40,6 +42,7 @@ class TransformersEngine:
         self._device = loaded.device
         self._slots = PeftSlots(self._model)
         self.batch = _BATCH[loaded.device]
+        self._scales = Scales(self._model, self._slots, self._device, self.batch)
         lengths = [n for n in (context_length(loaded.config), settings.context_length) if n is not None]
         self.info: ModelInfo = ModelInfo(
             name=f"transformers:{path}",
@@ -87,7 +90,7 @@ class TransformersEngine:
                 continue
             try:
                 yield from self._decode(part, dropped)
-            except _out_of_memory() as error:
+            except out_of_memory() as error:
                 left = [row for row in part if not row.ended]
                 if len(left) <= 1:
                     for row in left:
@@ -103,6 +106,10 @@ class TransformersEngine:
                 middle = len(left) // 2
                 waiting[:0] = [left[:middle], left[middle:]]
 
+    def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]:
+        """What came of each request, in order. One pass for all windows that the memory has room for at once."""
+        return likelihoods(requests, self._text.split, self.info.context_length, self._scales.weigh)
+
     def make_resident(self, adapters: Sequence[Adapter]) -> None:
         self._slots.make_resident(adapters)
 
@@ -113,7 +120,7 @@ class TransformersEngine:
         import torch
 
         self._model = self._tokenizer = None
-        del self._slots, self._text
+        del self._slots, self._text, self._scales
         gc.collect()
         if self._device == "cuda":
             torch.cuda.empty_cache()
@@ -235,10 +242,3 @@ class _Batch:
             self._mask, self._at = self._mask[chosen], self._at[chosen]
             self._cache.batch_select_indices(chosen)
         self._next = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._mask.device)
-
-
-def _out_of_memory() -> type[BaseException]:
-    import torch
-
-    found: type[BaseException] = torch.OutOfMemoryError
-    return found

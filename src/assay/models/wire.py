@@ -11,7 +11,7 @@ import msgspec
 from assay import errors
 from assay.errors import AdapterMismatch, AssayError, GenerationError
 from assay.models.base import ModelInfo
-from assay.types import Adapter, Chunk, EngineSettings, FailureClass, GenerateOptions, Message, Prompt, Raw
+from assay.types import Adapter, Chunk, EngineSettings, FailureClass, GenerateOptions, Likelihood, Message, Prompt, Raw
 
 _LIMIT = 1 << 30
 
@@ -25,13 +25,14 @@ class WirePrompt(msgspec.Struct, array_like=True):
 
 
 class Call(msgspec.Struct):
-    """Parent to child. what: open, render, stream, cancel, expect, attach, detach, close."""
+    """Parent to child. what: open, render, stream, likelihood, cancel, expect, attach, detach, close."""
 
     what: str
     id: int = 0
     spec: str = ""
     settings: EngineSettings | None = None
     prompt: WirePrompt | None = None
+    continuation: str = ""
     options: GenerateOptions | None = None
     adapter: str = ""
     adapters: tuple[Adapter, ...] = ()
@@ -55,6 +56,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
     failed: Failed | None = None
     done: bool = False
     text: str = ""
+    likelihood: Likelihood | None = None
     info: ModelInfo | None = None
 
 

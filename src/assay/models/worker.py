@@ -28,7 +28,7 @@ from assay.models.attached import AttachedModel
 from assay.models.base import ModelInfo
 from assay.models.scripted import EXPENDABLE
 from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
-from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw
+from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
 # Calls under which an engine may load its base, from a slow disk perhaps, and says nothing until it has.
@@ -295,6 +295,18 @@ class WorkerModel:
         except GenerationError as error:
             error.partial = error.partial or "".join(sofar)
             raise
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
+        return await self.loglikelihood_with(prompt, continuation, None)
+
+    async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood:
+        """`loglikelihood` under the attached adapter with this digest, or under none."""
+        child = await self._with_adapter(digest)
+        call = Call("likelihood", prompt=pack_prompt(prompt), continuation=continuation, adapter=digest or "")
+        reply = await child.ask(call)
+        if reply.likelihood is None:
+            raise GenerationError("the worker's child told no likelihood")
+        return reply.likelihood
 
     async def expect(self, adapters: Sequence[Adapter]) -> None:
         """Announce adapters that will be attached soon; the engine loads them together where it can."""

@@ -67,6 +67,10 @@ class _Server:
                 return Reply(call.id, done=True, info=self._model.info)
             case "render":
                 return Reply(call.id, done=True, text=await self.model.render(_prompt(call)))
+            case "likelihood":
+                source: Any = self._attached[call.adapter] if call.adapter else self.model
+                found = await source.loglikelihood(_prompt(call), call.continuation)
+                return Reply(call.id, done=True, likelihood=found)
             case "expect":
                 await self.model.expect(call.adapters)
             case "attach":
