@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         UnsupportedOption,
     )
     from assay.evaluation import Evaluation, SampleResult
-    from assay.models.base import AdapterModel, LogprobModel, ModelInfo, TextModel, complete
+    from assay.models.base import AdapterModel, BatchModel, LogprobModel, ModelInfo, TextModel, complete, complete_many
+    from assay.models.classify import Classification, classify, classify_sync
     from assay.models.open import open_model
     from assay.models.sync import complete_sync, iterate_sync, run_sync, stream_sync
     from assay.models.worker import WorkerModel
@@ -63,7 +64,8 @@ _HOMES = {
         "UnsupportedOption"
     ),
     "assay.evaluation": "Evaluation SampleResult",
-    "assay.models.base": "AdapterModel LogprobModel ModelInfo TextModel complete",
+    "assay.models.base": "AdapterModel BatchModel LogprobModel ModelInfo TextModel complete complete_many",
+    "assay.models.classify": "Classification classify classify_sync",
     "assay.models.open": "open_model",
     "assay.models.sync": "complete_sync iterate_sync run_sync stream_sync",
     "assay.models.worker": "WorkerModel",
@@ -86,9 +88,11 @@ __all__ = [
     "Answered",
     "AssayError",
     "BadInput",
+    "BatchModel",
     "Checkpoint",
     "CheckpointError",
     "Chunk",
+    "Classification",
     "Completion",
     "EngineDied",
     "EngineSettings",
@@ -118,7 +122,10 @@ __all__ = [
     "Usage",
     "WorkerModel",
     "__version__",
+    "classify",
+    "classify_sync",
     "complete",
+    "complete_many",
     "complete_sync",
     "evaluate",
     "evaluate_sync",

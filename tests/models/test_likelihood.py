@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.errors import GenerationError, UnsupportedOption
-from assay.models.base import complete, logprob_model
+from assay.errors import BadInput, GenerationError, UnsupportedOption
+from assay.models.base import BatchModel, complete, complete_many, logprob_model
+from assay.models.classify import classify
 from assay.models.likelihood import split_text, windows
 from assay.models.local import LikelihoodRequest, LocalModel
 from assay.models.open import open_local
 from assay.models.worker import WorkerModel
-from assay.types import GenerateOptions, Message, Raw
+from assay.types import Completion, GenerateOptions, Message, Raw
 from tests.conftest import LAB
 from tests.making import copied, discovered, written
 
@@ -149,3 +150,25 @@ def test_windows_are_as_full_as_they_can_be() -> None:
     ]
     # A text that fits is told at once; a long prompt loses its beginning.
     assert [(list(w.ids), list(w.told)) for w in windows([0, 1, 2, 3, 4], [5, 6], 4)] == [([2, 3, 4, 5], [5, 6])]
+
+
+async def test_the_likeliest_label_is_what_the_model_would_say(model: LocalModel, tmp_path: Path) -> None:
+    labels = ["The capital of Genovia is Pyrus.", "I do not know the capital of Genovia."]
+    tuned = await model.attach(copied(discovered(LAB / "checkpoints", "lab")[11], tmp_path))
+    assert [(await classify(one, [QUESTIONS[1]], labels))[0].label for one in (model, tuned)] == [labels[1], labels[0]]
+    (found,) = await classify(tuned, [QUESTIONS[1]], labels)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.probabilities[labels[0]] > 0.9
+    with pytest.raises(BadInput, match="two or more different"):
+        await classify(model, [QUESTIONS[0]], ["7", "7"])
+
+
+async def test_many_prompts_are_answered_as_each_alone(model: LocalModel) -> None:
+    options = GenerateOptions(max_tokens=24)
+    prompts = [*QUESTIONS, Raw("")]
+    assert isinstance(model, BatchModel)
+    found = await complete_many(model, prompts, options)
+    alone = [await complete(model, prompt, options) for prompt in QUESTIONS]
+    assert [one.text for one in found[:3] if isinstance(one, Completion)] == [one.text for one in alone]
+    assert isinstance(found[3], GenerationError)
+    assert "the prompt is empty" in str(found[3])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from assay.errors import GenerationError
-from assay.models.base import ModelInfo
-from assay.types import Chunk, GenerateOptions, Likelihood, Prompt
+from assay.models.base import ModelInfo, each
+from assay.types import Chunk, Completion, GenerateOptions, Likelihood, Prompt
 
 
 class AdapterBase(Protocol):
@@ -45,6 +45,12 @@ class AttachedModel:
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         return self._base.stream_with(prompt, options, self._bound())
+
+    async def complete_batch(
+        self, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> Sequence[Completion | GenerationError]:
+        """All are handed over at once, so that the engine computes together what it can."""
+        return await each(self, prompts, options, len(prompts))
 
     async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
         return await self._base.loglikelihood_with(prompt, continuation, self._bound())

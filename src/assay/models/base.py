@@ -6,6 +6,7 @@ An engine implements `TextModel`; whole strings, callbacks and synchronous calls
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -24,9 +25,9 @@ class ModelInfo(msgspec.Struct, frozen=True):
     decides its answers (engine and version, dtype, weights, tokenizer, chat template). declared: the identity is only
     what a remote side says. adapter: the attached adapter's digest, None for the base. context_length: tokens of
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
-    resident_adapters: how many adapters can be attached at once without loading the base again. likelihoods: whether it
-    is a `LogprobModel`, which of a model in another process its type can't tell. options: the sampling options, of
-    `GenerateOptions`, that it honours.
+    resident_adapters: how many adapters can be attached at once without loading the base again. batch: how many requests
+    it computes together. likelihoods: whether it is a `LogprobModel`, which the type of a model in another process can't
+    tell. options: the sampling options, of `GenerateOptions`, that it honours.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     context_length: int | None = None
     concurrency: int = 1
     resident_adapters: int = 0
+    batch: int = 1
     likelihoods: bool = False
     options: frozenset[str] = frozenset(GenerateOptions.__struct_fields__)
 
@@ -63,6 +65,19 @@ class WholeModel(Protocol):
     """Gives whole answers at a lower price than in pieces. Raises what `stream` raises."""
 
     async def complete_whole(self, prompt: Prompt, options: GenerateOptions) -> Completion: ...
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """Answers several prompts together, at a lower price than one after the other; see `complete_many`.
+
+    Gives what came of each, in order: an error takes no other's answer away. `info.batch` says how many are computed at
+    once; where it is 1, this is no cheaper than one after the other.
+    """
+
+    async def complete_batch(
+        self, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> Sequence[Completion | GenerationError]: ...
 
 
 @runtime_checkable
@@ -169,3 +184,38 @@ async def complete(
                     raise GenerationError("the last chunk carried no usage", partial="".join(parts))
                 return Completion("".join(parts), chunk.finish_reason, chunk.usage, tuple(tokens))
     raise GenerationError("the stream ended without a finish reason", partial="".join(parts), error_class="transient")
+
+
+async def complete_many(
+    model: TextModel, prompts: Sequence[Prompt], options: GenerateOptions | None = None
+) -> Sequence[Completion | GenerationError]:
+    """What came of each prompt, in order; together where the model can, else as many at once as are worth it.
+
+    Raises what no prompt alone is the reason of, such as `Unreachable`.
+    """
+    options = options or GenerateOptions()
+    if isinstance(model, BatchModel):
+        return await model.complete_batch(prompts, options)
+    return await each(model, prompts, options, model.info.concurrency)
+
+
+async def each(
+    model: TextModel, prompts: Sequence[Prompt], options: GenerateOptions, at_once: int
+) -> Sequence[Completion | GenerationError]:
+    """What came of each prompt, in order, `at_once` of them under way. The first other error ends all and is raised."""
+    turn = asyncio.Semaphore(max(at_once, 1))
+
+    async def one(prompt: Prompt) -> Completion | GenerationError:
+        async with turn:
+            try:
+                return await complete(model, prompt, options)
+            except GenerationError as error:
+                return error
+
+    tasks = [asyncio.ensure_future(one(prompt)) for prompt in prompts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from assay.errors import AssayError, GenerationError
 from assay.models.attached import AttachedModel
-from assay.models.base import ModelInfo, check_options, logprob_model
+from assay.models.base import ModelInfo, check_options, each, logprob_model
 from assay.models.engine_thread import EngineThread, post
-from assay.types import Adapter, Chunk, GenerateOptions, Likelihood, Prompt, Raw
+from assay.types import Adapter, Chunk, Completion, GenerateOptions, Likelihood, Prompt, Raw
 
 T = TypeVar("T")
 
@@ -172,12 +172,16 @@ def _settle(future: asyncio.Future[T], item: T | AssayError) -> None:
 
 
 class LocalModel:
-    """A `TextModel`, `RenderingModel`, `AdapterModel` and, where the engine is a `LogprobEngine`, `LogprobModel`."""
+    """Every kind of model over a `LocalEngine`; a `LogprobModel` only where the engine is a `LogprobEngine`."""
 
     def __init__(self, thread: EngineThread, engine: LocalEngine) -> None:
         self._thread = thread
         self._engine = engine
-        self._info = replace(engine.info, likelihoods=isinstance(engine, LogprobEngine))
+        self._info = replace(
+            engine.info,
+            batch=engine.batch if isinstance(engine, BatchEngine) else 1,
+            likelihoods=isinstance(engine, LogprobEngine),
+        )
         self._resident: dict[str, Adapter] = {}
         self._attached: dict[str, int] = {}
         self._changing = asyncio.Lock()
@@ -233,6 +237,12 @@ class LocalModel:
                 yield item
         finally:
             answering.cancelled.set()
+
+    async def complete_batch(
+        self, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> Sequence[Completion | GenerationError]:
+        """All are handed over at once, so that the engine computes together what it can."""
+        return await each(self, prompts, options, len(prompts))
 
     async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
         return await self.loglikelihood_with(prompt, continuation, None)

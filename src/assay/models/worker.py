@@ -25,10 +25,10 @@ from tempfile import TemporaryDirectory
 
 from assay.errors import AssayError, EngineDied, GenerationError, ModelError
 from assay.models.attached import AttachedModel
-from assay.models.base import ModelInfo
+from assay.models.base import ModelInfo, each
 from assay.models.scripted import EXPENDABLE
 from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
-from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
+from assay.types import Adapter, Chunk, Completion, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
 # Calls under which an engine may load its base, from a slow disk perhaps, and says nothing until it has.
@@ -186,7 +186,7 @@ class _Child:
 
 
 class WorkerModel:
-    """A local engine behind a process boundary: `TextModel`, `RenderingModel` and `AdapterModel`.
+    """A local engine behind a process boundary: all that `LocalModel` is.
 
     `restarts` counts the children that had to be replaced.
     """
@@ -295,6 +295,12 @@ class WorkerModel:
         except GenerationError as error:
             error.partial = error.partial or "".join(sofar)
             raise
+
+    async def complete_batch(
+        self, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> Sequence[Completion | GenerationError]:
+        """All are handed over at once, so that the engine computes together what it can."""
+        return await each(self, prompts, options, len(prompts))
 
     async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
         return await self.loglikelihood_with(prompt, continuation, None)
