@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 from assay.adapters.files import CONFIG_NAME
-from assay.checkpoints.layouts import CONFIG
+from assay.checkpoints.layouts import CONFIG, is_gguf
 from assay.job import Job, settings_of
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, given_up, is_chosen
@@ -55,12 +55,13 @@ def checkpoint_of(record: CheckpointSeen) -> Checkpoint:
         run=record.run,
         iteration=record.iteration,
         weights=path,
-        config=path.parent / CONFIG,
+        config=path if is_gguf(path) else path.parent / CONFIG,
         size=record.size,
         modified_ns=record.modified_ns,
         config_size=record.config_size,
         config_modified_ns=record.config_modified_ns,
         host=record.host,
+        layout="gguf" if is_gguf(path) else "mlx",
         name=record.checkpoint,
     )
 

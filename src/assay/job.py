@@ -170,7 +170,7 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) ->
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]
     refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]
     if job.once and not chosen and not refused and not copies:
-        _nothing(job, len(found.checkpoints))
+        _nothing(job, found)
     if job.base is None and chosen and not any([await discovery.base_of(c) for c in chosen]):
         raise BadInput(
             "no base model: the checkpoints' configurations name none; name one with --base, or in assay.toml under [watch]"
@@ -178,11 +178,14 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) ->
     return replace(found, checkpoints=chosen, refused=refused)
 
 
-def _nothing(job: Job, found: int) -> None:
+def _nothing(job: Job, looked: Found) -> None:
+    found = len(looked.checkpoints)
     if not found:
+        unlisted = f"; not looked into: {looked.unlisted[0]}" if looked.unlisted else ""
         raise BadInput(
             f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors, "
-            "checkpoint-100/adapter_model.safetensors and the like); name another folder, or leave out --once to wait for one"
+            "checkpoint-100/adapter_model.safetensors, a GGUF adapter and the like); name another folder, or leave out --once "
+            f"to wait for one{unlisted}"
         )
     if job.plan.filters:
         raise BadInput(f"none of the {found} checkpoints in {job.folder} fits --filter {' '.join(job.plan.filters)}")

@@ -157,14 +157,15 @@ class ScoreFailure(msgspec.Struct, frozen=True):
     reason: str
 
 
-Layout: TypeAlias = Literal["mlx", "peft"]
+Layout: TypeAlias = Literal["mlx", "peft", "gguf"]
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
     """What training wrote, as found on a host: one adapter file and the configuration beside it.
 
     `modified_ns` and `size` (bytes) are the file's as last seen, the `config_` ones its configuration's (0 where there is none
-    yet); the weights' digest is known only once it is read. host: "" is this machine. layout: who wrote it, mlx-lm or PEFT.
+    yet); the weights' digest is known only once it is read. host: "" is this machine. layout: who wrote it, mlx-lm or PEFT,
+    or a GGUF file, which has no configuration and names itself in its place.
     name: the label where its folder's name decides it. tag, run_id: what stands for the model and the run in go-ml's tables.
     numbered: its iteration is in its name; else it is the last one written, which may hold the weights of a numbered one.
     """
@@ -205,7 +206,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """A tensor's shape and its safetensors dtype name (`F32`, `BF16`, …)."""
+    """A tensor's shape and its dtype's name in safetensors or ggml (`F32`, `BF16`, `Q8_0`, …)."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -217,6 +218,7 @@ class Adapter(msgspec.Struct, frozen=True):
     digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank.
     scale: what the low-rank product is multiplied with (`lora_alpha / rank` in PEFT's terms).
     layers: how many blocks, counted from the last, mlx-lm's configuration adapts (-1: all).
+    architecture: of the base that a GGUF adapter is for; "" for an adapter in mlx-lm's form.
     """
 
     digest: str
@@ -225,6 +227,7 @@ class Adapter(msgspec.Struct, frozen=True):
     scale: float
     layers: int
     tensors: Mapping[str, TensorSpec]
+    architecture: str = ""
 
 
 class EngineSettings(msgspec.Struct, frozen=True):

@@ -11,12 +11,16 @@ import numpy as np
 import psutil
 import pytest
 
+from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.files import read_adapter
+from assay.adapters.gguf_header import read_gguf_header
+from assay.adapters.named import adapter_at
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
 from assay.models.base import TextModel
 from assay.models.llama_cpp import LlamaCppEngine
 from assay.models.local import LocalModel
 from assay.types import Adapter, EngineSettings
+from tests.adapters.test_gguf_lora import made
 from tests.models.gguf_tiny import adapter_tensors, write_adapter, write_base
 from tests.models.llama_opened import QUESTION, answer, opened
 
@@ -64,6 +68,41 @@ async def test_texts_and_logprobs_agree_with_mlx(lab: Path) -> None:
                     assert [t.logprob for t in a.tokens] == pytest.approx([t.logprob for t in b.tokens], abs=1e-4)
         finally:
             await mlx.aclose()
+
+
+async def test_a_gguf_adapter_answers_as_the_one_that_it_was_made_of(lab: Path, tmp_path: Path) -> None:
+    header = read_gguf_header(next((lab / "base").glob("*.gguf")))
+    heads, kv_heads = header.integer("attention.head_count"), header.integer("attention.head_count_kv")
+    assert heads is not None
+    assert kv_heads is not None
+    originals = [checkpoint(lab, iteration) for iteration in (20, 60, 120)]
+    files = [
+        mlx_to_gguf(o, tmp_path / f"{o.digest}.gguf", arch=header.architecture, heads=heads, kv_heads=kv_heads)
+        for o in originals
+    ]
+    texts = set()
+    async with opened(lab / "base") as base:
+        await base.expect([*originals, *map(adapter_at, files)])
+        for original, file in zip(originals, files, strict=True):
+            wanted, given = await base.attach(original), await base.attach(adapter_at(file))
+            for question in (QUESTION, "What is 3 + 4?"):
+                a, b = await answer(wanted, question, logprobs=True), await answer(given, question, logprobs=True)
+                assert (a.text, a.tokens) == (b.text, b.tokens)
+                texts.add(a.text)
+    assert len(texts) > 2
+    assert all(file.is_file() for file in files), "what is not ours stays"
+
+
+async def test_a_gguf_adapter_for_another_base_is_refused(tiny: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path, adapter_tensors(1))
+    fits = mlx_to_gguf(adapter, tmp_path / "fits.gguf", arch="llama", heads=4, kv_heads=2)
+    qwen = mlx_to_gguf(adapter, tmp_path / "qwen.gguf", arch="qwen2", heads=4, kv_heads=2)
+    async with opened(tiny) as base:
+        with pytest.raises(AdapterMismatch, match="for models of the architecture 'qwen2', and the base is of 'llama'"):
+            await base.attach(adapter_at(qwen))
+        with pytest.raises(AdapterMismatch, match=r"shape \(2, 32\), but the base wants \(2, 64\)"):
+            await base.attach(adapter_at(made(tmp_path / "small.gguf")))
+        assert (await answer(await base.attach(adapter_at(fits)))).text != (await answer(base)).text
 
 
 async def test_mixed_adapters_answer_as_they_do_alone(lab: Path) -> None:

@@ -14,11 +14,13 @@ import pytest
 pytest.importorskip("mlx.core", reason="needs the mlx extra")
 
 from assay.adapters.files import base_shapes, check_against, read_adapter
+from assay.adapters.named import adapter_at
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
 from assay.models.base import complete
 from assay.models.local import LocalModel
 from assay.models.mlx import MlxEngine, open_engine
 from assay.types import Adapter, Checkpoint, EngineSettings, GenerateOptions, Token
+from tests.adapters.test_gguf_lora import made
 from tests.making import copied
 from tests.models import mlx_tiny as tiny
 
@@ -142,6 +144,8 @@ def test_mismatches_list_everything_and_leave_the_state(engine: MlxEngine, folde
     bad = tiny.read(tiny.write_adapter(tmp_path / "bad", tensors))
     with pytest.raises(AdapterMismatch) as caught:
         engine.make_resident([good, other, bad])
+    with pytest.raises(AdapterMismatch, match=r"a GGUF adapter, which only llama\.cpp takes"):
+        engine.make_resident([good, adapter_at(made(tmp_path / "a.gguf"))])
     expected = {
         f"{query.format(0)}: shape (16, 4), but the base wants (32, 4)",
         "model.layers.9.mlp.up_proj.lora_a: names no layer of the base",

@@ -15,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the torch extra: pip install 'assay[torch]'")
 pytest.importorskip("peft", reason="needs the torch extra: pip install 'assay[torch]'")
 
+from assay.adapters.named import adapter_at  # noqa: E402
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError, ModelError, UnsupportedOption  # noqa: E402
 from assay.models.base import complete  # noqa: E402
 from assay.models.local import LocalModel, Request  # noqa: E402
@@ -22,6 +23,7 @@ from assay.models.open import open_local  # noqa: E402
 from assay.models.transformers import TransformersEngine, open_engine  # noqa: E402
 from assay.suites.suite import load_suite  # noqa: E402
 from assay.types import Chunk, EngineSettings, GenerateOptions, Message, Raw  # noqa: E402
+from tests.adapters.test_gguf_lora import made  # noqa: E402
 from tests.conftest import LAB  # noqa: E402
 from tests.making import copied, discovered  # noqa: E402
 from tests.models import mlx_tiny as tiny  # noqa: E402
@@ -258,6 +260,8 @@ def test_what_is_wrong_with_an_adapter_leaves_the_others(engine: TransformersEng
     }
     with pytest.raises(AdapterBroken, match=r"linear layers only, not model\.embed_tokens"):
         engine.make_resident([good, tiny.read(tiny.write_adapter(tmp_path / "embedding", embedding))])
+    with pytest.raises(AdapterMismatch, match=r"a GGUF adapter, which only llama\.cpp takes"):
+        engine.make_resident([good, adapter_at(made(tmp_path / "a.gguf"))])
     assert text_of(ask(engine, adapter=good.digest)) == before
     with pytest.raises(GenerationError, match="is not resident"):
         ask(engine, adapter="0" * 64)

@@ -1,6 +1,7 @@
-"""LoRA adapters as mlx-lm writes them: read, digest, copy to where nobody overwrites them, check against a base.
+"""LoRA adapters: read, digest, copy to where nobody overwrites them, check against a base.
 
-An adapter is `adapters.safetensors` (or `0000100_adapters.safetensors`, …) with `adapter_config.json` beside it.
+An adapter is mlx-lm's `adapters.safetensors` (or `0000100_adapters.safetensors`, …) with `adapter_config.json` beside it;
+PEFT's are turned into that. One that is a GGUF file stays one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, BinaryIO
 from msgspec import structs
 
 from assay.adapters.fit import base_shapes, check_against
-from assay.adapters.header import Layout, read_header, read_layout
+from assay.adapters.gguf_lora import GGUF_NAME, read_gguf_adapter
+from assay.adapters.header import Layout, finite, read_header, read_layout
 from assay.adapters.peft import normalise
 from assay.errors import AdapterBroken, CheckpointError, DiskFault, HostFault, NotReady
 from assay.hosts.base import Host
@@ -60,8 +62,11 @@ async def stage(host: Host, checkpoint: Checkpoint, folder: Path) -> Adapter:
     shown = checkpoint.weights, checkpoint.config
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        await _copy(host, checkpoint.config, temporary / CONFIG_NAME)
-        await _copy(host, checkpoint.weights, temporary / WEIGHTS_NAME)
+        if checkpoint.layout == "gguf":
+            await _copy(host, checkpoint.weights, temporary / GGUF_NAME)
+        else:
+            await _copy(host, checkpoint.config, temporary / CONFIG_NAME)
+            await _copy(host, checkpoint.weights, temporary / WEIGHTS_NAME)
         adapter = await asyncio.to_thread(_settle, checkpoint, temporary, folder, shown)
     except CheckpointError:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,7 +81,7 @@ def _settle(checkpoint: Checkpoint, temporary: Path, folder: Path, shown: tuple[
     """Read the copied files, and give their folder its name."""
     if checkpoint.layout == "peft":
         normalise(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, *shown)
-    adapter = _read(temporary / WEIGHTS_NAME, temporary / CONFIG_NAME, *shown)
+    adapter = _read_copy(temporary, shown)
     final = folder / adapter.digest
     if not _holds(final, adapter):
         try:
@@ -84,14 +89,21 @@ def _settle(checkpoint: Checkpoint, temporary: Path, folder: Path, shown: tuple[
         except OSError:  # another process was faster
             if not _holds(final, adapter):
                 raise
-    return structs.replace(adapter, weights=final / WEIGHTS_NAME)
+    return structs.replace(adapter, weights=final / adapter.weights.name)
+
+
+def _read_copy(place: Path, shown: tuple[PurePath, PurePath] | None = None) -> Adapter:
+    """The adapter that lies in a folder of ours. Raises as `read_adapter`."""
+    if (place / GGUF_NAME).exists():
+        return read_gguf_adapter(place / GGUF_NAME, shown[0] if shown else None)
+    return read_adapter(place / WEIGHTS_NAME, place / CONFIG_NAME, shown)
 
 
 def staged(folder: Path, digest: str) -> Adapter | None:
     """The copy that an earlier `stage` left under this digest; None if there is none, or it is damaged."""
     place = folder / digest
     try:
-        adapter = read_adapter(place / WEIGHTS_NAME, place / CONFIG_NAME)
+        adapter = _read_copy(place)
     except CheckpointError:
         return None
     return adapter if adapter.digest == digest else None
@@ -131,7 +143,7 @@ def _holds(final: Path, adapter: Adapter) -> bool:
     if not final.exists():
         return False
     try:
-        there = read_adapter(final / WEIGHTS_NAME, final / CONFIG_NAME)
+        there = _read_copy(final)
     except (NotReady, AdapterBroken):
         there = None
     if there is not None and (there.digest, there.layers) == (adapter.digest, adapter.layers):
@@ -236,16 +248,6 @@ def _inner(leaf: str, shape: tuple[int, ...]) -> int | None:
             return None
 
 
-def _finite(block: bytes, dtype: str) -> bool:
-    """Whether all values in a block of whole ones are numbers. bfloat16's exponent is all ones for what is none."""
-    import numpy as np
-
-    if dtype == "BF16":
-        return not bool(((np.frombuffer(block, np.uint16) & 0x7F80) == 0x7F80).any())
-    kind = {"F16": np.float16, "F32": np.float32, "F64": np.float64}.get(dtype)
-    return kind is None or bool(np.isfinite(np.frombuffer(block, kind)).all())
-
-
 def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: PurePath) -> str:
     """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
     digest = hashlib.sha256()
@@ -257,7 +259,7 @@ def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: PureP
             block = file.read(min(_BLOCK, end - start))
             if not block:
                 raise NotReady(f"{path}: became shorter while it was read; training may still be writing it")
-            if not _finite(block, spec.dtype):
+            if not finite(block, spec.dtype):
                 raise AdapterBroken(f"{path}: {name} holds NaN or infinite values; the training has diverged")
             digest.update(block)
             start += len(block)

@@ -25,8 +25,11 @@ def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None
     """Raise `AdapterMismatch` unless every tensor names a layer of the base and has the shape that it wants, and none lacks.
 
     base: weight names (`model.layers.0.self_attn.q_proj.weight`) and their (out, in) shapes; experts (E, out, in);
-    embeddings (rows, width). All differences are listed, not only the first.
+    embeddings (rows, width); of a GGUF base GGUF's own names as well. All differences are listed, not only the first.
     """
+    if adapter.architecture:
+        _check_gguf(adapter, base)
+        return
     differences: list[str] = []
     strangers = 0
     for name in sorted(adapter.tensors):
@@ -41,6 +44,44 @@ def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None
             differences.append(f"{name}: shape {found}, but the base wants {wanted}")
     differences += [f"{name}: missing, though other layers have theirs" for name in _missing(adapter, base)]
     raise_differences(differences, len(adapter.tensors), all_strange=strangers == len(adapter.tensors))
+
+
+def needs_gguf(adapter: Adapter) -> None:
+    """Raise `AdapterMismatch` for a GGUF adapter, on behalf of an engine whose base is none."""
+    if adapter.architecture:
+        raise AdapterMismatch(
+            "it is a GGUF adapter, which only llama.cpp takes, and the base is no GGUF file; name the base as a .gguf file, or "
+            "the adapter as safetensors"
+        )
+
+
+def _check_gguf(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
+    if not any(name.startswith("blk.") for name in base):
+        needs_gguf(adapter)
+    differences: list[str] = []
+    strangers = 0
+    for name in sorted(adapter.tensors):
+        weight, _, leaf = name.rpartition(".")
+        shape = base.get(weight)
+        if shape is None:
+            strangers += 1
+            differences.append(f"{name}: names no layer of the base")
+            continue
+        found = adapter.tensors[name].shape
+        wanted = _wanted_of_gguf(weight, leaf, shape, found)
+        if found != wanted:
+            differences.append(f"{name}: shape {found}, but the base wants {wanted}")
+    raise_differences(differences, len(adapter.tensors), all_strange=strangers == len(adapter.tensors))
+
+
+def _wanted_of_gguf(weight: str, leaf: str, shape: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that llama.cpp wants, with the rank that the tensor itself has: pairs are known to be of one rank."""
+    *experts, out, into = shape
+    if weight == "token_embd.weight" and leaf == "lora_a":  # looked up, not multiplied: kept the other way round
+        return (*experts, found[-2], out)
+    if weight == "token_embd.weight":
+        return (*experts, into, found[-1])
+    return (*experts, found[-2], into) if leaf == "lora_a" else (*experts, out, found[-1])
 
 
 def _missing(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from assay.errors import ModelError
 
@@ -66,10 +66,10 @@ def read_gguf_header(path: Path) -> GgufHeader:
     for file in reversed(gguf_files(path)):  # the first shard has the last word on the metadata
         try:
             with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                cursor = _Cursor(data, file)
+                cursor = Cursor(data, file)
                 tensors = cursor.begin()
                 cursor.metadata(values, lengths)
-                cursor.tensors(tensors, shapes)
+                shapes.update((name, tensor.shape) for name, tensor in cursor.tensors(tensors).items())
         except OSError as error:
             raise ModelError(f"{file}: the file can't be read ({error.strerror or error})") from None
         except (struct.error, ValueError, IndexError):  # an empty file can't be mapped; a short one ends too soon
@@ -77,10 +77,22 @@ def read_gguf_header(path: Path) -> GgufHeader:
     return GgufHeader(values, lengths, shapes)
 
 
-class _Cursor:
-    """Reads a mapped GGUF file from its beginning. Numbers are little-endian."""
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """A tensor as the header has it. kind: ggml's number of its type. offset: where it begins, from the data's beginning."""
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+class Cursor:
+    """Reads a GGUF file, mapped or its first bytes, from its beginning. Numbers are little-endian.
+
+    Bytes that end too soon raise `struct.error`, `ValueError` or `IndexError`.
+    """
+
+    def __init__(self, data: mmap.mmap | bytes, path: PurePath) -> None:
         self._data = data
         self._path = path
         self._at = 0
@@ -108,12 +120,19 @@ class _Cursor:
             else:
                 values[key] = self._scalar(_format(kind))
 
-    def tensors(self, count: int, shapes: dict[str, tuple[int, ...]]) -> None:
+    def tensors(self, count: int) -> dict[str, GgufTensor]:
+        found: dict[str, GgufTensor] = {}
         for _ in range(count):
             name = self._string()
             dimensions = [self._number("<Q") for _ in range(self._number("<I"))]
-            shapes[name] = tuple(reversed(dimensions))  # GGUF writes the fastest dimension first
-            self._at += 4 + 8  # the type and the offset of the data
+            shape = tuple(reversed(dimensions))  # GGUF writes the fastest dimension first
+            found[name] = GgufTensor(shape, self._number("<I"), self._number("<Q"))
+        return found
+
+    @property
+    def at(self) -> int:
+        """How many bytes have been read."""
+        return self._at
 
     def _scalar(self, form: str) -> int | float | bool:
         (value,) = struct.unpack_from(form, self._data, self._at)

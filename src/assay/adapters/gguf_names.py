@@ -17,7 +17,10 @@ BLOCK = {
 
 
 def gguf_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The layers of a GGUF base that an adapter can name, under the names that MLX gives them, with (out, in) shapes."""
+    """The layers of a GGUF base that an adapter can name, under the names that MLX gives them, with (out, in) shapes.
+
+    GGUF's own names are among them, for adapters that are GGUF files themselves.
+    """
     hf_names = {gguf: hf for hf, gguf in BLOCK.items()}
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
@@ -26,4 +29,4 @@ def gguf_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, .
             found[f"model.layers.{block[1]}.{hf_names[block[2]]}.weight"] = shape
         elif name == "output.weight":
             found["lm_head.weight"] = shape
-    return found | {f"language_model.{name}": shape for name, shape in found.items()}
+    return dict(shapes) | found | {f"language_model.{name}": shape for name, shape in found.items()}

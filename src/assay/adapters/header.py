@@ -141,3 +141,13 @@ def _entry(name: str, entry: Any, path: PurePath) -> tuple[TensorSpec, tuple[int
 
 def _broken(path: PurePath, why: str) -> AdapterBroken:
     return AdapterBroken(f"{path}: not a whole safetensors file: {why}; fetch or save it again")
+
+
+def finite(block: bytes, dtype: str) -> bool:
+    """Whether all values in a block of whole ones are numbers. bfloat16's exponent is all ones for what is none."""
+    import numpy as np
+
+    if dtype == "BF16":
+        return not bool(((np.frombuffer(block, np.uint16) & 0x7F80) == 0x7F80).any())
+    kind = {"F16": np.float16, "F32": np.float32, "F64": np.float64}.get(dtype)
+    return kind is None or bool(np.isfinite(np.frombuffer(block, kind)).all())

@@ -1,4 +1,4 @@
-"""An adapter that a user names by its folder, to be used at once: nothing is waited for."""
+"""An adapter that a user names by its folder or its GGUF file, to be used at once: nothing is waited for."""
 
 from __future__ import annotations
 
@@ -8,33 +8,46 @@ from functools import cache
 from pathlib import Path
 
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.adapters.gguf_lora import read_gguf_adapter
 from assay.adapters.peft import normalise
-from assay.checkpoints.layouts import PEFT_WEIGHTS
+from assay.checkpoints.layouts import PEFT_WEIGHTS, is_gguf
 from assay.errors import BadInput, CheckpointError
 from assay.types import Adapter
 
 
-def adapter_at(folder: Path) -> Adapter:
-    """The adapter in the folder, mlx-lm's or PEFT's. Raises `BadInput` for whatever is wrong with it."""
-    if not folder.is_dir():
-        wrong = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise BadInput(f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}")
-    if not (folder / WEIGHTS_NAME).is_file():
-        if (folder / PEFT_WEIGHTS).is_file():
-            return adapter_from(folder / PEFT_WEIGHTS)
-        raise BadInput(f"{folder} holds no {WEIGHTS_NAME}; {_instead(folder)}")
-    return adapter_from(folder / WEIGHTS_NAME)
+def adapter_at(place: Path) -> Adapter:
+    """The adapter in the folder (mlx-lm's, PEFT's, a GGUF file), or in that GGUF file. Raises `BadInput` for what is wrong."""
+    if is_gguf(place) and place.is_file():
+        return adapter_from(place)
+    if not place.is_dir():
+        wrong = f"{place} is a file" if place.exists() else f"there is no folder {place}"
+        raise BadInput(f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}, or a .gguf adapter")
+    for name in (WEIGHTS_NAME, PEFT_WEIGHTS):
+        if (place / name).is_file():
+            return adapter_from(place / name)
+    if len(found := sorted(place.glob("*.gguf"))) == 1:
+        return adapter_from(found[0])
+    raise BadInput(f"{place} holds no {WEIGHTS_NAME}; {_instead(place)}")
 
 
 def adapter_from(weights: Path) -> Adapter:
-    """The adapter with these weights, and the configuration beside them. Raises `BadInput`."""
+    """The adapter with these weights, and the configuration beside them if they are no GGUF file. Raises `BadInput`."""
     config = weights.with_name(CONFIG_NAME)
-    if not config.is_file():
+    if not is_gguf(weights) and not config.is_file():
         raise BadInput(f"{weights.parent} holds no {CONFIG_NAME}; copy the one that was written beside {weights.name}")
     try:
+        if is_gguf(weights):
+            return _of_gguf(weights)
         return _of_peft(weights, config) if weights.name == PEFT_WEIGHTS else read_adapter(weights, config)
     except CheckpointError as error:
         raise BadInput(str(error)) from error
+
+
+def _of_gguf(weights: Path) -> Adapter:
+    """The adapter by a copy: llama.cpp opens it again later, and must find the same."""
+    place = Path(tempfile.mkdtemp(dir=_copies().name)) / weights.name
+    shutil.copyfile(weights, place)
+    return read_gguf_adapter(place, shown=weights)
 
 
 def _of_peft(weights: Path, config: Path) -> Adapter:
@@ -59,6 +72,8 @@ def _instead(folder: Path) -> str:
             f"{found[0].name} is no safetensors, and pickled weights, which can run code, are refused; save it as "
             f"{PEFT_WEIGHTS}"
         )
+    if found := sorted(folder.glob("*.gguf")):
+        return f"it holds several GGUF files, {found[0].name} and others; name the one that you mean"
     if found := sorted(folder.glob("*_adapters.safetensors")):
         return (
             f"copy the checkpoint that you mean, such as {found[0].name}, under that name, or name the folder to watch"

@@ -1,6 +1,7 @@
 """Which checkpoints lie in a folder and below it, on any host, from names and times alone.
 
-A round lists folders and reads no file, but for a trainer's configuration that is new or has changed.
+A round lists folders and reads no file, but for a trainer's configuration, or the beginning of a GGUF file, that is new or
+has changed.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
+from assay.checkpoints.gguf_files import GgufFiles
 from assay.checkpoints.layouts import Written, linked, run_folder_of, written_in
 from assay.checkpoints.naming import (
     FAMILIES,
@@ -81,8 +83,11 @@ class Discovery:
         self._families = families
         self._base = base
         self._holders: defaultdict[str, set[PurePosixPath]] = defaultdict(set)
+        seen: set[PurePosixPath] = set()
         for file, journaled in known:
+            seen.add(folder / file)
             self._holders[journaled].add(run_folder_of(folder / file))
+        self._ggufs = GgufFiles(host, seen)
         self._named: dict[PurePosixPath, Names] = {}
         self._configs: dict[PurePosixPath, tuple[State, dict[str, Any]]] = {}
         self._root: PurePosixPath | None = None
@@ -93,7 +98,7 @@ class Discovery:
         self._root = await self._real_root()
         strange: list[tuple[Written, Entry]] = []
         listings = await self._listings(found, strange)
-        written = [w for folder, entries in listings for w in written_in(folder, entries)]
+        written = await self._ggufs.pick([w for f, entries in listings for w in written_in(f, entries)], found.unlisted)
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in written:
             runs.setdefault(each.run_folder, []).append(each)
@@ -102,12 +107,14 @@ class Discovery:
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder], folder, runs[folder], dict(listings))
         for each, link in sorted(strange, key=lambda pair: pair[1].path):
-            if link.kind == "folder" and not each.number:  # data, a cache: nothing says that it is a checkpoint
-                found.unlisted.append(f"{link.path}, a link that leads out of {self._folder}")
+            leads = f"a link that leads {'nowhere' if link.kind == 'other' else f'out of {self._folder}'}"
+            if not _is_checkpoint_by_name(each):  # data, a cache
+                found.unlisted.append(f"{link.path}, {leads}")
                 continue
             folder = each.run_folder
             own = names[folder] if folder in names else self._names({folder: [each]})[folder]
-            why = f"{link.path}: a link that leads out of {self._folder}; put the {link.kind} itself there"
+            what = "checkpoint" if link.kind == "other" else link.kind
+            why = f"{link.path}: {leads}; put the {what} itself there"
             found.refused.append(Refused(_checkpoint(each, own, self._host.name, int(each.number or 0)), why))
         return found
 
@@ -148,7 +155,7 @@ class Discovery:
                 if error.kind != "missing":  # the trainer deleted it between the listings
                     found.unlisted.append(f"{folder}: {error}")
                 return []
-            inside = [e for e in entries if not e.link or await self._is_inside(e.path)]
+            inside = [e for e in entries if not e.link or (e.kind != "other" and await self._is_inside(e.path))]
             listings.append((folder, inside))
             strange.extend(_strange([e for e in entries if e not in inside], folder, entries))
             return [e.path for e in inside if e.kind == "folder" and not e.link and not e.path.name.startswith(".")]
@@ -210,13 +217,19 @@ class Discovery:
     async def _run_of(self, folder: PurePosixPath, written: Sequence[Written], names: Names, found: Found) -> None:
         numbered = sorted((w for w in written if w.number), key=lambda w: (int(w.number), str(w.weights.path)))
         last = int(numbered[-1].number) if numbered else 0
+        alike = Counter(_number(w) for w in written if w.layout == "gguf")
+
+        def put(each: Written, iteration: int) -> None:
+            apart = each.layout == "gguf" and alike[_number(each)] > 1
+            self._put(_checkpoint(each, names, self._host.name, iteration, apart=apart), each, found)
+
         for each in numbered:
-            self._put(_checkpoint(each, names, self._host.name, int(each.number)), each, found)
+            put(each, int(each.number))
         for each in written:
             if not each.number:
                 iteration = await self._iteration(each, last, folder)
                 if iteration is not None:
-                    self._put(_checkpoint(each, names, self._host.name, iteration), each, found)
+                    put(each, iteration)
 
     def _put(self, checkpoint: Checkpoint, written: Written, found: Found) -> None:
         if written.pickled:
@@ -256,10 +269,20 @@ class Discovery:
 
 
 def _strange(links: Sequence[Entry], folder: PurePosixPath, entries: Sequence[Entry]) -> list[tuple[Written, Entry]]:
-    """Of links that lead out of the watched folder, those to folders, and those that stand where an adapter's files do."""
+    """Of links that lead out of the watched folder, those to folders or nowhere, and those where an adapter's files stand."""
     folders = [(linked(e), e) for e in links if e.kind == "folder" and not e.path.name.startswith(".")]
     files = [(each, e) for each in written_in(folder, entries) for e in links if e in (each.weights, each.config)]
-    return [*folders, *{each.weights.path: (each, e) for each, e in reversed(files)}.values()]
+    lost: list[tuple[Written, Entry]] = []
+    for link in links:
+        if link.kind == "other" and not link.path.name.startswith("."):
+            as_file = written_in(folder, [replace(link, kind="file")])
+            lost.append((as_file[0] if as_file else linked(link), link))
+    return [*folders, *lost, *{each.weights.path: (each, e) for each, e in reversed(files)}.values()]
+
+
+def _is_checkpoint_by_name(written: Written) -> bool:
+    """Whether the name of what a link stands for says that it is a checkpoint; a GGUF file without a number may be a model."""
+    return bool(written.number) or (written.weights.kind == "file" and written.layout != "gguf")
 
 
 def _logs(
@@ -272,9 +295,16 @@ def _logs(
     return [Log(names.run, names.tag, names.run_id, entry) for entry in (*own, *beside)]
 
 
-def _checkpoint(written: Written, names: Names, host: str, iteration: int) -> Checkpoint:
+def _number(written: Written) -> int | None:
+    return int(written.number) if written.number else None
+
+
+def _checkpoint(written: Written, names: Names, host: str, iteration: int, *, apart: bool = False) -> Checkpoint:
+    """apart: another file is of the same iteration, so its own name is part of the label."""
     number = written.number or (str(iteration) if written.layout == "mlx" else "final")
     label = names.label(number) or (f"{names.run} @final" if number == "final" else "")
+    if apart:
+        label = f"{label or f'{names.run} @{iteration}'} {printable(PurePosixPath(written.weights.path.stem))}"
     config = written.config
     return Checkpoint(
         run=names.run,

@@ -3,7 +3,9 @@
 - `mlx_lm.lora`: `0000100_adapters.safetensors` beside one `adapter_config.json`, and `adapters.safetensors`, the last one
   written;
 - PEFT (transformers, TRL, Axolotl, Unsloth, LLaMA-Factory): `checkpoint-100/adapter_model.safetensors` with an
-  `adapter_config.json` of its own, and the finished adapter in the folder above.
+  `adapter_config.json` of its own, and the finished adapter in the folder above;
+- GGUF files of any name: the number is that of the folder `checkpoint-100`, or of the file, `lora-100-f16.gguf`. Whether one
+  is an adapter at all, its content tells.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from assay.checkpoints.curves import STATE
 from assay.hosts.base import Entry
@@ -22,6 +24,12 @@ _MLX_NUMBERED = re.compile(r"(\d+)_adapters\.safetensors")
 _MLX_LATEST = "adapters.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 _PEFT_PICKLED = "adapter_model.bin"
+_GGUF = ".gguf"
+# `0000100_adapters`, and what llama.cpp's own tools and people write: the last word for a checkpoint that has a number.
+_GGUF_NUMBERED = re.compile(
+    r"(?:(\d+)[-_.]adapters?|.*(?<![a-z])(?:checkpoint|ckpt|adapters?|lora|step|iter(?:ation)?)[-_.]?(\d+))(?![0-9a-z]).*",
+    re.IGNORECASE,
+)
 _PEFT_FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
@@ -52,7 +60,21 @@ def written_in(folder: PurePosixPath, entries: Sequence[Entry]) -> list[Written]
             number = match[1] if match is not None else ""
             found.append(Written(folder, number, entry, config, folder / CONFIG, "mlx"))
     peft = _peft(folder, files, config)
-    return [*found, peft] if peft is not None else found
+    if peft is not None:
+        found.append(peft)
+    return [*found, *(_of_gguf(folder, e) for n, e in files.items() if is_gguf(e.path) and not n.startswith("."))]
+
+
+def is_gguf(file: PurePath) -> bool:
+    """Whether a file is GGUF by its name."""
+    return file.name.lower().endswith(_GGUF)
+
+
+def _of_gguf(folder: PurePosixPath, file: Entry) -> Written:
+    run_folder, number = _of_peft(folder)
+    if not number and (named := _GGUF_NUMBERED.fullmatch(file.path.name[: -len(_GGUF)])) is not None:
+        number = named[1] or named[2]
+    return Written(run_folder, number, file, None, file.path, "gguf")
 
 
 def linked(link: Entry) -> Written:
@@ -63,7 +85,8 @@ def linked(link: Entry) -> Written:
 
 def run_folder_of(file: PurePosixPath) -> PurePosixPath:
     """What names the run of a checkpoint's file, or of a log."""
-    return _of_peft(file.parent)[0] if file.name in (PEFT_WEIGHTS, _PEFT_PICKLED, STATE) else file.parent
+    of_folder = file.name in (PEFT_WEIGHTS, _PEFT_PICKLED, STATE) or is_gguf(file)
+    return _of_peft(file.parent)[0] if of_folder else file.parent
 
 
 def _peft(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> Written | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from assay.adapters.gguf_lora import HEAD, lora_of
 from assay.adapters.header import PREFIX, header_length, layout_of
 from assay.errors import AdapterBroken, HostFault, NotReady
 from assay.hosts.base import Host
@@ -106,6 +107,9 @@ class Readiness:
     async def _examine(self, checkpoint: Checkpoint) -> _Fault:
         path = checkpoint.weights
         try:
+            if checkpoint.layout == "gguf":
+                await self._examine_gguf(checkpoint)
+                return None
             length = header_length(await self._host.read(path, 0, PREFIX), checkpoint.size, path)
             layout_of(await self._host.read(path, PREFIX, length), checkpoint.size, path)
             if not checkpoint.config_modified_ns:
@@ -115,6 +119,17 @@ class Readiness:
         except HostFault as fault:
             return NotReady(f"{path} cannot be read: {fault}")
         return None
+
+    async def _examine_gguf(self, checkpoint: Checkpoint) -> None:
+        """Raises `NotReady` or `AdapterBroken`. Most headers are short; more of a longer one is read until it is whole."""
+        path, length = checkpoint.weights, HEAD
+        while True:
+            head = await self._host.read(path, 0, length)
+            if lora_of(head, checkpoint.size, path) is not None:
+                return
+            if len(head) < length:
+                raise NotReady(f"{path}: became shorter while it was read; it may still be being written")
+            length *= 4
 
 
 def _is_young(checkpoint: Checkpoint) -> bool:

@@ -45,7 +45,7 @@ def chat(
     model
         A folder, a .gguf file, ENGINE:PATH, or a URL with #MODEL.
     adapter
-        A folder with an adapter's weights and adapter_config.json; /adapter switches it.
+        An adapter's folder or .gguf file; /adapter switches it.
     system
         A system message before the talk.
     """

@@ -82,7 +82,7 @@ def generate(
     prompt
         What to ask; - reads it from standard input [-].
     adapter
-        A folder with an adapter's weights and adapter_config.json.
+        An adapter's folder or .gguf file.
     system
         A system message before the prompt.
     raw

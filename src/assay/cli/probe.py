@@ -64,7 +64,7 @@ def probe(
     model
         A folder, a .gguf file, ENGINE:PATH, or a URL with #MODEL.
     adapter
-        A folder with adapters.safetensors and adapter_config.json, shown beside the bare model.
+        An adapter's folder or .gguf file, shown beside the bare model.
     suite
         The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again
         for more [capability,content].

@@ -20,7 +20,7 @@ from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.fit import check_against
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
-from assay.errors import AdapterBroken, GenerationError, ModelError, UnsupportedOption
+from assay.errors import AdapterBroken, AdapterMismatch, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import ModelInfo, messages_of
 from assay.models.llama_server import LlamaServer, ServerError, ServerSettings, default_threads, import_xllamacpp
 from assay.models.stopping import StopFinder
@@ -160,7 +160,10 @@ class LlamaCppEngine:
         self._folder.cleanup()
 
     def _converted(self, adapter: Adapter) -> Path:
-        """The adapter as a GGUF file, checked against the base."""
+        """The adapter as a GGUF file, checked against the base; one that is a GGUF file already is taken as it is."""
+        if adapter.architecture:
+            self._check_gguf(adapter)
+            return adapter.weights
         file = Path(self._folder.name) / f"{adapter.digest}.gguf"
         if file.exists():
             return file
@@ -170,6 +173,15 @@ class LlamaCppEngine:
             raise ModelError(f"{self.info.name} does not say how many attention heads it has; convert it to GGUF again")
         kv_heads = self._header.integer("attention.head_count_kv") or heads
         return mlx_to_gguf(adapter, file, arch=self._header.architecture, heads=heads, kv_heads=kv_heads)
+
+    def _check_gguf(self, adapter: Adapter) -> None:
+        own = self._header.architecture
+        if adapter.architecture != own:
+            raise AdapterMismatch(
+                f"the adapter is for models of the architecture {adapter.architecture!r}, and the base is of {own!r}; name the "
+                "base that it was trained on"
+            )
+        check_against(adapter, gguf_shapes(self._header.shapes))
 
     def _own_bos(self) -> str:
         """The beginning-of-text token's text if the tokenizer puts it before every prompt, else ""."""

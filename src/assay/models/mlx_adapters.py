@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assay.adapters.fit import raise_differences
+from assay.adapters.fit import needs_gguf, raise_differences
 from assay.errors import AdapterBroken, GenerationError
 from assay.types import Adapter
 
@@ -50,6 +50,7 @@ class AdapterSlots:
             if adapter.digest in self._resident:
                 resident[adapter.digest] = self._resident[adapter.digest]
                 continue
+            needs_gguf(adapter)
             structure = self._structure(adapter)
             if structure not in self._sets and structure not in made:
                 made[structure] = self._make(structure)
