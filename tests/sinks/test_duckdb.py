@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import resource
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +19,12 @@ import pytest
 
 from assay.config import SinkConfig
 from assay.errors import BadInput, ConfigError, Unreachable
-from assay.sinks.base import AnswerFact
+from assay.sinks.base import AnswerFact, Fact, Poison
 from assay.sinks.duckdb import DuckDBSink, open_sink
 from tests.sinks.facts import about, group, loss, sample
 
 OVERALL = group(group="overall", overall=True, position=0, correct=3, scored=4, asked=5, mean=0.75)
+NOBODY = 65534
 NASTY = 'x\'; drop table samples; -- "q" \\ \n 中文 \x01'
 
 
@@ -161,13 +167,89 @@ async def test_go_mls_own_file_goes_on(tmp_path: Path) -> None:
     assert rows == [("G12 @0000050", 9), ("G12 @0000100", 3)]
 
 
+@pytest.mark.parametrize("name", ["huge", "old"])
+async def test_a_value_that_no_column_can_hold_is_told_alone(tmp_path: Path, name: str) -> None:
+    wrong = sample(about=about(iteration=10**19)) if name == "huge" else loss(time=1.0, seq=10**19)
+    facts: list[Fact] = [sample(sample=f"s{n}") for n in range(100)]
+    facts[37:38] = [wrong]
+    sink = DuckDBSink("duckdb", tmp_path / "r.duckdb")
+    with pytest.raises(Poison, match="out of range") as caught:
+        await sink.take(facts)
+    assert list(caught.value.reasons) == [37]
+    await sink.take([fact for fact in facts if fact is not wrong])
+    assert ask(tmp_path / "r.duckdb", "select count(*) from samples") == [(99,)]
+
+
+async def wrong(path: Path, match: str) -> None:
+    with pytest.raises(BadInput, match=match) as caught:
+        await DuckDBSink("duckdb", path).check()
+    assert "\n" not in str(caught.value)
+
+
 async def test_what_is_wrong_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "text.duckdb").write_text("no database " * 1000)
-    with pytest.raises(BadInput, match="is no DuckDB file"):
-        await DuckDBSink("duckdb", tmp_path / "text.duckdb").check()
+    text = tmp_path / "text.duckdb"
+    text.write_text("no database " * 1000)
+    await wrong(text, "is no DuckDB file")
+    await wrong(text / "deeper" / "r.duckdb", f"cannot be made, for {text} is a file")
+    await wrong(tmp_path / ("long" * 100), r"cannot be made \(File name too long\)")
+    await wrong(tmp_path, "is a folder; name a file")
+    await wrong(Path("/dev/null"), "is no regular file")
+    with contextlib.closing(sqlite3.connect(tmp_path / "lite.duckdb")) as lite:
+        lite.execute("create table samples (a)")
+    await wrong(tmp_path / "lite.duckdb", "is no DuckDB file")
     with duckdb.connect(tmp_path / "other.duckdb") as db:
         db.execute("create table samples (a integer)")
-    with pytest.raises(BadInput, match="has a table that results do not fit"):
-        await DuckDBSink("duckdb", tmp_path / "other.duckdb").take([sample()])
+    await wrong(tmp_path / "other.duckdb", "has a table that results do not fit")
     with pytest.raises(ConfigError, match="is a DuckDB file; give it a path"):
         open_sink("duckdb", SinkConfig("duckdb", url="http://h"), tmp_path)
+
+
+async def test_a_file_that_may_not_be_written_is_said() -> None:
+    with tempfile.TemporaryDirectory() as name, plain_user(Path(name)):
+        path = Path(name) / "mine" / "r.duckdb"
+        await DuckDBSink("duckdb", path).check()
+        for place, forbidden, allowed in ((path, 0o444, 0o644), (path.parent, 0o555, 0o755)):
+            place.chmod(forbidden)
+            await wrong(path, f"{place} may not be written to")
+            place.chmod(allowed)
+        path.parent.chmod(0o555)
+        await wrong(path.with_name("new.duckdb"), r"cannot be made \(Permission denied\)")
+        path.parent.chmod(0o755)
+
+
+@contextlib.contextmanager
+def plain_user(folder: Path) -> Iterator[None]:
+    """Be one, and own the folder: root may write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(folder, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_file_of_another_version_and_a_damaged_one_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    await DuckDBSink("duckdb", path).take([sample()])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4116] + b"????" + whole[4120:8212] + b"????" + whole[8216:])
+    await wrong(path, "is damaged .* move it away")
+    path.write_bytes(of_version(99_999, whole, path))
+    await wrong(path, "is of a DuckDB that the one here .* can't read")
+    path.write_bytes(whole)
+    await DuckDBSink("duckdb", path).check()
+
+
+def of_version(version: int, whole: bytes, path: Path) -> bytes:
+    """The file with another version in its header, and with the checksum that DuckDB finds it should have then."""
+    header = bytearray(whole)
+    header[12:20] = version.to_bytes(8, "little")
+    path.write_bytes(header)
+    with pytest.raises(duckdb.Error) as caught:
+        duckdb.connect(path)
+    if computed := re.search(r"computed checksum (\d+)", str(caught.value)):
+        header[:8] = int(computed[1]).to_bytes(8, "little")
+    return bytes(header)

@@ -7,36 +7,31 @@ batch waits. A row that is there already is replaced by one that was journaled l
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.config import SinkConfig
-from assay.errors import BadInput, ConfigError, Unreachable
-from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, SampleFact
+from assay.errors import ConfigError, Unreachable
+from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, Poison, SampleFact
+from assay.sinks.duckdb_table import Row, Table, Unfit, create, load, merge
 
 if TYPE_CHECKING:
     import duckdb
 
+# More threads take more memory and no less time for what fits in a batch. A file of another database must not make DuckDB
+# fetch an extension for it.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 _MEMORY = 64  # MB that DuckDB may take for a batch; past that it uses the disk
 _RESPONSE = 300  # characters that go-ml keeps of an answer
 CAPABILITY, CONTENT = "capability", "content"  # the suites that go-ml has tables for
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table by its columns and their types; `key` are those that tell rows apart."""
-
-    name: str
-    columns: Mapping[str, str]
-    key: tuple[str, ...]
-
 
 _TEXT = "VARCHAR"
 _WHOSE = {
@@ -107,9 +102,7 @@ SCORING_RESULTS = Table(
 # The file's own id: one that was removed and made again has another.
 STORE = Table("assay_store", {"id": _TEXT}, ("id",))
 TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS, CHECKPOINT_SCORES, PROBE_RESULTS, SCORING_RESULTS, STORE)
-
-_NULLABLE = ("proof",)
-Row = tuple[Any, ...]  # a value for each of a table's columns
+_BY_NAME = {table.name: table for table in TABLES}
 
 
 class DuckDBSink:
@@ -124,12 +117,27 @@ class DuckDBSink:
         self._writing = threading.Lock()
 
     async def check(self) -> str:
-        return await asyncio.to_thread(self._write, {})
+        return await asyncio.to_thread(self._check)
 
     async def take(self, facts: Sequence[Fact]) -> str:
-        return await asyncio.to_thread(self._write, rows_of(facts))
+        return await asyncio.to_thread(self._take, facts)
 
     async def aclose(self) -> None: ...
+
+    def _check(self) -> str:
+        from assay.sinks.duckdb_faults import forbidden_fault
+
+        store = self._write({})
+        # Nothing need have been written to say so.
+        if (forbidden := forbidden_fault(self._path)) is not None:
+            raise forbidden
+        return store
+
+    def _take(self, facts: Sequence[Fact]) -> str:
+        try:
+            return self._write(rows_of(facts))
+        except Unfit:
+            raise Poison(_unfit(facts)) from None
 
     def _write(self, rows: Mapping[str, Sequence[Row]]) -> str:
         with self._writing:
@@ -149,24 +157,22 @@ class DuckDBSink:
     def _write_once(self, rows: Mapping[str, Sequence[Row]]) -> str:
         import duckdb
 
+        from assay.sinks.duckdb_faults import duckdb_fault
+
         db = self._open()
         try:
             db.begin()
             for table in TABLES:
-                db.execute(_create(table))
+                create(db, table)
                 if found := rows.get(table.name):
-                    _upsert(db, table, found)
+                    load(db, table, found)
+                    merge(db, table)
             store = _store(db)
             db.commit()
         except duckdb.OutOfMemoryException:
             raise
-        except (
-            duckdb.IOException,
-            duckdb.TransactionException,
-        ) as error:  # no room (at a commit), a disk that went away
-            raise Unreachable(f"{self._path}: {error}") from error
         except duckdb.Error as error:
-            raise BadInput(f"{self._path} has a table that results do not fit ({error}); name another file") from error
+            raise duckdb_fault(self._path, error) from error
         finally:
             db.close()
         return store
@@ -174,29 +180,27 @@ class DuckDBSink:
     def _open(self) -> duckdb.DuckDBPyConnection:
         import duckdb
 
+        from assay.sinks.duckdb_faults import duckdb_fault, system_fault
+
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists():
                 self._create_file()
-            # More threads take more memory and no less time for what fits in a batch.
-            return duckdb.connect(self._path, config={"threads": 1, "memory_limit": f"{self._memory}MB"})
+            return duckdb.connect(self._path, config={**_CONFIG, "memory_limit": f"{self._memory}MB"})
         except OSError as error:
-            raise BadInput(f"{self._path.parent} cannot be made ({error.strerror}); name another file") from error
-        except duckdb.IOException as error:
-            if "lock" in str(error).lower():
-                raise Unreachable(f"{self._path} is held by another process") from error
-            if "valid" in str(error).lower():
-                raise BadInput(f"{self._path} is no DuckDB file; name another one") from error
-            raise Unreachable(f"{self._path} cannot be opened: {error}") from error
+            raise system_fault(self._path, error) from error
+        except duckdb.OutOfMemoryException:
+            raise
         except duckdb.Error as error:
-            raise BadInput(f"{self._path} cannot be opened: {error}") from error
+            raise duckdb_fault(self._path, error) from error
 
     def _create_file(self) -> None:
         """Make the file elsewhere and move it here whole: half of one (a full disk, a kill) can never be opened."""
         import duckdb
 
         half = self._path.with_name(f".{self._path.name}.new")
-        half.unlink(missing_ok=True)
+        half.write_bytes(b"")  # the system's reason why it can't be made is clearer than DuckDB's
+        half.unlink()
         duckdb.connect(half).close()
         half.replace(self._path)
 
@@ -297,15 +301,6 @@ def _scoring(fact: AnswerFact) -> Row:
     return fact.model, fact.sample, fact.suite, fact.metric, fact.value, fact.time
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
-
-
-def _create(table: Table) -> str:
-    columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in table.columns.items())
-    return f"create table if not exists {table.name} ({columns})"
-
-
 def _store(db: duckdb.DuckDBPyConnection) -> str:
     """The id of this file, which it gets with its tables."""
     row = db.execute(f"select min(id) from {STORE.name}").fetchone()
@@ -316,43 +311,23 @@ def _store(db: duckdb.DuckDBPyConnection) -> str:
     return store
 
 
-def _upsert(db: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> None:
-    """Put the rows in, in place of those with their key that were journaled no later."""
-    incoming = {
-        name: _array(kind, values)
-        for (name, kind), values in zip(table.columns.items(), zip(*rows, strict=True), strict=True)
-    }
-    db.register("arrays", incoming)
-    picked = ", ".join(f"{_read(name, kind)} as {_quoted(name)}" for name, kind in table.columns.items())
-    db.execute(f"create or replace temp table incoming as select {picked} from arrays")
-    db.unregister("arrays")
-    same = " and ".join(f"t.{_quoted(k)} is not distinct from i.{_quoted(k)}" for k in table.key)
-    older = " and t.seq <= i.seq" if "seq" in table.columns else ""
-    db.execute(f"delete from {table.name} t using incoming i where {same}{older}")
-    names = ", ".join(map(_quoted, table.columns))
-    db.execute(
-        f"insert into {table.name} ({names}) select {names} from incoming i "
-        f"where not exists (from {table.name} t where {same})"
-    )
-    db.execute("drop table incoming")
+def _unfit(facts: Sequence[Fact]) -> dict[int, str]:
+    """Which of the facts can be no rows, by their place, with the reason: halves of halves are tried elsewhere."""
+    import duckdb
 
-
-def _array(kind: str, values: Sequence[Any]) -> Any:
-    """A column's values as DuckDB reads them fastest. It has no null: numbers have NaN in its place, texts ""."""
-    import numpy as np
-
-    if kind == "JSON":
-        values = [json.dumps(v, ensure_ascii=False) if v else "" for v in values]
-    if kind in ("VARCHAR", "JSON"):
-        return np.array(values, dtype=object)
-    return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _read(name: str, kind: str) -> str:
-    column = _quoted(name)
-    if kind == "VARCHAR":
-        return f"nullif({column}, '')" if name in _NULLABLE else column
-    if kind == "JSON":
-        return f"nullif({column}, '')::JSON"
-    number = f"case when isnan({column}) then null else {column} end"
-    return f"make_timestamp(({number} * 1e6)::BIGINT)" if kind == "TIMESTAMP" else f"({number})::{kind}"
+    found: dict[int, str] = {}
+    spans = [(0, len(facts))]
+    with duckdb.connect(config=_CONFIG) as db:
+        while spans:
+            first, end = spans.pop()
+            try:
+                for name, rows in rows_of(facts[first:end]).items():
+                    if rows:
+                        load(db, _BY_NAME[name], rows)
+            except Unfit as error:
+                middle = (first + end) // 2
+                if middle == first:
+                    found[first] = str(error)
+                else:
+                    spans += [(first, middle), (middle, end)]
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -159,7 +160,7 @@ class InfluxSink:
         status = reply.status
         if status < 300:
             return
-        words = " ".join(reply.text[:_WORDS].split()) or "no reason given"
+        words = _reason(reply.text)
         if status in (401, 403):
             raise BadInput(
                 f"{self._url} refuses the token ({status}: {words}); put the right one in INFLUX_TOKEN or ~/.influx_token"
@@ -215,6 +216,15 @@ class InfluxSink:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__
             raise Unreachable(f"{self._url} can't be reached: {reason}") from None
+
+
+def _reason(text: str) -> str:
+    """What a reply says is wrong, in one line. Version 1 and 3 call it `error`, version 2 `message`."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(text)
+        if isinstance(told, dict):
+            text = next((told[name] for name in ("error", "message") if isinstance(told.get(name), str)), text)
+    return " ".join(text[:_WORDS].split()) or "no reason given"
 
 
 def open_sink(name: str, settings: SinkConfig, workspace: Path) -> InfluxSink:

@@ -155,7 +155,7 @@ class Shipper:
                 facts = [fact for i, fact in enumerate(facts) if i not in poison.reasons]
                 continue
             except (Unreachable, BadInput) as error:
-                self._down(str(error))
+                self._down(str(error), say=patient)
                 if not patient:
                     raise
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -171,9 +171,12 @@ class Shipper:
             self._state.since, self._state.reason = 0.0, ""
         return True
 
-    def _down(self, reason: str) -> None:
+    def _down(self, reason: str, *, say: bool) -> None:
         if not self._state.since or self._state.reason != reason:
-            self._note(f"the sink {self._sink.name} takes nothing ({reason}); results are kept and sent when it does")
+            if say:
+                self._note(
+                    f"the sink {self._sink.name} takes nothing ({reason}); results are kept and sent when it does"
+                )
             self._state.since, self._state.reason = self._state.since or time.time(), reason
             self._save()
 
