@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from assay.checkpoints.discover import Discovery
 from assay.checkpoints.naming import names_of, run_name
 from assay.checkpoints.readiness import Look, Readiness
 from assay.errors import BadInput
@@ -126,3 +128,24 @@ def test_a_single_look_waits_for_nothing(tmp_path: Path) -> None:
     look = looked(Readiness(LocalHost(), once=True), discovered(tmp_path, "r"))
     assert labels(look.broken) == ["r @10", "r @20"]
     assert "adapter_config.json is missing" in look.broken[1][1]
+
+
+def test_a_configuration_that_may_still_change_unseen_is_read_again(tmp_path: Path) -> None:
+    """Where times are whole seconds, another text of the same size within the second looks the same."""
+    checkpoints(tmp_path, (10,))
+    config = tmp_path / "adapter_config.json"
+    discovery = Discovery(LocalHost(), PurePosixPath(tmp_path), "r")
+
+    def base_after(named: str, seconds: int) -> str:
+        config.write_text(json.dumps({"model": named}))
+        os.utime(config, (seconds, seconds))
+        return asyncio.run(_base(discovery))
+
+    now = int(time.time())
+    assert [base_after(name, now) for name in ("one", "two")] == ["one", "two"]
+    assert [base_after(name, now - 1000) for name in ("old", "new")] == ["old", "old"], "it is long settled"
+
+
+async def _base(discovery: Discovery) -> str:
+    found = await discovery.look()
+    return await discovery.base_of(found.checkpoints[0])

@@ -55,14 +55,14 @@ def test_models_are_passed_over_and_so_is_what_lies_beside_its_safetensors(tmp_p
     ]
 
 
-def test_a_pickled_one_beside_it_takes_nothing_away(tmp_path: Path) -> None:
+def test_of_pickled_weights_an_adapter_may_be_converted_but_no_model_hides_them(tmp_path: Path) -> None:
     folder = write(tmp_path / "checkpoint-100")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    write_base(folder / "merged.gguf")
+    assert [each.checkpoint.weights.name for each in look(tmp_path).refused] == ["adapter_model.bin"]
     made(folder / "adapter.gguf")
     found = look(tmp_path)
-    assert [c.weights.name for c in found.checkpoints] == ["adapter.gguf"]
-    [refused] = found.refused
-    assert "pickled weights are never read" in refused.reason
+    assert ([c.weights.name for c in found.checkpoints], found.refused) == (["adapter.gguf"], [])
 
 
 def test_several_of_one_iteration_are_told_apart(tmp_path: Path) -> None:

@@ -195,10 +195,38 @@ def test_a_curve_has_its_runs_names_before_the_run_begins(tmp_path: Path) -> Non
     assert lines_of(fact)[0].startswith("training_loss,loss_type=val,model=gemma-3-12b,run_id=12b-capability-auto ")
 
 
-def test_a_pickled_adapter_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_0.pt", "pytorch_model.bin", "lora.ckpt"])
+def test_pickled_weights_are_refused_by_name(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path / "run" / "checkpoint-7")
-    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").rename(folder / name)
+    for other in ("optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state.pth"):
+        (folder / other).write_bytes(b"")
     found = look(tmp_path / "run")
     assert found.checkpoints == []
-    assert "pickled weights are never read" in found.refused[0].reason
-    assert found.refused[0].checkpoint.label == "run @7"
+    [refused] = found.refused
+    assert refused.checkpoint.label == "run @7"
+    assert refused.reason == (
+        f"{folder}/{name}: pickled weights can run code and are never read; save the adapter as safetensors "
+        "(safe_serialization=True)"
+    )
+
+
+def test_what_a_trainer_pickles_beside_its_safetensors_is_no_fault(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run" / "checkpoint-7")
+    for name in ("optimizer.pt", "adapter_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(b"")
+    (tmp_path / "run" / "base").mkdir()
+    (tmp_path / "run" / "base" / "pytorch_model.bin").write_bytes(b"")
+    found = look(tmp_path / "run")
+    assert [c.label for c in found.checkpoints] == ["run @7"]
+    assert (found.refused, found.unlisted) == ([], [])
+
+
+def test_checkpoints_of_whole_models_are_said_once_a_run(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / "full" / f"checkpoint-{number}"
+        folder.mkdir(parents=True)
+        (folder / "model-00001-of-00002.safetensors").write_bytes(b"")
+    found = look(tmp_path)
+    assert found.checkpoints == []
+    assert found.unlisted == [f"{tmp_path}/full's checkpoints of whole models: only adapters are evaluated"]

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from assay.checkpoints.curves import STATE, Log, is_log
 from assay.checkpoints.gguf_files import GgufFiles
-from assay.checkpoints.layouts import Written, linked, run_folder_of, written_in
+from assay.checkpoints.layouts import Written, is_whole_model, linked, run_folder_of, written_in
 from assay.checkpoints.naming import (
     FAMILIES,
     Family,
@@ -29,6 +29,7 @@ from assay.checkpoints.naming import (
     own_end,
     printable,
 )
+from assay.checkpoints.readiness import is_young
 from assay.errors import BadInput, HostFault
 from assay.hosts.base import Entry, Host
 from assay.paths import path_text
@@ -99,6 +100,10 @@ class Discovery:
         strange: list[tuple[Written, Entry]] = []
         listings = await self._listings(found, strange)
         written = await self._ggufs.pick([w for f, entries in listings for w in written_in(f, entries)], found.unlisted)
+        whole = {run_folder_of(folder / STATE) for folder, entries in listings if is_whole_model(folder, entries)}
+        found.unlisted += [
+            f"{folder}'s checkpoints of whole models: only adapters are evaluated" for folder in sorted(whole)
+        ]
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in written:
             runs.setdefault(each.run_folder, []).append(each)
@@ -233,7 +238,10 @@ class Discovery:
 
     def _put(self, checkpoint: Checkpoint, written: Written, found: Found) -> None:
         if written.pickled:
-            why = f"{checkpoint.weights}: pickled weights are never read; save the adapter as safetensors"
+            why = (
+                f"{checkpoint.weights}: pickled weights can run code and are never read; save the adapter as safetensors "
+                "(safe_serialization=True)"
+            )
             found.refused.append(Refused(checkpoint, why))
         else:
             found.checkpoints.append(checkpoint)
@@ -264,7 +272,8 @@ class Discovery:
         except (HostFault, ValueError, RecursionError):  # being written, or to be told of when the checkpoint is read
             return {}
         config = value if isinstance(value, dict) else {}
-        self._configs[path] = state, config
+        if not is_young(state[1]):  # another one of the same size may follow within the second, and look the same
+            self._configs[path] = state, config
         return config
 
 

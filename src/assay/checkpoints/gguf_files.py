@@ -29,7 +29,10 @@ class GgufFiles:
         self._kinds: dict[PurePosixPath, tuple[_State, str]] = {}
 
     async def pick(self, written: Sequence[Written], passed_over: list[str]) -> list[Written]:
-        """Of all that was found, without the GGUF files that are no checkpoints. passed_over: gets what is said of those."""
+        """Of all that was found, without the GGUF files that are no checkpoints. passed_over: gets what is said of those.
+
+        Nothing need be said of pickled weights that were converted.
+        """
         twins = {(w.run_folder, w.number): w for w in written if w.layout != "gguf" and not w.pickled}
         ggufs = [w for w in written if w.layout == "gguf"]
         limit = asyncio.Semaphore(_AT_ONCE)
@@ -43,6 +46,8 @@ class GgufFiles:
             elif twin is not None:
                 left_out.add(path)
                 passed_over.append(f"{path}, for {twin.weights.path} is of the same checkpoint, and read in its place")
+        told = {(w.run_folder, w.number) for w in ggufs if w.weights.path not in left_out}
+        left_out |= {w.weights.path for w in written if w.pickled and (w.run_folder, w.number) in told}
         return [w for w in written if w.weights.path not in left_out]
 
     async def _kind(self, file: Entry, limit: asyncio.Semaphore) -> str:

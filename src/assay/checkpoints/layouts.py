@@ -23,7 +23,9 @@ CONFIG = "adapter_config.json"
 _MLX_NUMBERED = re.compile(r"(\d+)_adapters\.safetensors")
 _MLX_LATEST = "adapters.safetensors"
 PEFT_WEIGHTS = "adapter_model.safetensors"
-_PEFT_PICKLED = "adapter_model.bin"
+_PICKLED_ADAPTER = re.compile(r"(?:\d+_)?(?:adapters?|lora|pytorch_lora_weights)[\w.-]*\.(?:bin|pt|pth|ckpt)")
+_PICKLED_MODEL = re.compile(r"pytorch_model[\w.-]*\.bin")
+_MODEL = re.compile(r"model(?:-\d+-of-\d+)?\.safetensors")
 _GGUF = ".gguf"
 # `0000100_adapters`, and what llama.cpp's own tools and people write: the last word for a checkpoint that has a number.
 _GGUF_NUMBERED = re.compile(
@@ -59,10 +61,16 @@ def written_in(folder: PurePosixPath, entries: Sequence[Entry]) -> list[Written]
         if match is not None or name == _MLX_LATEST:
             number = match[1] if match is not None else ""
             found.append(Written(folder, number, entry, config, folder / CONFIG, "mlx"))
-    peft = _peft(folder, files, config)
-    if peft is not None:
-        found.append(peft)
-    return [*found, *(_of_gguf(folder, e) for n, e in files.items() if is_gguf(e.path) and not n.startswith("."))]
+    if PEFT_WEIGHTS in files:
+        found.append(Written(*_of_peft(folder), files[PEFT_WEIGHTS], config, folder / CONFIG, "peft"))
+    found += [_of_gguf(folder, e) for n, e in files.items() if is_gguf(e.path) and not n.startswith(".")]
+    return found if any(each.layout != "gguf" for each in found) else [*found, *_pickled(folder, files, config)]
+
+
+def is_whole_model(folder: PurePosixPath, entries: Sequence[Entry]) -> bool:
+    """Whether a trainer's checkpoint is the weights of a model, not of an adapter."""
+    names = [entry.path.name for entry in entries if entry.kind == "file"]
+    return bool(_of_peft(folder)[1]) and PEFT_WEIGHTS not in names and any(map(_MODEL.fullmatch, names))
 
 
 def is_gguf(file: PurePath) -> bool:
@@ -85,17 +93,17 @@ def linked(link: Entry) -> Written:
 
 def run_folder_of(file: PurePosixPath) -> PurePosixPath:
     """What names the run of a checkpoint's file, or of a log."""
-    of_folder = file.name in (PEFT_WEIGHTS, _PEFT_PICKLED, STATE) or is_gguf(file)
+    of_folder = file.name in (PEFT_WEIGHTS, STATE) or is_gguf(file) or _PICKLED_ADAPTER.fullmatch(file.name) is not None
     return _of_peft(file.parent)[0] if of_folder else file.parent
 
 
-def _peft(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> Written | None:
-    weights, pickled = files.get(PEFT_WEIGHTS), False
-    if weights is None and config is not None:
-        weights, pickled = files.get(_PEFT_PICKLED), True
-    if weights is None:
-        return None
-    return Written(*_of_peft(folder), weights, config, folder / CONFIG, "peft", pickled)
+def _pickled(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> list[Written]:
+    """The weights that a folder holds in pickled form and in no other; of several files, the first."""
+    run_folder, number = _of_peft(folder)
+    for name, entry in sorted(files.items()):
+        if _PICKLED_ADAPTER.fullmatch(name) or (number and _PICKLED_MODEL.fullmatch(name)):
+            return [Written(run_folder, number, entry, config, folder / CONFIG, "peft", pickled=True)]
+    return []
 
 
 def _of_peft(folder: PurePosixPath) -> tuple[PurePosixPath, str]:

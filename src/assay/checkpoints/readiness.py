@@ -132,8 +132,11 @@ class Readiness:
             length *= 4
 
 
-def _is_young(checkpoint: Checkpoint) -> bool:
-    """Whether one of its files was written just now, as far as a time of whole seconds tells."""
+def is_young(modified_ns: int) -> bool:
+    """Whether a file was written just now, as far as a time of whole seconds tells."""
     oldest = time.time_ns() - int((_COARSE_SECONDS + _CLOCKS_APART) * _SECOND)
-    times = checkpoint.modified_ns, checkpoint.config_modified_ns
-    return any(each % _SECOND == 0 and each > oldest for each in times)
+    return modified_ns % _SECOND == 0 and modified_ns > oldest
+
+
+def _is_young(checkpoint: Checkpoint) -> bool:
+    return is_young(checkpoint.modified_ns) or is_young(checkpoint.config_modified_ns)
