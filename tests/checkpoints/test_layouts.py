@@ -89,6 +89,14 @@ def test_every_run_below_the_folder_is_found_under_a_name_of_its_own(tmp_path: P
     ]
 
 
+def test_a_run_four_levels_down_is_found_with_its_checkpoints(tmp_path: Path) -> None:
+    run = tmp_path / "saves" / "Llama" / "lora" / "sft"
+    write(run / "checkpoint-40")
+    write(run)
+    write(run / "deeper" / "checkpoint-50")
+    assert [c.label.rpartition(" ")[2] for c in look(tmp_path).checkpoints] == ["@40", "@final"]
+
+
 def test_a_name_does_not_depend_on_what_lies_beside(tmp_path: Path) -> None:
     runs = tmp_path / "all"
     wanted = ("Qwen/lora/sft", "Llama/lora/sft", "x/12b", "y/12b", "deep/12b-a")

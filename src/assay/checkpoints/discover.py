@@ -35,7 +35,7 @@ from assay.hosts.base import Entry, Host
 from assay.paths import path_text
 from assay.types import Checkpoint
 
-# Folders below the watched one that are looked into, and how many are listed at the same time.
+# Levels of folders below the watched one that runs are looked for in, and how many are listed at the same time.
 _DEPTH = 4
 _AT_ONCE = 32
 _DIGITS = 6  # that tell runs apart whose paths are written alike
@@ -166,9 +166,11 @@ class Discovery:
             return [e.path for e in inside if e.kind == "folder" and not e.link and not e.path.name.startswith(".")]
 
         level = [self._folder]
-        for depth in range(_DEPTH + 1):
+        for depth in range(_DEPTH + 2):
             below = await asyncio.gather(*(one(folder, depth) for folder in level))
             level = sorted(path for paths in below for path in paths)
+            if depth == _DEPTH:  # a run's checkpoints are found wherever the run itself is
+                level = [path for path in level if run_folder_of(path / STATE) != path]
             if not level:
                 break
         return sorted(listings)
