@@ -14,6 +14,11 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def printable(text: str) -> str:
+    """The text on one line, and safe on a terminal: whatever can't be printed is escaped, as Python writes it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text))
+
+
 def path_text(path: PurePath) -> str:
     """A path as records have it: what `encodable` makes of it, and the other way by `text_path`.
 
@@ -24,7 +29,10 @@ def path_text(path: PurePath) -> str:
 
 def recorded(path: PurePath, host: str) -> str:
     """A file's path as records have it: on this machine, the host "", absolute, since commands run from anywhere."""
-    return path_text(path if host else Path(path).absolute())
+    if host:
+        return path_text(path)
+    absolute = Path(path).absolute()
+    return path_text(absolute.parent.resolve() / absolute.name if ".." in absolute.parts else absolute)
 
 
 def text_path(text: str) -> PurePosixPath:

@@ -31,7 +31,7 @@ from assay.checkpoints.naming import (
 )
 from assay.checkpoints.readiness import is_young
 from assay.errors import BadInput, HostFault
-from assay.hosts.base import Entry, Host
+from assay.hosts.base import Entry, Host, shown
 from assay.paths import path_text
 from assay.types import Checkpoint
 
@@ -111,15 +111,16 @@ class Discovery:
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder], folder, runs[folder], dict(listings))
+        top = self._shown(self._folder)
         for each, link in sorted(strange, key=lambda pair: pair[1].path):
-            leads = f"a link that leads {'nowhere' if link.kind == 'other' else f'out of {self._folder}'}"
+            leads = f"a link that leads {'nowhere' if link.kind == 'other' else f'out of {top}'}"
             if not _is_checkpoint_by_name(each):  # data, a cache
-                found.unlisted.append(f"{link.path}, {leads}")
+                found.unlisted.append(f"{self._shown(link.path)}, {leads}")
                 continue
             folder = each.run_folder
             own = names[folder] if folder in names else self._names({folder: [each]})[folder]
             what = "checkpoint" if link.kind == "other" else link.kind
-            why = f"{link.path}: {leads}; put the {what} itself there"
+            why = f"{self._shown(link.path)}: {leads}; put the {what} itself there"
             found.refused.append(Refused(_checkpoint(each, own, self._host.name, int(each.number or 0)), why))
         return found
 
@@ -132,7 +133,7 @@ class Discovery:
         return named if isinstance(named, str) else ""
 
     async def _real_root(self) -> PurePosixPath:
-        where = f"{self._host.name}{self._folder}" if self._host.name else str(self._folder)
+        where = self._shown(self._folder)
         try:
             entry = await self._host.stat(self._folder)
             if entry is None:
@@ -156,9 +157,9 @@ class Discovery:
                     entries = await self._host.list(folder)
             except HostFault as error:
                 if depth == 0:
-                    raise BadInput(f"the folder {folder} cannot be read: {error}") from error
+                    raise BadInput(f"the folder {self._shown(folder)} cannot be read: {error}") from error
                 if error.kind != "missing":  # the trainer deleted it between the listings
-                    found.unlisted.append(f"{folder}: {error}")
+                    found.unlisted.append(f"{self._shown(folder)}: {error}")
                 return []
             inside = [e for e in entries if not e.link or (e.kind != "other" and await self._is_inside(e.path))]
             listings.append((folder, inside))
@@ -214,6 +215,9 @@ class Discovery:
         digits = hashlib.sha256(path_text(folder.relative_to(self._folder)).encode()).hexdigest()[:_DIGITS]
         return below, full, called(full, f"{full.run}-{digits}"), once
 
+    def _shown(self, path: PurePosixPath) -> str:
+        return shown(self._host.name, path)
+
     def _absolute(self, folder: PurePosixPath) -> PurePosixPath:
         """With the watched folder as it really is: a run's name doesn't depend on where one stands."""
         assert self._root is not None
@@ -241,8 +245,8 @@ class Discovery:
     def _put(self, checkpoint: Checkpoint, written: Written, found: Found) -> None:
         if written.pickled:
             why = (
-                f"{checkpoint.weights}: pickled weights can run code and are never read; save the adapter as safetensors "
-                "(safe_serialization=True)"
+                f"{self._shown(checkpoint.weights)}: pickled weights can run code and are never read; save the adapter as "
+                "safetensors (safe_serialization=True)"
             )
             found.refused.append(Refused(checkpoint, why))
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
-from assay.paths import encodable
+from assay.paths import printable
 
 EntryKind = Literal["file", "folder", "other"]
 
@@ -115,7 +115,7 @@ class Host(Protocol):
 
 def shown(host: str, path: PurePosixPath | Path) -> str:
     """A path on the host of that name as a message shows it: on one line, and printable whatever bytes it holds."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(str(path)))
+    text = printable(str(path))
     if not host:
         return text
     address = host.partition("?")[0]  # what comes after it tells machines apart, and is no part of an address
