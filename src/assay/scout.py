@@ -14,7 +14,7 @@ from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
 from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
 from assay.hosts.base import Host
-from assay.paths import recorded
+from assay.paths import printable, recorded
 from assay.plan import PlanConfig, is_chosen
 from assay.results.index import Ledger
 from assay.results.records import LossSeen
@@ -66,7 +66,7 @@ class Scout:
         self._told: set[str] = set()
         self.changed: asyncio.Event = asyncio.Event()
         self.wanted: asyncio.Event = asyncio.Event()
-        self.fetching: bool = False
+        self._fetched: Sighting | None = None  # just now
         self.runs: dict[str, Checkpoint] = {}  # seen so far, each with a checkpoint of it
 
     @property
@@ -94,7 +94,7 @@ class Scout:
         for text in found.unlisted:
             if text not in self._told:
                 self._told.add(text)
-                self._note(f"not looked into: {text}")
+                self._note(f"not looked into: {printable(text)}")
         look = await self._readiness.look([c for c in chosen if not self._is_known(c)])
         for checkpoint, reason in look.broken:
             self._readiness.settle(checkpoint)
@@ -154,14 +154,15 @@ class Scout:
 
     def want(self, sightings: Sequence[Sighting]) -> None:
         """Fetch these, in this order, as far as there is room."""
-        self._wanted = [s for s in sightings if not (s.digest and self._staging.get(s.digest))]
+        missing = [s for s in sightings if not (s.digest and self._staging.get(s.digest))]
+        self._wanted = [s for s in missing if s is not self._fetched]
         if self._wanted:
             self.wanted.set()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is being fetched, and nothing that is wanted has room."""
-        return not self.fetching and not any(self._staging.has_room(s.checkpoint.size) for s in self._wanted[:1])
+        return self._fetched is None and not any(self._staging.has_room(s.checkpoint.size) for s in self._wanted[:1])
 
     async def fetch_on(self, pause: float) -> None:
         """Fetch what is wanted, for ever. Raises `DiskFault`, and `Unreachable` where there is no later round.
@@ -174,7 +175,7 @@ class Scout:
             self.wanted.clear()
             while self._wanted and self._staging.has_room(self._wanted[0].checkpoint.size):
                 sighting = self._wanted.pop(0)
-                self.fetching = True
+                self._fetched = sighting
                 try:
                     await self._fetch(sighting)
                     lost = ""
@@ -185,7 +186,7 @@ class Scout:
                         self._note(f"{error}; fetching {sighting.checkpoint.label} again later")
                     lost = str(error)
                 finally:
-                    self.fetching = False
+                    self._fetched = None
                     if not lost:
                         self.changed.set()
                 await asyncio.sleep(pause if lost else 0)
@@ -199,7 +200,7 @@ class Scout:
         except CheckpointError as error:
             if isinstance(error, NotReady) and self._config.patient:  # it has just changed or gone: the next round sees
                 self._sightings.pop(checkpoint.file, None)
-                self._note(f"{checkpoint.label}: {error}")
+                self._note(f"{checkpoint.label}: {printable(str(error))}")
                 return
             sighting.fault = str(error)
             self._on_fault(checkpoint, error)
@@ -212,7 +213,7 @@ class Scout:
 def _waiting(look: Look) -> str:
     """What is waited for: nothing is said of files that merely have to be seen unchanged once more."""
     written = [f"{checkpoint.label} ({reason})" for checkpoint, reason in look.waiting if reason != UNSETTLED]
-    return "; ".join(written) or "the next checkpoint"
+    return printable("; ".join(written)) or "the next checkpoint"
 
 
 async def poll(scout: Scout, seconds: float, note: Callable[[str], None]) -> None:
