@@ -221,9 +221,8 @@ async def test_copies_that_another_watch_waits_for_outlast_this_one(
     else:
         outcome, _ = await run(replace(slow_job, plan=PlanConfig(filters=("*@10",))))
     assert outcome.exit_code == 0
-    await asyncio.to_thread(show_plan, slow_job, job.workspace, as_json=True)
-    planned = {row["checkpoint"]: row["action"] for row in json.loads(capsys.readouterr().out)}
-    assert planned == {
+    actions = {label: action for action, label, _ in await planned(slow_job, capsys) if action != "same"}
+    assert actions == {
         "lab @10": "done" if other == "filter" else "evaluate",
         "lab @20": "evaluate",
         "lab @30": "evaluate",
@@ -231,3 +230,56 @@ async def test_copies_that_another_watch_waits_for_outlast_this_one(
     await run(slow_job)
     assert correct(job) == {"base": (0, 2), "lab @10": (1, 2), "lab @20": (1, 2), "lab @30": (1, 2)}
     assert not list(job.workspace.glob("staged/*"))
+
+
+class CountingHost(LocalHost):
+    """This machine; `copies` are the weights that were copied from it."""
+
+    def __init__(self) -> None:
+        self.copies: list[str] = []
+
+    async def copy_from(self, source: PurePosixPath, target: Path) -> Copied:
+        if source.suffix == ".safetensors":
+            self.copies.append(source.name)
+        return await super().copy_from(source, target)
+
+
+async def planned(job: Job, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str, str]]:
+    await asyncio.to_thread(show_plan, job, job.workspace, as_json=True)
+    return [(row["action"], row["checkpoint"], row["detail"]) for row in json.loads(capsys.readouterr().out)]
+
+
+async def test_the_last_file_of_a_training_is_read_once(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    """It holds the weights of the last numbered one, which the journal knows from then on."""
+    first, second = CountingHost(), CountingHost()
+    await run(replace(job, host=first))
+    assert len(first.copies) == 4
+    rows = await planned(job, capsys)
+    assert rows[-1][2].endswith("/adapters.safetensors has the weights of lab @30")
+    assert [action for action, _, _ in rows] == ["done", "done", "done", "same"]
+    await run(replace(job, host=second))
+    assert second.copies == []
+
+
+async def test_weights_that_killed_the_engine_are_asked_in_no_other_run(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deadly = adapter_digest(job, 20)
+    script = SCRIPT.replace("answers:\n", f"answers:\n  - {{contains: Question, fail: die, adapter: {deadly[:8]}}}\n")
+    script_file = written(Path(str(job.base).removeprefix("scripted:")), script)
+    both = replace(job, base=f"scripted:{script_file}", folder=Path(job.folder).parent, run=None)
+    await run(both)
+    best = Path(both.folder) / "best"
+    shutil.copytree(job.folder, best, ignore=shutil.ignore_patterns("*10_*", "*30_*", "adapters.*"))
+    outcome, listener = await run(both)
+    assert listener.subjects == ["base"], "only the new run's base is asked"
+    assert sorted(label for label, _ in outcome.unusable) == ["best @20", "lab @20"]
+    with Lens(job.workspace) as lens:
+        [(label, reason)] = lens.unusable("best")
+    assert (label, "killed the engine" in reason) == ("best @20", True)
+    assert [row[:2] for row in await planned(both, capsys) if row[0] == "set aside"] == [
+        ("set aside", "best @20"),
+        ("set aside", "lab @20"),
+    ]
+    _, listener = await run(replace(both, plan=PlanConfig(force=True, filters=("best*",))))
+    assert listener.subjects == ["best @20"], "unless it is asked for"

@@ -11,7 +11,9 @@ from assay.errors import AdapterMismatch, AssayError, CheckpointError
 from assay.evaluation import Evaluation, SampleResult, Subject, use_of
 from assay.job import Job
 from assay.opened import OpenBase
-from assay.paths import encodable
+from assay.paths import printable
+from assay.plan import Failed
+from assay.proof import Verdict
 from assay.results.index import Ledger
 from assay.results.records import Attempt, CheckpointSeen, Finished, Run
 from assay.suites.suite import Suite
@@ -41,16 +43,16 @@ class Observer(Protocol):
 class Outcome:
     """What a watch came to.
 
-    aside: from run and label of checkpoints that couldn't be evaluated to the reason; misfits: those that are adapters of
-    another base, and fitting: whether one fits. unproven: labels; runs: those that were seen.
+    aside: from run and file (host and path) of checkpoints that couldn't be evaluated to label and reason; misfits: those that
+    are adapters of another base, and fitting: whether one fits. unproven: from run and digest to label. runs: that were seen.
     unjudged: answers that are still to be judged, because of `judge_gone`.
     """
 
     evaluated: int = 0
     failed_samples: int = 0
-    unproven: list[str] = field(default_factory=list)
-    aside: dict[tuple[str, str], str] = field(default_factory=dict)
-    misfits: set[tuple[str, str]] = field(default_factory=set)
+    unproven: dict[tuple[str, str], str] = field(default_factory=dict)
+    aside: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    misfits: set[tuple[str, str, str]] = field(default_factory=set)
     fitting: bool = False
     runs: list[str] = field(default_factory=list)
     unjudged: int = 0
@@ -72,7 +74,7 @@ class Outcome:
     @property
     def unusable(self) -> list[tuple[str, str]]:
         """Label and reason of what couldn't be evaluated."""
-        return [(label, reason) for (_, label), reason in self.aside.items()]
+        return list(self.aside.values())
 
 
 class Account:
@@ -131,10 +133,9 @@ class Account:
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def fetched(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
-        """Its weights were read: whoever has them first gives them their label."""
-        label = self.labels.setdefault((checkpoint.run, adapter.digest), checkpoint.label)
-        if label == checkpoint.label or checkpoint.numbered:
-            self.seen(checkpoint, adapter.digest)
+        """Its weights were read: whoever has them first gives them their label. No file is read twice to know its digest."""
+        self.labels.setdefault((checkpoint.run, adapter.digest), checkpoint.label)
+        self.seen(checkpoint, adapter.digest)
 
     def twin(self, twin: Checkpoint, known: Checkpoint) -> None:
         """Another file with the same weights: there is nothing to ask it."""
@@ -172,8 +173,24 @@ class Account:
                 run_id=run_id,
                 host=checkpoint.host if checkpoint is not None else "",
                 path=checkpoint.path if checkpoint is not None else "",
+                place=base.place,
             )
         )
+
+    def proved(self, checkpoint: Checkpoint, digest: str, verdict: Verdict) -> None:
+        """What was last found of an adapter counts; said if it is not live."""
+        which = checkpoint.run, digest
+        if verdict.verdict == "live":
+            self.outcome.unproven.pop(which, None)
+        else:
+            self.outcome.unproven[which] = checkpoint.label
+            self.observer.note(f"{self.called(checkpoint)} is unproven: {verdict.reason}")
+
+    def evaluated(self, checkpoint: Checkpoint) -> None:
+        """It had its turn, and its file can be used, whatever was said of it before."""
+        self.outcome.evaluated += 1
+        self.outcome.fitting = True
+        self.outcome.aside.pop((checkpoint.run, *checkpoint.file), None)
 
     def finish(
         self, base: OpenBase, subject: Subject, evaluations: Sequence[tuple[Suite, Evaluation]], proof: str
@@ -218,7 +235,7 @@ class Account:
 
     def _refuse(self, checkpoint: Checkpoint, error: AssayError | str, kind: str = "") -> str:
         """Say, count and journal it; the reason as records have it. kind: the class of what happened."""
-        reason = encodable(str(error))
+        reason = printable(str(error))
         full = _full(reason, getattr(error, "differences", ()))
         self.set_aside(checkpoint, reason, kind, full=full)
         self.seen(checkpoint, "", full)
@@ -239,14 +256,21 @@ class Account:
             )
         )
 
+    def leave_aside(self, checkpoint: Checkpoint, reason: str, last: Failed) -> None:
+        """It is not tried again, as the plan has it. A last try that was final may have been another file's, of its weights."""
+        self.set_aside(checkpoint, reason, last.error)
+        known = self._ledger.last_seen(checkpoint)
+        if last.final and (known is None or not known.reason):
+            self.seen(checkpoint, "", reason)
+
     def set_aside(self, checkpoint: Checkpoint, reason: str, kind: str = "", *, full: str = "") -> None:
         """Count that it can't be used, and say so once. kind: the class of what happened. full: the reason with all details."""
-        which, aside = (checkpoint.run, checkpoint.label), self.outcome.aside
+        which, aside = (checkpoint.run, *checkpoint.file), self.outcome.aside
         if kind == AdapterMismatch.__name__:
             self.outcome.misfits.add(which)
-        if aside.get(which) != reason:
+        if aside.get(which, ("", ""))[1] != reason:
             self.say(f"{self.called(checkpoint)} cannot be used: {full or reason}")
-        aside.setdefault(which, reason)
+        aside.setdefault(which, (checkpoint.label, reason))
 
 
 def _file_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -265,4 +289,4 @@ def _file_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _full(reason: str, differences: Sequence[str]) -> str:
-    return "\n  ".join([reason.partition(": ")[0], *differences]) if len(differences) > _FEW else reason
+    return "\n  ".join([reason.partition(": ")[0], *map(printable, differences)]) if len(differences) > _FEW else reason

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 
 from assay.adapters.files import CONFIG_NAME
-from assay.checkpoints.layouts import CONFIG, is_gguf
+from assay.checkpoints.layouts import CONFIG, is_gguf, is_numbered
 from assay.job import Job, settings_of
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, given_up, is_chosen
@@ -24,7 +24,8 @@ STAGED = "staged"
 def own_copies(job: Job, ledger: Ledger) -> dict[str, Checkpoint]:
     """Of the checkpoints that this watch evaluates, by the digest that their copies have."""
     config = settings_of(job)
-    return {d: c for d, c, r in _read(ledger) if job.is_of(r) and is_chosen(c, config)}
+    mine = [(d, c) for d, c, r in _read(ledger) if job.is_of(r) and is_chosen(c, config)]
+    return dict(sorted(mine, key=lambda pair: pair[1].numbered))  # its number says more than that it was the last one
 
 
 def copies_left(job: Job, ledger: Ledger) -> dict[str, Checkpoint]:
@@ -48,6 +49,11 @@ def base_of_copy(job: Job, digest: str) -> str:
     return named if isinstance(named, str) else ""
 
 
+def held_by(ledger: Ledger) -> Iterator[tuple[str, Checkpoint]]:
+    """The digest of each checkpoint file's weights, as it was seen last."""
+    yield from ((digest, checkpoint) for digest, checkpoint, _ in _read(ledger))
+
+
 def checkpoint_of(record: CheckpointSeen) -> Checkpoint:
     """A checkpoint as the journal remembers it."""
     path = text_path(record.path)
@@ -63,6 +69,7 @@ def checkpoint_of(record: CheckpointSeen) -> Checkpoint:
         host=record.host,
         layout="gguf" if is_gguf(path) else "mlx",
         name=record.checkpoint,
+        numbered=is_numbered(path),
     )
 
 
@@ -79,7 +86,7 @@ def _is_open(job: Job, ledger: Ledger, digest: str, checkpoint: Checkpoint) -> b
     begun = ledger.run(checkpoint.run)
     if begun is None:
         return True
-    tries = [a for a in ledger.attempts(checkpoint) if a.identity in ("", begun.identity)]
+    tries = ledger.attempts(checkpoint, digest, begun.identity)
     failed = tuple(Failed(a.time, a.reason, a.final, a.error) for a in tries)
     if given_up(Candidate(checkpoint, digest, failed=failed), settings_of(job)):
         return False

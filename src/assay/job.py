@@ -9,17 +9,17 @@ from pathlib import Path, PurePosixPath
 from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
 from assay.errors import BadInput, SuiteError
-from assay.hosts.base import Host
+from assay.hosts.base import Host, shown
 from assay.hosts.local import LocalHost
 from assay.models.base import TextModel
 from assay.models.open import Resolved, resolve
-from assay.paths import text_path
+from assay.paths import printable, text_path
 from assay.plan import PlanConfig, is_chosen
 from assay.results.records import CheckpointSeen, FileSeen
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
-from assay.types import EngineSettings, Sample
+from assay.types import Checkpoint, EngineSettings, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,13 @@ def settings_of(job: Job) -> PlanConfig:
     )
 
 
-async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) -> Found:
+async def check_job(
+    job: Job, seen: Iterable[FileSeen] = (), copies: int = 0, note: Callable[[str], None] = lambda _: None
+) -> Found:
     """What is there and chosen. Raises `BadInput` for all that can be seen without loading anything.
 
     seen: what the journal says of files. copies: how many checkpoints an earlier watch has copied, which may be gone.
+    note: is told why nothing is chosen, where that is no error, since something may come.
     """
     for suite in job.suites:
         check_suite(suite)
@@ -169,8 +172,11 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) ->
     config = settings_of(job)
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]
     refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]
-    if job.once and not chosen and not refused and not copies:
-        _nothing(job, found)
+    if not chosen and not refused and not copies:
+        there = [*found.checkpoints, *(r.checkpoint for r in found.refused)]
+        if job.once:
+            raise BadInput(_unchosen(job, there) if there else _empty(job, found.unlisted))
+        note(_unchosen(job, there) if there else f"{shown(job.host.name, job.folder)} holds no checkpoint yet")
     if job.base is None and chosen and not any([await discovery.base_of(c) for c in chosen]):
         raise BadInput(
             "no base model: the checkpoints' configurations name none; name one with --base, or in assay.toml under [watch]"
@@ -178,18 +184,24 @@ async def check_job(job: Job, seen: Iterable[FileSeen] = (), copies: int = 0) ->
     return replace(found, checkpoints=chosen, refused=refused)
 
 
-def _nothing(job: Job, looked: Found) -> None:
-    found = len(looked.checkpoints)
-    if not found:
-        unlisted = f"; not looked into: {looked.unlisted[0]}" if looked.unlisted else ""
-        raise BadInput(
-            f"{job.folder} holds no checkpoint (expected 0000100_adapters.safetensors, "
-            "checkpoint-100/adapter_model.safetensors, a GGUF adapter and the like); name another folder, or leave out --once "
-            f"to wait for one{unlisted}"
-        )
-    if job.plan.filters:
-        raise BadInput(f"none of the {found} checkpoints in {job.folder} fits --filter {' '.join(job.plan.filters)}")
-    raise BadInput(f"none of the {found} checkpoints in {job.folder} is at a multiple of --every {job.every}")
+def _empty(job: Job, unlisted: Sequence[str]) -> str:
+    return (
+        f"{shown(job.host.name, job.folder)} holds no checkpoint (expected 0000100_adapters.safetensors, "
+        "checkpoint-100/adapter_model.safetensors, a GGUF adapter and the like); name another folder, or leave out --once "
+        f"to wait for one{f'; not looked into: {printable(unlisted[0])}' if unlisted else ''}"
+    )
+
+
+def _unchosen(job: Job, there: Sequence[Checkpoint]) -> str:
+    """Which flag leaves out all that is there."""
+    config = settings_of(job)
+    none = f"none of the {len(there)} checkpoints in {shown(job.host.name, job.folder)}"
+    filtered = f"fits --filter {' '.join(config.filters)}"
+    if config.filters and not any(is_chosen(c, replace(config, every=None)) for c in there):
+        return f"{none} {filtered}"
+    if config.every is not None and not any(is_chosen(c, replace(config, filters=())) for c in there):
+        return f"{none} is at a multiple of --every {config.every}"
+    return f"{none} that {filtered} is at a multiple of --every {config.every}"
 
 
 def resolved_base(base: str) -> Resolved:

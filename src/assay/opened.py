@@ -18,10 +18,12 @@ from assay.types import EngineSettings
 class OpenBase:
     """The base that checkpoints are tried on now. shapes: of its weights; {} where the engine itself checks its adapters.
 
-    prints: the fingerprint of each adapter's digest that was shown to be live on it. runs: those that it has answered for.
+    place: see `Resolved.place`. prints: the fingerprint of each adapter's digest that was shown to be live on it. runs: those
+    that it has answered for.
     """
 
     name: str
+    place: str
     model: WorkerModel
     shapes: dict[str, tuple[int, ...]]
     prints: dict[str, Fingerprint]
@@ -34,7 +36,7 @@ class OpenBase:
         # An engine from elsewhere checks its adapters itself: what its path names is its own business.
         shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "mlx") else {}
         model = await WorkerModel.open(resolved.spec, settings)
-        return cls(name, model, shapes, ledger.fingerprints(model.info.identity))
+        return cls(name, resolved.place, model, shapes, ledger.fingerprints(model.info.identity))
 
     @property
     def identity(self) -> str:

@@ -72,8 +72,7 @@ class Turns:
             final = killed or isinstance(error, CheckpointError)
             self._account.fail(checkpoint, adapter, error, final=final, identity=base.identity)
             return
-        self._account.outcome.evaluated += 1
-        self._account.outcome.fitting = True
+        self._account.evaluated(checkpoint)
         if failed:
             self._account.attempt(
                 checkpoint,
@@ -100,9 +99,7 @@ class Turns:
         )
         if verdict.verdict == "live":
             base.prints[adapter.digest] = trial.before
-        else:
-            self._account.outcome.unproven.append(checkpoint.label)
-            self._account.observer.note(f"{self._account.called(checkpoint)} is unproven: {verdict.reason}")
+        self._account.proved(checkpoint, adapter.digest, verdict)
         self._account.finish(base, subject, evaluations, "live" if verdict.verdict == "live" else "unproven")
         return sum(evaluation.failed for _, evaluation in evaluations)
 

@@ -19,6 +19,7 @@ from assay.account import Account, Observer, Outcome
 from assay.checkpoints.naming import called
 from assay.copies import STAGED, base_of_copy, checkpoint_of, copies_left, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
+from assay.hosts.base import shown
 from assay.job import Job, check_job, resolved_base, settings_of
 from assay.judge_queue import JudgeQueue
 from assay.opened import OpenBase
@@ -44,7 +45,7 @@ async def watch(job: Job, ledger: Ledger, observer: Observer) -> Outcome:
     Raises `BadInput` for what is wrong with the job itself, `Unreachable` if a host can't be reached; faults of one checkpoint
     are in the outcome.
     """
-    await check_job(job, ledger.files(), len(copies_left(job, ledger)))
+    await check_job(job, ledger.files(), len(copies_left(job, ledger)), observer.note)
     agent = _Agent(job, ledger, observer)
     try:
         return await agent.run()
@@ -146,7 +147,7 @@ class _Agent:
             folder = text_path(record.path).parent
             if elsewhere or Path(folder).is_dir():
                 raise BadInput(
-                    f"the run {record.run!r} in {self._job.workspace} is that of another folder, {record.host}{folder}; "
+                    f"the run {record.run!r} in {self._job.workspace} is that of another folder, {shown(record.host, folder)}; "
                     "give this one a name of its own with --run"
                 )
 
@@ -156,9 +157,7 @@ class _Agent:
         ]
         made = plan(candidates, self._config, time.time())
         for candidate, reason in made.aside:
-            self._account.set_aside(
-                candidate.checkpoint, reason, candidate.failed[-1].error if candidate.failed else ""
-            )
+            self._account.leave_aside(candidate.checkpoint, reason, candidate.failed[-1])
         for twin, known in made.twins:
             self._account.twin(twin.checkpoint, known.checkpoint)
         if made.done:
@@ -172,8 +171,9 @@ class _Agent:
 
     def _tell(self, made: Plan) -> None:
         """Leave word of the plan where `assay status` looks. Whether that works matters to nothing else."""
-        later = [[c.checkpoint.label, round(time.time() + wait), c.failed[-1].reason] for c, wait in made.later]
-        work = [c.checkpoint.label for c in made.work]
+        say = self._account.called
+        later = [[say(c.checkpoint), round(time.time() + wait), c.failed[-1].reason] for c, wait in made.later]
+        work = [say(c.checkpoint) for c in made.work]
         plan_now = {"work": work, "later": later, "waiting": self._scout.waiting}
         text = json.dumps(plan_now if self._judges is None else {**plan_now, "judge": asdict(self._judges.waiting)})
         if text != self._told:
@@ -186,7 +186,7 @@ class _Agent:
     def _candidate(self, sighting: Sighting) -> Candidate:
         checkpoint, digest = sighting.checkpoint, sighting.digest
         identity = self._identities.get(self._spec(sighting), "")
-        tries = [a for a in self._ledger.attempts(checkpoint) if a.identity in ("", identity)]
+        tries = self._ledger.attempts(checkpoint, digest, identity)
         return Candidate(
             checkpoint,
             digest,
@@ -202,7 +202,7 @@ class _Agent:
     def _has_base(self, sighting: Sighting) -> bool:
         if self._spec(sighting):
             return True
-        where = sighting.checkpoint.config
+        where = shown(sighting.checkpoint.host, sighting.checkpoint.config)
         self._account.refuse(sighting.checkpoint, f"{where} {NO_BASE}")
         sighting.fault = "no base"
         return False

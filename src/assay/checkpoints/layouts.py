@@ -79,10 +79,14 @@ def is_gguf(file: PurePath) -> bool:
 
 
 def _of_gguf(folder: PurePosixPath, file: Entry) -> Written:
-    run_folder, number = _of_peft(folder)
-    if not number and (named := _GGUF_NUMBERED.fullmatch(file.path.name[: -len(_GGUF)])) is not None:
+    return Written(_of_peft(folder)[0], _gguf_number(file.path), file, None, file.path, "gguf")
+
+
+def _gguf_number(file: PurePosixPath) -> str:
+    number = _of_peft(file.parent)[1]
+    if not number and (named := _GGUF_NUMBERED.fullmatch(file.name[: -len(_GGUF)])) is not None:
         number = named[1] or named[2]
-    return Written(run_folder, number, file, None, file.path, "gguf")
+    return number
 
 
 def linked(link: Entry) -> Written:
@@ -95,6 +99,13 @@ def run_folder_of(file: PurePosixPath) -> PurePosixPath:
     """What names the run of a checkpoint's file, or of a log."""
     of_folder = file.name in (PEFT_WEIGHTS, STATE) or is_gguf(file) or _PICKLED_ADAPTER.fullmatch(file.name) is not None
     return _of_peft(file.parent)[0] if of_folder else file.parent
+
+
+def is_numbered(file: PurePosixPath) -> bool:
+    """Whether the path of a checkpoint's file says which iteration it is of, and not only that it is the last one."""
+    if is_gguf(file):
+        return bool(_gguf_number(file))
+    return file.name != _MLX_LATEST and (file.name != PEFT_WEIGHTS or bool(_of_peft(file.parent)[1]))
 
 
 def _pickled(folder: PurePosixPath, files: Mapping[str, Entry], config: Entry | None) -> list[Written]:

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import TypeAlias
 
 from assay.checkpoints.discover import Refused
-from assay.copies import base_of_copy, checkpoint_of, copies_left
+from assay.cli.standing import stands_under
+from assay.copies import base_of_copy, copies_left, held_by
 from assay.errors import AssayError
 from assay.job import Job, JudgeSpec, check_job, rubrics_in, settings_of
 from assay.models.open import resolve
+from assay.paths import printable
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
 from assay.results.journal import read, segments
-from assay.results.records import ScoreMade
+from assay.results.records import Finished, ScoreMade
 from assay.types import Checkpoint
 from assay.watch import NO_BASE
+
+Row: TypeAlias = dict[str, str]
 
 
 def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:
     """Print what a watch would do now. Nothing is loaded, copied or written; raises as `check_job`."""
-    made, unjudged, refused = asyncio.run(_planned(job, workspace))
-    rows = [_row("evaluate", c.checkpoint, c.checkpoint.path) for c in made.work]
-    rows += [_row("retry", c.checkpoint, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
-    rows += [_row("set aside", c.checkpoint, reason) for c, reason in made.aside]
-    rows += [_row("set aside", each.checkpoint, each.reason) for each in refused]
-    by = f"by {job.judge.name}" if job.judge is not None else ""
-    for c in made.done:
-        rows.append(_row("judge", c.checkpoint, by) if c.digest in unjudged else _row("done", c.checkpoint, ""))
-    rows += [
-        _row("same", twin.checkpoint, f"has the weights of {known.checkpoint.label}") for twin, known in made.twins
-    ]
+    rows = asyncio.run(_rows(job, workspace))
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
         return 0
+    rows = [{name: _on_one_line(text) for name, text in row.items()} for row in rows]
     several = len({row["run"] for row in rows}) > 1
     columns = ["run", "checkpoint"] if several else ["checkpoint"]
     wide = {name: max((len(row[name]) for row in rows), default=0) for name in columns}
@@ -45,8 +43,43 @@ def show_plan(job: Job, workspace: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _row(action: str, checkpoint: Checkpoint, detail: str) -> dict[str, str]:
+def _on_one_line(text: str) -> str:
+    """A reason may have a line for each of several differences; a path may have anything in it."""
+    first, *more = text.split("\n  ")
+    return printable(f"{first}: {'; '.join(more)}" if more else text)
+
+
+def _row(action: str, checkpoint: Checkpoint, detail: str) -> Row:
     return {"action": action, "run": checkpoint.run, "checkpoint": checkpoint.label, "detail": detail}
+
+
+async def _rows(job: Job, workspace: Path) -> list[Row]:
+    made, reading, refused = await _planned(job, workspace)
+    rows = [_row("evaluate", c.checkpoint, c.checkpoint.path) for c in made.work]
+    rows += [_row("retry", c.checkpoint, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
+    rows += [_row("set aside", c.checkpoint, reason) for c, reason in made.aside]
+    rows += [_row("set aside", each.checkpoint, each.reason) for each in refused]
+    # What is done stands under one label, whichever of the files with its weights comes first by now.
+    done = {(c.checkpoint.run, c.digest) for c in made.done}
+    stands = {} if reading is None else {which: reading.stands_under(*which) for which in done}
+    for c in made.done:
+        rows.append(_done(c, stands[c.checkpoint.run, c.digest] or c.checkpoint.label, job, reading))
+    for twin, known in made.twins:
+        which = (twin.checkpoint.run, twin.digest)
+        rows.append(_done(twin, stands.get(which) or known.checkpoint.label, job, reading, twin=True))
+    return rows
+
+
+def _done(c: Candidate, name: str, job: Job, reading: _Reading | None, *, twin: bool = False) -> Row:
+    """name: what the weights are called."""
+    checkpoint = c.checkpoint
+    if checkpoint.label != name:
+        return _row("same", checkpoint, f"has the weights of {name}")
+    if twin and not checkpoint.numbered:
+        return _row("same", checkpoint, f"{checkpoint.path} has the weights of {name}")
+    if job.judge is not None and reading is not None and c.digest in reading.unjudged:
+        return _row("judge", checkpoint, f"by {job.judge.name}")
+    return _row("done", checkpoint, "")
 
 
 def _real(base: str) -> str:
@@ -55,27 +88,31 @@ def _real(base: str) -> str:
         found = resolve(base)
     except AssayError:  # it is gone by now
         return base
-    return found.spec if found.remote else f"{found.engine}:{Path(found.path).resolve()}"
+    return found.place
 
 
-async def _planned(job: Job, workspace: Path) -> tuple[Plan, set[str], list[Refused]]:
-    """The plan, the digests of adapters whose answers are still to be judged, and what lies there and is not touched."""
+async def _planned(job: Job, workspace: Path) -> tuple[Plan, _Reading | None, list[Refused]]:
+    """The plan, what the journal says if there is one, and what lies there and is not touched."""
     ledger = Ledger(workspace) if segments(workspace) else None
     try:
         if ledger is None:
-            found = await check_job(job)
-            return plan([Candidate(c) for c in found.checkpoints], settings_of(job), time.time()), set(), found.refused
+            found = await check_job(job, note=_note)
+            return plan([Candidate(c) for c in found.checkpoints], settings_of(job), time.time()), None, found.refused
         left = copies_left(job, ledger)
-        found = await check_job(job, ledger.files(), len(left))
+        found = await check_job(job, ledger.files(), len(left), _note)
         there = {c.file for c in found.checkpoints}
         reading = _Reading(job, ledger)
         candidates = [await reading.candidate(c) for c in found.checkpoints]
         candidates += [await reading.candidate(c, base_of_copy(job, d)) for d, c in left.items() if c.file not in there]
-        return plan(candidates, settings_of(job), time.time()), reading.unjudged, found.refused
+        return plan(candidates, settings_of(job), time.time()), reading, found.refused
     finally:
         await job.host.aclose()
         if ledger is not None:
             ledger.close()
+
+
+def _note(text: str) -> None:
+    print(f"assay: {text}", file=sys.stderr)
 
 
 class _Reading:
@@ -86,7 +123,10 @@ class _Reading:
         self._ledger = ledger
         self._discovery = job.discovery(ledger.files())
         self._known = {_real(base): identity for base, identity in ledger.bases().items()}
-        self._seen = {(r.run, r.host, r.path): r for r in ledger.seen()}
+        self._finished: defaultdict[tuple[str, str], list[Finished]] = defaultdict(list)
+        self._held: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for digest, checkpoint in sorted(held_by(ledger), key=lambda pair: not pair[1].numbered):
+            self._held[checkpoint.run, digest].append(checkpoint.label)
         self._measures = _measures(job.workspace, job.judge) if job.judge is not None else set()
         self.unjudged: set[str] = set()
 
@@ -98,6 +138,7 @@ class _Reading:
         spec = job.base if job.base is not None else job.bases.get(named, named)
         identity = self._known.get(_real(spec), "")
         finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, identity, limit)) for s in job.suites]
+        self._finished[checkpoint.run, digest] += [record for _, record in finished if record is not None]
         done = digest and all(record is not None for _, record in finished)
         if job.judge is not None and any(
             record is not None
@@ -106,14 +147,19 @@ class _Reading:
             for s, record in finished
         ):
             self.unjudged.add(digest)
-        tries = [a for a in ledger.attempts(checkpoint) if a.identity in ("", identity)]
+        tries = ledger.attempts(checkpoint, digest, identity)
         failed = tuple(Failed(a.time, a.reason, a.final) for a in tries)
         return Candidate(checkpoint, digest, unfinished=not done, failed=failed or self._broken(checkpoint, digest))
 
+    def stands_under(self, run: str, digest: str) -> str:
+        """The label that the results of weights stand under; "" if the journal knows of no file that holds them."""
+        held = self._held[run, digest]
+        return stands_under(self._finished[run, digest], held) if held else ""
+
     def _broken(self, checkpoint: Checkpoint, digest: str) -> tuple[Failed, ...]:
         """That its files could not be read as they are now."""
-        record = self._seen.get((checkpoint.run, checkpoint.host, checkpoint.path))
-        if digest or record is None or not record.reason or checkpoint_of(record).state != checkpoint.state:
+        record = self._ledger.last_seen(checkpoint)
+        if digest or record is None or not record.reason:
             return ()
         if record.reason.endswith(NO_BASE):  # which may be given now
             return ()

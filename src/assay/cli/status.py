@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assay.cli.settings import ConfigFile, Json, Workspace, settings
+from assay.cli.standing import Standing
+from assay.hosts.base import shown
+from assay.paths import printable, text_path
 from assay.results.journal import is_held, no_results, read, segments
 from assay.results.records import (
     FROM_FILES,
@@ -41,100 +46,62 @@ def status(*, as_json: Json = False, workspace: Workspace = None, config: Config
 
 
 def _told(workspace: Path, tries: int) -> dict[str, Any]:
-    """tries: at one state of a checkpoint, at most."""
-    runs: dict[str, dict[str, Any]] = {}
-    last = 0.0
-    answers = 0
-    from_files: dict[str, set[tuple[str, str, int]]] = {}
-
-    def run(name: str) -> dict[str, Any]:
-        fresh = {"suites": [], "base_answers": 0, "checkpoints": {}, "bases": {}, "finished": {}}
-        return runs.setdefault(name, fresh)
-
-    for at, record in read(workspace):
-        last = max(last, record.time)
-        match record:
-            case Run():
-                _take_run(run(record.run), record, at.segment)
-            case CheckpointSeen():
-                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
-                if record.digest and record.digest != place["digest"]:  # it was overwritten: nothing was done there yet
-                    place.update(digest=record.digest, attempts=0, last="")
-                place["reason"] = record.reason
-            case Attempt():
-                place = run(record.run)["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
-                place["attempts"] += 1
-                place["last"] = record.reason
-            case Finished() if not record.judged:
-                _take_finished(run(record.run), record)
-            case CompletionMade():
-                answers += 1
-                run(record.run)["base_answers"] += not record.digest
-            case AnswerScored():
-                from_files.setdefault(record.run, set()).add((record.model, record.sample, record.repeat))
-            case ScoreMade() | Failure() if record.identity == FROM_FILES:
-                model = "" if record.digest == origin_of("") else record.checkpoint
-                from_files.setdefault(record.run, set()).add((model, record.sample, record.repeat))
-            case _:
-                pass
+    """tries: at one checkpoint, at most."""
+    known = _read(workspace)
     return {
         "workspace": str(workspace),
         "watching": is_held(workspace),
-        "last": last,
-        "answers": answers,
-        "from_files": {name: len(places) for name, places in from_files.items()},
+        "last": known.last,
+        "answers": known.answers,
+        "from_files": {name: len(places) for name, places in known.from_files.items()},
         "runs": [
             {
                 "run": name,
-                "suites": each["suites"],
-                "base_answers": each["base_answers"],
-                "checkpoints": [
-                    _checkpoint_told(label, place, each, tries)
-                    for label, place in sorted(each["checkpoints"].items(), key=lambda item: item[1]["iteration"])
-                ],
+                "suites": run.suites,
+                "base_answers": run.base_answers,
+                "checkpoints": run.checkpoints(tries),
             }
-            for name, each in runs.items()
+            for name, run in known.runs.items()
         ],
         "ahead": _ahead(workspace),
         "sinks": [_sink(workspace, state) for state in read_states(workspace)],
     }
 
 
-def _take_run(told: dict[str, Any], record: Run, segment: Path) -> None:
-    """What is asked of the run, and on which bases: those of the process that began it last."""
-    told["suites"] = [use.name for use in record.suites]
-    told["bases"] = {segment: {*told["bases"].get(segment, ()), record.identity}}
+@dataclass(slots=True)
+class _Known:
+    """What the journal holds. last: the time of its last record. from_files: by run, the answers that were read in."""
+
+    runs: defaultdict[str, Standing] = field(default_factory=lambda: defaultdict(Standing))
+    from_files: defaultdict[str, set[tuple[str, str, int]]] = field(default_factory=lambda: defaultdict(set))
+    answers: int = 0
+    last: float = 0.0
 
 
-def _take_finished(told: dict[str, Any], record: Finished) -> None:
-    place = told["checkpoints"].setdefault(record.checkpoint, _fresh(record.iteration))
-    place["digest"] = place["digest"] or record.digest
-    told["finished"].setdefault((record.digest, record.identity), (record.checkpoint, {}))[1][record.suite] = {
-        "asked": record.asked,
-        "failed": record.failed,
-        "truncated": record.truncated,
-        "proof": record.proof or None,
-    }
-
-
-def _checkpoint_told(label: str, place: dict[str, Any], run: dict[str, Any], tries: int) -> dict[str, Any]:
-    """A checkpoint's state: by what was asked of its weights, as they are, on the base that the run was last asked on."""
-    bases = {identity for known in run["bases"].values() for identity in known}
-    by = label
-    finished: dict[str, Any] = {}
-    for (digest, identity), (asked, suites) in run["finished"].items():
-        if digest == place["digest"] and (identity in bases or not bases):
-            by, finished = asked, suites
-    told = {"checkpoint": label, "state": "", **place, "finished": finished}
-    if by != label and not place["reason"]:
-        return {**told, "state": "same", "last": f"has the weights of {by}"}
-    state = _state(place["reason"], finished, run["suites"])
-    if state == "failed samples":
-        failed = sum(each["failed"] for each in finished.values())
-        told["last"] = told["last"] or f"{failed} sample{'s' if failed > 1 else ''} failed"
-        if place["attempts"] >= tries:  # of the base, every watch asks them again
-            state = "set aside"
-    return {**told, "state": state}
+def _read(workspace: Path) -> _Known:
+    known = _Known()
+    for at, record in read(workspace):
+        known.last = max(known.last, record.time)
+        match record:
+            case Run():
+                known.runs[record.run].begin(record, at.segment)
+            case CheckpointSeen():
+                known.runs[record.run].see(record)
+            case Attempt():
+                known.runs[record.run].tried(record)
+            case Finished() if not record.judged:
+                known.runs[record.run].finish(record)
+            case CompletionMade():
+                known.answers += 1
+                known.runs[record.run].base_answers += not record.digest
+            case AnswerScored():
+                known.from_files[record.run].add((record.model, record.sample, record.repeat))
+            case ScoreMade() | Failure() if record.identity == FROM_FILES:
+                model = "" if record.digest == origin_of("") else record.checkpoint
+                known.from_files[record.run].add((model, record.sample, record.repeat))
+            case _:
+                pass
+    return known
 
 
 def _ahead(workspace: Path) -> dict[str, Any]:
@@ -144,18 +111,6 @@ def _ahead(workspace: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return ahead if isinstance(ahead, dict) else {}
-
-
-def _fresh(iteration: int) -> dict[str, Any]:
-    return {"iteration": iteration, "digest": "", "reason": "", "attempts": 0, "last": "", "finished": {}}
-
-
-def _state(reason: str, finished: dict[str, Any], suites: list[str]) -> str:
-    if reason:
-        return "set aside"
-    if not all(suite in finished for suite in suites):
-        return "waiting"
-    return "failed samples" if any(each["failed"] for each in finished.values()) else "done"
 
 
 def _sink(workspace: Path, state: SinkState) -> dict[str, Any]:
@@ -202,24 +157,12 @@ def _print(told: dict[str, Any]) -> None:
     watching = "a watch is running" if told["watching"] else "no watch is running"
     print(f"{told['workspace']}: {watching}; {_counted(told)}, last record {_ago(told['last'])}")
     for run in told["runs"]:
-        states = [each["state"] for each in run["checkpoints"] if each["checkpoint"] != "base"]
-        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        print(f"\nrun {run['run']} ({', '.join(run['suites'])}): {counts or _base(run)}")
-        for each in run["checkpoints"]:
-            if each["state"] != "done":
-                why = each["reason"] or each["last"]
-                tries = f", tried {each['attempts']} times" if each["attempts"] > 1 else ""
-                print(f"  {each['checkpoint']}: {each['state']}{tries}{': ' + why if why else ''}")
+        _print_run(run)
     for name, count in told["from_files"].items():
         print(f"\nrun {name}: {_number(count)} from files")
     ahead = told["ahead"] if told["watching"] else {}
-    if ahead.get("work"):
-        more = len(ahead["work"]) - _FEW
-        print(f"\nnext: {', '.join(ahead['work'][:_FEW])}{f' and {more} more' if more > 0 else ''}")
-    for label, due, reason in ahead.get("later", []):
-        print(f"\nagain in {max(0.0, due - time.time()):.0f} s: {label} ({reason})")
-    if ahead and not ahead.get("work"):
-        print(f"\nwaiting for {ahead.get('waiting', 'the next checkpoint')}")
+    if ahead:
+        _print_ahead(ahead)
     if (judge := told["ahead"].get("judge")) and judge["answers"]:
         _print_judge(judge, running=bool(ahead))
     for sink in told["sinks"]:
@@ -227,6 +170,35 @@ def _print(told: dict[str, Any]) -> None:
         refused = f", {sink['refused']} refused" if sink["refused"] else ""
         down = f"; down since {_ago(sink['down_since'])}: {sink['reason']}" if sink["down_since"] else ""
         print(f"\nsink {sink['sink']}: {sink['sent']:,} sent{refused}, {left}{down}")
+
+
+def _print_run(run: dict[str, Any]) -> None:
+    states = [each["state"] for each in run["checkpoints"] if each["checkpoint"] != "base"]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    print(f"\nrun {run['run']} ({', '.join(run['suites'])}): {counts or _base(run)}")
+    labels = Counter(each["checkpoint"] for each in run["checkpoints"])
+    for each in run["checkpoints"]:
+        if each["state"] != "done":
+            why = _lines(each["reason"] or each["last"])
+            tries = f", tried {each['attempts']} times" if each["attempts"] > 1 else ""
+            # Two weights of one label are told apart by their files.
+            place = f" ({shown(each['host'], text_path(each['path']))})" if labels[each["checkpoint"]] > 1 else ""
+            print(f"  {printable(each['checkpoint'])}{place}: {each['state']}{tries}{': ' + why if why else ''}")
+
+
+def _print_ahead(ahead: dict[str, Any]) -> None:
+    if work := ahead.get("work"):
+        more = len(work) - _FEW
+        print(f"\nnext: {printable(', '.join(work[:_FEW]))}{f' and {more} more' if more > 0 else ''}")
+    for label, due, reason in ahead.get("later", []):
+        print(f"\nagain in {max(0.0, due - time.time()):.0f} s: {printable(label)} ({_lines(reason)})")
+    if not work:
+        print(f"\nwaiting for {printable(ahead.get('waiting', 'the next checkpoint'))}")
+
+
+def _lines(reason: str) -> str:
+    """A reason as it is printed: one that lists differences has a line for each."""
+    return "\n".join(printable(line) for line in reason.split("\n"))
 
 
 def _print_judge(judge: dict[str, Any], *, running: bool) -> None:

@@ -19,6 +19,7 @@ from assay.errors import ModelError
 from assay.models.base import TextModel
 from assay.models.http_address import SCHEMES, masked, parse_url
 from assay.models.local import LocalEngine, LocalModel
+from assay.paths import encodable
 from assay.plugins import Registry, nearest
 from assay.types import EngineSettings, HttpSettings
 
@@ -64,6 +65,11 @@ class Resolved(msgspec.Struct, frozen=True):
     def remote(self) -> bool:
         """Is the model behind a URL? Then `path` is that URL, and there are no files to look at."""
         return self.engine == HTTP
+
+    @property
+    def place(self) -> str:
+        """The same for whatever names one model, from whichever folder."""
+        return self.path if self.remote else encodable(f"{self.engine}:{Path(self.path).resolve()}")
 
 
 def resolve(spec: str) -> Resolved:

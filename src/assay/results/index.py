@@ -70,7 +70,9 @@ class Ledger:
         self._digests: dict[tuple[object, ...], str] = {}
         self._losses: dict[tuple[str, int, str], float] = {}
         self._logs: dict[tuple[str, str, str], LossSeen] = {}
-        self._attempts: dict[tuple[object, ...], list[Attempt]] = {}
+        self._attempts: dict[
+            tuple[object, ...], list[Attempt]
+        ] = {}  # by the digest, or the file's state where it has none
         self._asked: dict[tuple[str, ...], int] = {}  # when a suite was last gone through at a checkpoint
         seq = 1
         for location, record in indexed(workspace, self.damage):
@@ -109,7 +111,8 @@ class Ledger:
                 if record.digest:
                     self._digests[_file_state(record)] = record.digest
             case Attempt():
-                self._attempts.setdefault(_file_state(record), []).append(record)
+                weights = (record.digest,) if record.digest else _file_state(record)
+                self._attempts.setdefault(weights, []).append(record)
             case ScaleSeen():
                 name = _scale(record)
                 low, high, varied = self._scales.get(name, (None, None, False))
@@ -119,7 +122,7 @@ class Ledger:
             case SampleAsked():
                 self._samples.setdefault(record.suite_digest, set()).add(record.sample)
             case Run():
-                self._bases[record.base] = record.identity
+                self._bases[record.place or record.base] = record.identity
                 known_run = self._runs.get(record.run)
                 if known_run is None or record.seq >= known_run.seq:
                     self._runs[record.run] = record
@@ -193,7 +196,7 @@ class Ledger:
         return bool(batch) and batch not in self._closed
 
     def bases(self) -> dict[str, str]:
-        """From each base's spec, as it was given, to the identity that it had when it was last opened."""
+        """From each base's place, or its spec where that is not known, to the identity that it had when it was last opened."""
         return self._bases
 
     def finished(self, run: str, digest: str, suite_digest: str, identity: str, limit: int) -> Finished | None:
@@ -258,9 +261,21 @@ class Ledger:
         """The digest that was taken of the checkpoint's files in their present state; "" if none was."""
         return self._digests.get(_present(checkpoint), "")
 
-    def attempts(self, checkpoint: Checkpoint) -> list[Attempt]:
-        """The tries at the checkpoint's files in their present state that came to nothing."""
-        return self._attempts.get(_present(checkpoint), [])
+    def attempts(self, checkpoint: Checkpoint, digest: str, identity: str) -> list[Attempt]:
+        """The tries on this base that came to nothing: at the checkpoint's files in their present state, and at its weights.
+
+        Of tries at the same weights in another run those count that no other try can better.
+        """
+        known = self._attempts.get(_present(checkpoint), [])
+        if digest:
+            same = self._attempts.get((digest,), [])
+            known = [*known, *(a for a in same if a.run == checkpoint.run or a.final)]
+        return [a for a in known if a.identity in ("", identity)]
+
+    def last_seen(self, checkpoint: Checkpoint) -> CheckpointSeen | None:
+        """The journal's last word on the checkpoint's file, if the file is still in that state."""
+        known = self._seen.get((checkpoint.run, *checkpoint.file))
+        return known if known is not None and _file_state(known) == _present(checkpoint) else None
 
     def has_loss(self, record: LossSeen) -> bool:
         """Whether the journal's last word on this point of the run's curve says the same."""

@@ -48,7 +48,7 @@ class SuiteUse(msgspec.Struct, kw_only=True, frozen=True):
 class Run(Record, tag="run", kw_only=True, frozen=True):
     """One command's start: who answers, and which suites are asked. tag, run_id: go-ml's names for the model and the run.
 
-    host, path: of a file in the run's folder, as in `CheckpointSeen`; "" where there is none.
+    host, path: of a file in the run's folder, as in `CheckpointSeen`; "" where there is none. place: see `Resolved.place`.
     """
 
     run: str
@@ -63,6 +63,7 @@ class Run(Record, tag="run", kw_only=True, frozen=True):
     run_id: str = ""
     host: str = ""
     path: str = ""
+    place: str = ""
 
 
 class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
