@@ -28,7 +28,7 @@ from assay.results.records import (
     Summary,
     place_of,
 )
-from assay.sinks.base import Fact, GroupFact, Poison, SampleFact
+from assay.sinks.base import Fact, GroupFact, Poison, SampleFact, Sink
 from assay.sinks.feed import Feed
 from assay.sinks.forwarding import forward
 from assay.sinks.open import open_sinks
@@ -330,6 +330,13 @@ async def test_a_failure_is_forwarded_as_one_and_never_as_a_zero(ledger: Ledger,
     assert (fact.value, fact.outcome, fact.reason, fact.response) == (None, "failed", "it broke", "So far")
 
 
+async def sent_to(workspace: Path, sinks: Sequence[Sink], *, again: bool = False) -> dict[str, int]:
+    """How many facts each took; none may fail."""
+    forwarded = await forward(workspace, sinks, lambda text: None, again=again)
+    assert not [each for each in forwarded.values() if each.fault]
+    return {name: each.sent for name, each in forwarded.items()}
+
+
 async def test_each_place_has_a_cursor_of_its_own_and_a_file_that_is_gone_is_filled_again(
     ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -339,7 +346,7 @@ async def test_each_place_has_a_cursor_of_its_own_and_a_file_that_is_gone_is_fil
     archive = Config(tmp_path, sinks={"archive": SinkConfig("duckdb", path=one)})
 
     async def sent(*names: str) -> dict[str, int]:
-        return await forward(tmp_path, open_sinks(names, archive), lambda text: None)
+        return await sent_to(tmp_path, open_sinks(names, archive))
 
     assert await sent(f"duckdb:{one}", f"duckdb:{tmp_path}/./one.duckdb", "archive") == {f"duckdb:{one}": 2}
     assert await sent(f"duckdb:{one}", f"duckdb:{two}") == {f"duckdb:{one}": 0, f"duckdb:{two}": 2}
@@ -383,14 +390,23 @@ async def test_all_is_sent_again_when_it_is_asked_for(ledger: Ledger, tmp_path: 
     sink.refuses = lambda fact: isinstance(fact, SampleFact) and fact.sample == "b"
     for name in ("a", "b", "c"):
         answer(ledger, name, "", digest="")
-    assert await forward(tmp_path, [sink], print) == {"memory": 2}
-    assert await forward(tmp_path, [sink], print) == {"memory": 0}
-    assert await forward(tmp_path, [sink], print, again=True) == {"memory": 2}
+    assert await sent_to(tmp_path, [sink]) == {"memory": 2}
+    assert await sent_to(tmp_path, [sink]) == {"memory": 0}
+    assert await sent_to(tmp_path, [sink], again=True) == {"memory": 2}
     refused = state_file(tmp_path, "memory").with_suffix(".refused.jsonl")
     assert len(refused.read_bytes().splitlines()) == 1
     sink.refuses = lambda fact: False
-    assert await forward(tmp_path, [sink], print, again=True) == {"memory": 3}
+    assert await sent_to(tmp_path, [sink], again=True) == {"memory": 3}
     assert not refused.exists()
+
+
+async def test_a_sink_that_takes_nothing_keeps_none_of_the_others_from_it(ledger: Ledger, tmp_path: Path) -> None:
+    answer(ledger, "a", "", digest="")
+    places = "influx:http://127.0.0.1:9", f"duckdb:{tmp_path}", "duckdb"
+    down, wrong, fine = (await forward(tmp_path, open_sinks(places, Config(tmp_path)), print)).values()
+    assert str(down.fault) == "http://127.0.0.1:9 can't be reached: Connection refused"
+    assert "is a folder" in str(wrong.fault)
+    assert fine == (1, None)
 
 
 async def test_an_influx_database_that_was_dropped_and_made_again_is_filled_again(
@@ -399,15 +415,15 @@ async def test_an_influx_database_that_was_dropped_and_made_again_is_filled_agai
     ledger.append(finished())
     with influx1(tmp_path / "influx") as server:
         sinks = partial(open_sinks, [f"influx:{server.url}#training"], Config(tmp_path))
-        [first] = (await forward(tmp_path, sinks(), print)).values()
+        [first] = (await sent_to(tmp_path, sinks())).values()
         there = server.ask("select * from suite_score", "training")
         assert there
-        assert set((await forward(tmp_path, sinks(), print)).values()) == {0}
+        assert set((await sent_to(tmp_path, sinks())).values()) == {0}
         server.ask('drop database "training"')
         server.ask('create database "training"')
-        assert set((await forward(tmp_path, sinks(), print)).values()) == {first}
+        assert set((await sent_to(tmp_path, sinks())).values()) == {first}
         assert server.ask("select * from suite_score", "training") == there
         server.ask("delete from suite_score", "training")
-        assert set((await forward(tmp_path, sinks(), print)).values()) == {0}, "it can't be known"
-        assert set((await forward(tmp_path, sinks(), print, again=True)).values()) == {first}
+        assert set((await sent_to(tmp_path, sinks())).values()) == {0}, "it can't be known"
+        assert set((await sent_to(tmp_path, sinks(), again=True)).values()) == {first}
         assert server.ask("select * from suite_score", "training") == there

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli import streams
 from assay.cli.settings import ConfigFile, Workspace, settings
 from assay.errors import ConfigError
 from assay.results.journal import hold, segments
@@ -42,8 +44,10 @@ def ship(
         raise ConfigError(f"there are no results in {found.workspace}; name the folder with --workspace")
     sinks = open_sinks(names, found)
     with hold(found.workspace):
-        noted = forward(found.workspace, sinks, lambda text: print(text, file=sys.stderr), again=again)
-        sent = asyncio.run(noted)
-    for name, count in sent.items():
-        print(f"{name}: {count} sent")
-    return 0
+        note = partial(print, file=sys.stderr)
+        forwarded = asyncio.run(forward(found.workspace, sinks, note, again=again))
+    for name, (sent, fault) in forwarded.items():
+        print(f"{name}: {sent} sent")
+        if fault is not None:
+            streams.say(str(fault))
+    return min((fault.exit_code for _, fault in forwarded.values() if fault is not None), default=0)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
-from assay.errors import AssayError, BadInput, Unreachable
+from assay.errors import BadInput, Unreachable
 from assay.sinks.base import Sink
 from assay.sinks.shipper import Shipper
 
@@ -58,27 +59,28 @@ class Forwarding:
             self.behind[sink.name] = str(error)
 
 
+class Forwarded(NamedTuple):
+    """What became of one sink: how many facts it took, and what kept it from taking more, if anything did."""
+
+    sent: int
+    fault: BadInput | Unreachable | None = None
+
+
 async def forward(
     workspace: Path, sinks: Sequence[Sink], note: Callable[[str], None], *, again: bool = False
-) -> dict[str, int]:
-    """Send each sink all that it lacks; how many facts each took. Raises for the first that doesn't, after the others.
+) -> dict[str, Forwarded]:
+    """Send each sink all that it lacks, by the sinks' names. again: also what it has taken."""
+    return {sink.name: await _forward(Shipper(workspace, sink, note), sink, again) for sink in sinks}
 
-    again: send also what it has taken.
-    """
-    sent: dict[str, int] = {}
-    failed: list[AssayError] = []
-    for sink in sinks:
-        shipper = Shipper(workspace, sink, note)
-        try:
-            await shipper.check()
-            if again:
-                shipper.begin_anew()
-            await shipper.drain()
-        except (BadInput, Unreachable) as error:
-            failed.append(error)
-        finally:
-            await sink.aclose()
-        sent[sink.name] = shipper.taken
-    if failed:
-        raise failed[0]
-    return sent
+
+async def _forward(shipper: Shipper, sink: Sink, again: bool) -> Forwarded:
+    try:
+        await shipper.check()
+        if again:
+            shipper.begin_anew()
+        await shipper.drain()
+    except (BadInput, Unreachable) as error:
+        return Forwarded(shipper.taken, error)
+    finally:
+        await sink.aclose()
+    return Forwarded(shipper.taken)

@@ -214,8 +214,13 @@ class InfluxSink:
                 text = reply.read(_MOST_READ).decode(errors="replace")
                 return _Reply(reply.status, text, reply.headers.get("X-Influxdb-Version", ""))
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise Unreachable(f"{self._url} can't be reached: {reason}") from None
+            raise Unreachable(f"{self._url} can't be reached: {_cause(error)}") from None
+
+
+def _cause(error: Exception) -> str:
+    """Why a request came to nothing, in the system's words and without its number."""
+    cause = getattr(error, "reason", error)
+    return str(getattr(cause, "strerror", None) or cause or type(error).__name__)
 
 
 def _reason(text: str) -> str:
