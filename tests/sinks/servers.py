@@ -6,6 +6,7 @@ a point once, and refuses what the real one refuses: a wrong token, an unknown d
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -96,10 +97,12 @@ class Influx1:
         self._process.kill()
         self.stop()
 
-    def ask(self, query: str, database: str = "") -> list[dict[str, Any]]:
-        """The rows of all series, tags and fields alike as columns."""
+    def ask(self, query: str, database: str = "", user: str = "") -> list[dict[str, Any]]:
+        """The rows of all series, tags and fields alike as columns. user: NAME:PASSWORD, where there are users."""
         text = urllib.parse.urlencode({"db": database, "q": query, "epoch": "ns"})
         request = urllib.request.Request(f"{self.url}/query?{text}", method="POST")
+        if user:
+            request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
         with urllib.request.urlopen(request, timeout=10) as reply:
             answer = json.load(reply)
         return [

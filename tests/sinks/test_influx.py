@@ -19,7 +19,7 @@ from assay.sinks.base import Poison
 from assay.sinks.influx import InfluxSink, open_sink
 from assay.sinks.line_protocol import escaped_tag, lines_of
 from tests.sinks.facts import about, group, loss, sample
-from tests.sinks.servers import TOKEN, Influx1, Influx3, elsewhere, get, influx1, victoria
+from tests.sinks.servers import TOKEN, Influx1, Influx3, elsewhere, free_port, get, influx1, victoria
 
 NANOSECONDS = 1_000_000_000
 AT_100 = 1_739_577_600 + 100 * 1000
@@ -147,6 +147,8 @@ async def test_what_is_wrong_is_one_sentence(influx: Influx1, influx3: Influx3) 
     await sink(influx.url).check()
     with pytest.raises(BadInput, match=r"refuses the token \(401.*INFLUX_TOKEN"):
         await sink(influx3.url, token="wrong").check()
+    with pytest.raises(BadInput, match="wants a token"):
+        await sink(influx3.url).check()
     with pytest.raises(BadInput, match="has no database 'other'"):
         await sink(influx3.url, "other", TOKEN).check()
     await sink(influx3.url, token=TOKEN).check()
@@ -198,6 +200,25 @@ async def test_version_3_tells_its_databases_apart_if_its_token_may_read(influx3
     influx3.may_read = False
     assert await store.check() == ""
     assert await store.take([group(about=about(suite="mine"))]) == ""
+
+
+async def test_a_user_who_may_only_write_is_served_and_one_who_may_not_is_told(tmp_path: Path) -> None:
+    server = Influx1(tmp_path, free_port(), auth=True)
+    server.start()
+    try:
+        server.ask("create user me with password 'all' with all privileges")
+        for query in ("database training", "user writer with password 'w'", "user reader with password 'r'"):
+            server.ask(f"create {query}", user="me:all")
+        for right in ("write on training to writer", "read on training to reader"):
+            server.ask(f"grant {right}", user="me:all")
+        assert await sink(server.url, token="writer:w").take([group()]) == ""
+        assert len(server.ask("select accuracy from capability_score", "training", user="me:all")) == 1
+        for token in ("reader:r", "writer:wrong", "no such"):
+            with pytest.raises(BadInput, match=r"refuses the token .* put USER:PASSWORD"):
+                await sink(server.url, token=token).check()
+        assert await sink(server.url, token="me:all").check()
+    finally:
+        server.stop()
 
 
 async def test_a_database_that_keeps_nothing_so_old_is_said_at_the_start(influx: Influx1) -> None:

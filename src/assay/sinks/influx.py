@@ -162,9 +162,9 @@ class InfluxSink:
             return
         words = _reason(reply.text)
         if status in (401, 403):
-            raise BadInput(
-                f"{self._url} refuses the token ({status}: {words}); put the right one in INFLUX_TOKEN or ~/.influx_token"
-            )
+            what = "refuses the token" if self._token is not None else "wants a token"
+            kind = "USER:PASSWORD" if self._version == 1 else "the right one"
+            raise BadInput(f"{self._url} {what} ({status}: {words}); put {kind} in INFLUX_TOKEN or ~/.influx_token")
         if status == 404:
             raise BadInput(f"{self._url} has no database {self._database!r} ({words}); make it, or name another one")
         if 300 <= status < 400:
