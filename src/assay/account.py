@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import structs
+
 from assay import __version__
 from assay.errors import AdapterMismatch, AssayError, CheckpointError
 from assay.evaluation import Evaluation, SampleResult, Subject, use_of
@@ -136,6 +138,11 @@ class Account:
         """Its weights were read: whoever has them first gives them their label. No file is read twice to know its digest."""
         self.labels.setdefault((checkpoint.run, adapter.digest), checkpoint.label)
         self.seen(checkpoint, adapter.digest)
+
+    def known(self, checkpoint: Checkpoint) -> None:
+        """Its files are in a state that was read before. If the journal's last word is of another one, they were put back."""
+        for said in self._ledger.said_before(checkpoint):
+            self._ledger.append(structs.replace(said, seq=0, time=0.0))
 
     def twin(self, twin: Checkpoint, known: Checkpoint) -> None:
         """Another file with the same weights: there is nothing to ask it."""

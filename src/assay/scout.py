@@ -49,6 +49,7 @@ class Scout:
         note: Callable[[str], None],
         on_fault: Callable[[Checkpoint, CheckpointError | str], None],
         on_fetched: Callable[[Checkpoint, Adapter], None],
+        on_known: Callable[[Checkpoint], None],
     ) -> None:
         self._host = host
         self._discovery = discovery
@@ -60,6 +61,7 @@ class Scout:
         self._note = note
         self._on_fault = on_fault
         self._on_fetched = on_fetched
+        self._on_known = on_known
         self._sightings: dict[tuple[str, str], Sighting] = {}
         self._wanted: list[Sighting] = []
         self._waiting = ""
@@ -113,6 +115,7 @@ class Scout:
                     self._readiness.settle(checkpoint)
                     base = await self._discovery.base_of(checkpoint)
                     self._sightings[checkpoint.file] = Sighting(checkpoint, digest, base, ready=True)
+                    self._on_known(checkpoint)
         self._forget({c.file for c in chosen})
         await self._read_losses(found)
         self._waiting = _waiting(look)

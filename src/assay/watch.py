@@ -72,6 +72,7 @@ class _Agent:
             observer.note,
             self._account.refuse,
             self._account.fetched,
+            self._account.known,
         )
         self._account.runs = self._scout.runs
         self._turns = Turns(job, ledger, self._account)

@@ -113,7 +113,7 @@ async def test_scored_answers_and_judged_dimensions_stand_in_go_mls_scoring_resu
     rows = ask(tmp_path / "r.duckdb", "select * exclude (scored_at) from scoring_results order by 1")
     assert rows == [
         ("12b G12 @0000100", "taiwan", "content", "engagement", 7.0),
-        ("gemma-3-12b", "taiwan", "content", "engagement", 5.0),
+        ("12b base", "taiwan", "content", "engagement", 5.0),
         ("m", "q", "heuristic", "lek_score", 3.5),
     ]
 

@@ -67,7 +67,10 @@ class Ledger:
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
         self._seen: dict[tuple[str, str, str], CheckpointSeen] = {}
-        self._digests: dict[tuple[object, ...], str] = {}
+        self._digests: dict[
+            tuple[object, ...], CheckpointSeen
+        ] = {}  # by the state of the files that they were taken of
+        self._faults: dict[tuple[object, ...], CheckpointSeen] = {}
         self._losses: dict[tuple[str, int, str], float] = {}
         self._logs: dict[tuple[str, str, str], LossSeen] = {}
         self._attempts: dict[
@@ -108,8 +111,7 @@ class Ledger:
                 self._take_finished(record)
             case CheckpointSeen():
                 self._seen[record.run, record.host, record.path] = record
-                if record.digest:
-                    self._digests[_file_state(record)] = record.digest
+                self._take_state(record)
             case Attempt():
                 weights = (record.digest,) if record.digest else _file_state(record)
                 self._attempts.setdefault(weights, []).append(record)
@@ -129,6 +131,14 @@ class Ledger:
             case LossSeen():
                 self._losses[record.run, record.iteration, record.part] = record.value
                 self._logs[record.run, record.host, record.path] = record
+
+    def _take_state(self, record: CheckpointSeen) -> None:
+        state = _file_state(record)
+        if record.digest:
+            self._digests[state] = record
+            self._faults.pop(state, None)  # it can be used after all
+        else:
+            self._faults[state] = record
 
     def _take_proof(self, record: Proof) -> None:
         if record.verdict in ("void", "unproven"):
@@ -259,7 +269,21 @@ class Ledger:
 
     def digest_of(self, checkpoint: Checkpoint) -> str:
         """The digest that was taken of the checkpoint's files in their present state; "" if none was."""
-        return self._digests.get(_present(checkpoint), "")
+        known = self._digests.get(_present(checkpoint))
+        return known.digest if known is not None else ""
+
+    def said_before(self, checkpoint: Checkpoint) -> list[CheckpointSeen]:
+        """What the journal said of the checkpoint's files in their present state, if its last word is of another state.
+
+        The weights that lay there come first, then why they could not be used, if so.
+        """
+        last = self._seen.get((checkpoint.run, *checkpoint.file))
+        present = _present(checkpoint)
+        if last is None or _file_state(last) == present:
+            return []
+        return [
+            said for known in (self._digests, self._faults) if (said := known.get(present)) and said.run == last.run
+        ]
 
     def attempts(self, checkpoint: Checkpoint, digest: str, identity: str) -> list[Attempt]:
         """The tries on this base that came to nothing: at the checkpoint's files in their present state, and at its weights.

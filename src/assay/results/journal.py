@@ -118,7 +118,12 @@ def read_at(location: Location) -> AnyRecord:
     """The one record at `location`."""
     with location.segment.open("rb") as file:
         file.seek(location.offset)
-        return _decoder.decode(file.read(location.length))
+        return parsed(file.read(location.length))
+
+
+def parsed(line: bytes) -> AnyRecord:
+    """The record of a line. Raises one of `NO_RECORD`."""
+    return _decoder.decode(line)
 
 
 def _count(damage: Damage | None) -> None:

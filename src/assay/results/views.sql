@@ -85,14 +85,13 @@ create view checkpoints as
         from records where kind = 'checkpoint'
     ) where place = 1;
 
--- Weights that other weights have taken the place of, in every file that held them: nobody can ship them any more.
+-- Weights that other weights have taken the place of, in every file that held them: nobody can ship them any more. Those that
+-- could not be used have taken a place as well, once they were read.
 create view overwritten as
     select distinct run, digest from records
     where kind = 'checkpoint' and coalesce(digest, '') <> ''
     except
-    select run, digest from checkpoints
-    except
-    select r.run, r.digest from records r join checkpoints c using (run, path) where r.kind = 'checkpoint' and c.digest = '';
+    select run, arg_max(digest, seq) from records where kind = 'checkpoint' and coalesce(digest, '') <> '' group by run, path;
 
 -- The same, of each run's present suites and base only, by the measures that stand: what tables show.
 create view cells as

@@ -40,6 +40,7 @@ class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
     """One sample's result under one metric. outcome: "scored", "failed" or "truncated"; `value` is None but for the first.
 
     index: the sample's position in its suite, from 0. scorer, judge, measure: as in `ScoreMade`. time: seconds since the epoch.
+    stands: whether it has its name where results are known by run and label, see `assay.sinks.standing`.
     """
 
     about: About
@@ -62,6 +63,7 @@ class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
     response: str = ""
     error_class: str = ""
     reason: str = ""
+    stands: bool = True
 
 
 class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
@@ -69,6 +71,7 @@ class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
 
     position: the group's among the suite's, in the order of their names and from 1; 0 for the overall one, and -1 where the
     suite isn't known. overall: over all of the suite's groups; `group` is "overall" then, and the mean that over all samples.
+    stands: as of a sample.
     """
 
     about: About
@@ -87,6 +90,13 @@ class GroupFact(msgspec.Struct, kw_only=True, frozen=True):
     measure: str = ""
     position: int = -1
     overall: bool = False
+    stands: bool = True
+
+
+class Withdrawn(msgspec.Struct, kw_only=True, frozen=True):
+    """A result that stood and stands no more: where it is known by run and label, it goes."""
+
+    of: SampleFact | GroupFact
 
 
 class LossFact(msgspec.Struct, kw_only=True, frozen=True):
@@ -117,7 +127,7 @@ class AnswerFact(msgspec.Struct, kw_only=True, frozen=True):
     measure: str = ""
 
 
-Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact
+Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact | Withdrawn
 
 
 class Poison(AssayError):

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.config import SinkConfig
 from assay.errors import ConfigError, Unreachable
-from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, Poison, SampleFact
+from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, Poison, SampleFact, Withdrawn
+from assay.sinks.duckdb_go_ml import GO_ML_TABLES, SCORING_RESULTS, go_ml_rows, put_go_mls, scored_answers
 from assay.sinks.duckdb_table import Row, Table, Unfit, create, load, merge
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 _MEMORY = 64  # MB that DuckDB may take for a batch; past that it uses the disk
-_RESPONSE = 300  # characters that go-ml keeps of an answer
-CAPABILITY, CONTENT = "capability", "content"  # the suites that go-ml has tables for
-
 _TEXT = "VARCHAR"
 _WHOSE = {
     **dict.fromkeys(("run", "checkpoint"), _TEXT), "iteration": "BIGINT",
@@ -74,35 +72,10 @@ ANSWERS = Table(
     },
     ("run", "model", "sample", "suite", "metric", "measure"),
 )  # fmt: skip
-# go-ml's own, column by column; `seq` is not among them, so there the row that comes last stands.
-CHECKPOINT_SCORES = Table(
-    "checkpoint_scores",
-    {
-        "model": _TEXT, "run_id": _TEXT, "label": _TEXT, "iteration": "BIGINT", "correct": "BIGINT", "total": "BIGINT",
-        "accuracy": "DOUBLE", "scored_at": "TIMESTAMP",
-    },
-    ("run_id", "label"),
-)  # fmt: skip
-PROBE_RESULTS = Table(
-    "probe_results",
-    {
-        "model": _TEXT, "run_id": _TEXT, "label": _TEXT, "probe_id": _TEXT, "passed": "BOOLEAN", "response": _TEXT,
-        "iteration": "BIGINT", "scored_at": "TIMESTAMP",
-    },
-    ("run_id", "label", "probe_id"),
-)  # fmt: skip
-SCORING_RESULTS = Table(
-    "scoring_results",
-    {
-        "model": _TEXT, "prompt_id": _TEXT, "suite": _TEXT, "dimension": _TEXT, "score": "DOUBLE",
-        "scored_at": "TIMESTAMP",
-    },
-    ("model", "prompt_id", "suite", "dimension"),
-)  # fmt: skip
 # The file's own id: one that was removed and made again has another.
 STORE = Table("assay_store", {"id": _TEXT}, ("id",))
-TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS, CHECKPOINT_SCORES, PROBE_RESULTS, SCORING_RESULTS, STORE)
-_BY_NAME = {table.name: table for table in TABLES}
+TABLES = (SAMPLES, GROUPS, LOSSES, ANSWERS)  # assay's own, for results
+_BY_NAME = {table.name: table for table in (*TABLES, *GO_ML_TABLES)}
 
 
 class DuckDBSink:
@@ -127,7 +100,7 @@ class DuckDBSink:
     def _check(self) -> str:
         from assay.sinks.duckdb_faults import forbidden_fault
 
-        store = self._write({})
+        store = self._write(())
         # Nothing need have been written to say so.
         if (forbidden := forbidden_fault(self._path)) is not None:
             raise forbidden
@@ -135,26 +108,26 @@ class DuckDBSink:
 
     def _take(self, facts: Sequence[Fact]) -> str:
         try:
-            return self._write(rows_of(facts))
+            return self._write(facts)
         except Unfit:
             raise Poison(_unfit(facts)) from None
 
-    def _write(self, rows: Mapping[str, Sequence[Row]]) -> str:
+    def _write(self, facts: Sequence[Fact]) -> str:
         with self._writing:
-            return self._write_alone(rows)
+            return self._write_alone(facts)
 
-    def _write_alone(self, rows: Mapping[str, Sequence[Row]]) -> str:
+    def _write_alone(self, facts: Sequence[Fact]) -> str:
         import duckdb
 
         while True:
             try:
-                return self._write_once(rows)
+                return self._write_once(facts)
             except duckdb.OutOfMemoryException as error:  # it can't always make do with the disk
                 if self._memory > 64 * _MEMORY:
                     raise Unreachable(f"{self._path}: {error}") from error
                 self._memory *= 4
 
-    def _write_once(self, rows: Mapping[str, Sequence[Row]]) -> str:
+    def _write_once(self, facts: Sequence[Fact]) -> str:
         import duckdb
 
         from assay.sinks.duckdb_faults import duckdb_fault
@@ -162,11 +135,9 @@ class DuckDBSink:
         db = self._open()
         try:
             db.begin()
-            for table in TABLES:
+            for table in (*TABLES, *GO_ML_TABLES, STORE):
                 create(db, table)
-                if found := rows.get(table.name):
-                    load(db, table, found)
-                    merge(db, table)
+            _put(db, facts)
             store = _store(db)
             db.commit()
         except duckdb.OutOfMemoryException:
@@ -212,24 +183,30 @@ def open_sink(name: str, settings: SinkConfig, workspace: Path) -> DuckDBSink:
     return DuckDBSink(name, settings.path or workspace / "results.duckdb")
 
 
+def _put(db: duckdb.DuckDBPyConnection, facts: Sequence[Fact]) -> None:
+    native = rows_of(facts)
+    for table in TABLES:
+        if rows := native[table.name]:
+            load(db, table, rows)
+            merge(db, table)
+    go_mls = go_ml_rows(facts)
+    for table in GO_ML_TABLES:
+        put_go_mls(db, table, go_mls[table.name])
+    if answers := native[ANSWERS.name]:
+        put_go_mls(db, SCORING_RESULTS, scored_answers(db, ANSWERS, answers))
+
+
 def rows_of(facts: Iterable[Fact]) -> dict[str, list[Row]]:
-    """The facts as rows of each table; of two with one key, the one that was journaled later."""
-    kinds: dict[type[Fact], list[Any]] = {SampleFact: [], GroupFact: [], LossFact: [], AnswerFact: []}
+    """The facts as rows of each of assay's tables; of two with one key, the one that was journaled later."""
+    kinds: dict[type[Fact], list[Any]] = {SampleFact: [], GroupFact: [], LossFact: [], AnswerFact: [], Withdrawn: []}
     for fact in facts:
         kinds[type(fact)].append(fact)
-    samples, answers = _latest(kinds[SampleFact], _SAMPLE_KEY), _latest(kinds[AnswerFact], _ANSWER_KEY)
-    groups = _latest([f for f in kinds[GroupFact] if not f.overall], _GROUP_KEY)
-    overall = _latest([f for f in kinds[GroupFact] if f.overall and _is_capability(f)], _LABEL_KEY)
-    judged = [f for f in samples if f.value is not None and f.about.suite in (CAPABILITY, CONTENT) and not _is_probe(f)]
-    scoring = [*map(_judged, judged), *(_scoring(f) for f in answers if f.value is not None)]
+    groups = [fact for fact in kinds[GroupFact] if not fact.overall]
     return {
-        SAMPLES.name: list(map(_SAMPLE, samples)),
-        GROUPS.name: list(map(_GROUP, groups)),
+        SAMPLES.name: list(map(_SAMPLE, _latest(kinds[SampleFact], _SAMPLE_KEY))),
+        GROUPS.name: list(map(_GROUP, _latest(groups, _GROUP_KEY))),
         LOSSES.name: list(map(_LOSS, _latest(kinds[LossFact], _LOSS_KEY))),
-        ANSWERS.name: list(map(_ANSWER, answers)),
-        CHECKPOINT_SCORES.name: [_overall(f) for f in overall],
-        PROBE_RESULTS.name: list({row[1:4]: row for row in map(_probe, filter(_is_probe, samples))}.values()),
-        SCORING_RESULTS.name: list({row[:4]: row for row in scoring}.values()),
+        ANSWERS.name: list(map(_ANSWER, _latest(kinds[AnswerFact], _ANSWER_KEY))),
     }
 
 
@@ -266,39 +243,6 @@ _LOSS = attrgetter("run", "iteration", "part", "value", "seq")
 _LOSS_KEY = attrgetter("run", "iteration", "part")
 _ANSWER = attrgetter("run", "model", "sample", "suite", "metric", "judge", "measure", "value", "seq", "time")
 _ANSWER_KEY = attrgetter("run", "model", "sample", "suite", "metric", "measure")
-_LABEL_KEY = attrgetter("about.run_id", "about.label")
-
-
-def _is_capability(fact: GroupFact) -> bool:
-    return fact.about.suite == CAPABILITY and fact.correct is not None
-
-
-def _is_probe(fact: SampleFact) -> bool:
-    """Whether go-ml's table of probes keeps it: passed or not, as the text alone tells."""
-    return fact.about.suite == CAPABILITY and not fact.measure and isinstance(fact.value, bool)
-
-
-def _overall(fact: GroupFact) -> Row:
-    """go-ml's line of a checkpoint, its accuracy in percent. What has no score is not in the total: it was not wrong."""
-    about, correct = fact.about, fact.correct or 0
-    accuracy = 100 * correct / fact.scored
-    return about.tag, about.run_id, about.label, about.iteration, correct, fact.scored, accuracy, fact.time
-
-
-def _probe(fact: SampleFact) -> Row:
-    about, answer = fact.about, fact.response[:_RESPONSE]
-    return about.tag, about.run_id, about.label, fact.sample, fact.value, answer, about.iteration, fact.time
-
-
-def _judged(fact: SampleFact) -> Row:
-    """The table has no column for a checkpoint, so it stands as a model of its own; the base is the model itself."""
-    about = fact.about
-    named = about.label if about.label.startswith(about.run) else f"{about.run} {about.label}"
-    return named if about.digest else about.tag, fact.sample, fact.about.suite, fact.metric, fact.value, fact.time
-
-
-def _scoring(fact: AnswerFact) -> Row:
-    return fact.model, fact.sample, fact.suite, fact.metric, fact.value, fact.time
 
 
 def _store(db: duckdb.DuckDBPyConnection) -> str:
@@ -324,6 +268,9 @@ def _unfit(facts: Sequence[Fact]) -> dict[int, str]:
                 for name, rows in rows_of(facts[first:end]).items():
                     if rows:
                         load(db, _BY_NAME[name], rows)
+                for name, standing in go_ml_rows(facts[first:end]).items():
+                    if there := [row for row in standing.values() if row is not None]:
+                        load(db, _BY_NAME[name], there)
             except Unfit as error:
                 middle = (first + end) // 2
                 if middle == first:

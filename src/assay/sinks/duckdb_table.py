@@ -54,7 +54,7 @@ def load(db: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> No
 
 def merge(db: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Put `incoming` in, in place of the rows with the same key that were journaled no later."""
-    same = " and ".join(f"t.{_quoted(k)} is not distinct from i.{_quoted(k)}" for k in table.key)
+    same = _same(table)
     older = " and t.seq <= i.seq" if "seq" in table.columns else ""
     db.execute(f"delete from {table.name} t using incoming i where {same}{older}")
     names = ", ".join(map(_quoted, table.columns))
@@ -63,6 +63,16 @@ def merge(db: duckdb.DuckDBPyConnection, table: Table) -> None:
         f"where not exists (from {table.name} t where {same})"
     )
     db.execute("drop table incoming")
+
+
+def remove(db: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Take out the rows that have a key of `incoming`."""
+    db.execute(f"delete from {table.name} t using incoming i where {_same(table)}")
+    db.execute("drop table incoming")
+
+
+def _same(table: Table) -> str:
+    return " and ".join(f"t.{_quoted(k)} is not distinct from i.{_quoted(k)}" for k in table.key)
 
 
 def _quoted(name: str) -> str:

@@ -8,21 +8,21 @@ bytes each), not the records.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
-from msgspec import structs
 
-from assay.results.journal import NO_RECORD, Location, read_at, read_on, segments
+from assay.results.journal import NO_RECORD, Location, parsed, read_at, read_on, segments
 from assay.results.records import (
     FROM_FILES,
     AnswerScored,
     AnyRecord,
     Attempt,
+    CheckpointSeen,
     CompletionMade,
     Failure,
     Finished,
@@ -31,9 +31,10 @@ from assay.results.records import (
     Proof,
     Run,
     ScoreMade,
-    Summary,
 )
-from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact
+from assay.sinks.base import About, Fact, GroupFact, LossFact, SampleFact, Withdrawn
+from assay.sinks.facts import answer_facts, group_facts, judged_answer
+from assay.sinks.standing import GO_ML, Change, Result, Standing
 
 _TEXTS = 2048  # answers whose text is kept at hand
 _AT_HAND = 4096  # held records that are kept as well, and not only their places
@@ -63,9 +64,14 @@ class _Glance(msgspec.Struct):
 
     kind: str = ""
     key: str = ""
+    suite: str = ""
 
 
 _glance = msgspec.json.Decoder(_Glance)
+
+
+# What is read whole again of what was read before; and the results of go-ml's suites.
+_RECALLED = ("run", "proof", "checkpoint", "finished", "attempt")
 
 
 class Feed:
@@ -82,32 +88,60 @@ class Feed:
         self._abouts: dict[tuple[str, ...], About] = {}
         self._answers: dict[bytes, Location] = {}
         self._texts: OrderedDict[str, CompletionMade] = OrderedDict()
+        self._standing = Standing()
         self._recall(cursor)
 
     def _recall(self, cursor: Mapping[str, SegmentCursor]) -> None:
-        """Learn from what was read before: runs, verdicts, where answers stand, and what was held back."""
+        """Learn from what was read before: runs, verdicts, where answers stand, who has which name, and what was held back."""
+        sent: list[tuple[Location, ScoreMade | Failure]] = []
+        given_up: set[tuple[str, str, str]] = set()
         for segment in segments(self._workspace):
             end = self._read.get(segment.name, 0)
             offset = 0
             with segment.open("rb") as file:
                 while offset < end and (line := file.readline()):
-                    self._recall_line(Location(segment, offset, len(line)), line)
+                    record = self._recall_line(Location(segment, offset, len(line)), line)
+                    if isinstance(record, ScoreMade | Failure):
+                        sent.append((Location(segment, offset, len(line)), record))
+                    elif isinstance(record, Attempt):
+                        given_up.add(_whose(record))
                     offset += len(line)
             for start, length in cursor.get(segment.name, SegmentCursor()).held:
                 at = Location(segment, start, length)
                 record = read_at(at)
                 if isinstance(record, Place):
                     self._held.setdefault(record.batch, []).append((at, None))
+        held = {at for places in self._held.values() for at, _ in places}
+        for at, record in sent:
+            if at not in held or _whose(record) in given_up:
+                self._recall_result(at, record)
 
-    def _recall_line(self, at: Location, line: bytes) -> None:
+    def _recall_line(self, at: Location, line: bytes) -> AnyRecord | None:
+        """The record, if it is one that may have been sent under a name, or says that its checkpoint was given up."""
         try:
             seen = _glance.decode(line)
         except NO_RECORD:
-            return
+            return None
         if seen.kind == "completion":
             self._answers[bytes.fromhex(seen.key)] = at
-        elif seen.kind in ("run", "proof"):
-            self._learn(at, read_at(at))
+        elif seen.kind in _RECALLED or (seen.kind in ("score", "failure") and seen.suite in GO_ML):
+            match record := parsed(line):
+                case ScoreMade() | Failure():
+                    return record if record.identity != FROM_FILES else None
+                case Attempt():
+                    return record if record.final else None
+                case Finished():
+                    self._recall_result(at, record)
+                case CheckpointSeen() | Run():
+                    self._learn(at, record)
+                    deque(self._standing.learn(record), maxlen=0)
+                case _:
+                    self._learn(at, record)
+        return None
+
+    def _recall_result(self, at: Location, record: Result) -> None:
+        if isinstance(record, Finished) or self._verdict(record) != "void":
+            self._standing.place(at, record, self._engine(record))
 
     def next(self, limit: int) -> Batch:
         """At least `limit` facts, or all that there are now. Batches end where records do; one record may give many facts."""
@@ -152,7 +186,7 @@ class Feed:
     def _facts(self, at: Location, record: AnyRecord) -> Iterator[Fact]:
         match record:
             case ScoreMade() | Failure() if record.identity == FROM_FILES:
-                yield _judged_answer(record)
+                yield judged_answer(record)
             case ScoreMade() | Failure():
                 yield from self._sample(at, record)
             case Proof() if record.verdict != "open":
@@ -164,9 +198,12 @@ class Feed:
             case Attempt() if record.final:
                 yield from self._given_up(record)
             case Finished():
-                yield from self._groups(record)
+                yield from self._result(at, record, record.proof)
+            case CheckpointSeen() | Run():
+                for change in self._standing.learn(record):
+                    yield from self._changed(change)
             case AnswerScored():
-                yield from _answers(record)
+                yield from answer_facts(record)
             case LossSeen():
                 run = self._named.get(record.run)
                 yield LossFact(
@@ -182,16 +219,16 @@ class Feed:
             case _:
                 pass
 
-    def _given_up(self, attempt: Attempt) -> Iterator[SampleFact]:
+    def _given_up(self, attempt: Attempt) -> Iterator[Fact]:
         """What the checkpoint has answered in batches that are still open; it stays held, for a proof may come yet."""
         for places in self._held.values():
             for held, kept in places:
                 record = _kept(held, kept)
                 if record is None or _whose(record) != _whose(attempt):
                     break  # a batch is of one checkpoint
-                yield self._sample_fact(record, "unproven")
+                yield from self._result(held, record, "unproven")
 
-    def _sample(self, at: Location, record: ScoreMade | Failure) -> Iterator[SampleFact]:
+    def _sample(self, at: Location, record: ScoreMade | Failure) -> Iterator[Fact]:
         verdict = self._verdicts.get(record.batch, "") if record.batch and record.digest else ""
         if record.batch and record.digest and not verdict:
             near = self._at_hand < _AT_HAND
@@ -199,9 +236,9 @@ class Feed:
             self._held.setdefault(record.batch, []).append((at, record if near else None))
             return
         if verdict != "void":
-            yield self._sample_fact(record, verdict)
+            yield from self._result(at, record, verdict)
 
-    def _sample_fact(self, record: ScoreMade | Failure, verdict: str) -> SampleFact:
+    def _sample_fact(self, record: ScoreMade | Failure, verdict: str, *, stands: bool) -> SampleFact:
         answer = self._answer(record.completion)
         score = record if isinstance(record, ScoreMade) else None
         failure = record if isinstance(record, Failure) else None
@@ -226,24 +263,53 @@ class Feed:
             response=answer.text if answer is not None else failure.partial if failure is not None else "",
             error_class=failure.error_class if failure is not None else "",
             reason=failure.reason if failure is not None else "",
+            stands=stands,
         )
 
-    def _groups(self, record: Finished) -> Iterator[GroupFact]:
-        about = self._about(record, record.proof)
-        overall: dict[tuple[str, str, str], list[Summary]] = {}
-        for each in record.summaries:
-            yield structs.replace(_group(about, record, each), position=self._position(record, each.group))
-            overall.setdefault((each.metric, each.scorer, each.measure), []).append(each)
-        for parts in overall.values():
-            yield structs.replace(_group(about, record, _summed(parts)), overall=True, position=0)
+    def _result(self, at: Location, record: Result, verdict: str) -> Iterator[Fact]:
+        """A result's facts. Where it takes a name from another, that one's are withdrawn, and all that have it now are sent."""
+        if not isinstance(record, Finished) and record.suite not in GO_ML:
+            yield self._sample_fact(record, verdict, stands=True)
+            return
+        stands, change = self._standing.place(at, record, self._engine(record))
+        if change is not None and change.former:
+            yield from self._changed(change)
+        else:
+            yield from self._facts_of(record, verdict, stands)
 
-    def _position(self, record: Finished, group: str) -> int:
-        """Where the group stands among those of the suite, whichever of them were asked."""
+    def _changed(self, change: Change) -> Iterator[Fact]:
+        yield from map(_withdrawn, self._again(change.former))
+        yield from self._again(change.now)
+
+    def _again(self, places: Iterable[Location]) -> Iterator[SampleFact | GroupFact]:
+        """The facts of results that were sent before, in the order in which they were journaled."""
+        records = [record for record in map(read_at, places) if isinstance(record, ScoreMade | Failure | Finished)]
+        for record in sorted(records, key=lambda r: (r.seq, r.time)):
+            verdict = record.proof if isinstance(record, Finished) else self._verdict(record)
+            if verdict != "void":
+                yield from self._facts_of(record, verdict, self._standing.stands(record, self._engine(record)))
+
+    def _facts_of(self, record: Result, verdict: str, stands: bool) -> Iterator[SampleFact | GroupFact]:
+        if isinstance(record, Finished):
+            yield from group_facts(self._about(record, verdict), record, self._positions(record), stands)
+        else:
+            yield self._sample_fact(record, verdict, stands=stands)
+
+    def _verdict(self, record: ScoreMade | Failure) -> str:
+        """Of a result that was sent: "" for the base; one without a verdict was sent as that of a checkpoint given up."""
+        return self._verdicts.get(record.batch, "unproven") if record.batch and record.digest else ""
+
+    def _engine(self, record: Result) -> str:
+        run = self._runs.get((record.run, record.identity))
+        return run.engine if run is not None else ""
+
+    def _positions(self, record: Finished) -> dict[str, int]:
+        """Where groups stand among those of the suite, whichever of them were asked."""
         run = self._runs.get((record.run, record.identity))
         for use in run.suites if run is not None else ():
-            if use.digest == record.suite_digest and group in use.groups:
-                return sorted(use.groups).index(group) + 1
-        return -1
+            if use.digest == record.suite_digest:
+                return {group: number for number, group in enumerate(sorted(use.groups), 1)}
+        return {}
 
     def _about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
         key = record.run, record.digest, record.identity, record.suite_digest, record.checkpoint, proof
@@ -300,72 +366,9 @@ def _whose(record: ScoreMade | Failure | Attempt) -> tuple[str, str, str]:
     return record.run, record.digest, record.identity
 
 
-def _group(about: About, record: Finished, part: Summary) -> GroupFact:
-    return GroupFact(
-        about=about,
-        group=part.group,
-        metric=part.metric,
-        seq=record.seq,
-        time=record.time,
-        mean=part.mean,
-        asked=part.asked,
-        scored=part.scored,
-        failed=part.failed,
-        truncated=part.truncated,
-        correct=part.correct,
-        scorer=part.scorer,
-        judge=part.judge,
-        measure=part.measure,
-    )
-
-
-def _summed(parts: Sequence[Summary]) -> Summary:
-    """All groups of one metric as one. A group with nothing scored has no `correct`, and adds none."""
-    scored = sum(part.scored for part in parts)
-    known = [part.correct for part in parts if part.scored]
-    total = sum(part.mean * part.scored for part in parts if part.mean is not None)
-    return structs.replace(
-        parts[0],
-        group="overall",
-        mean=total / scored if scored else None,
-        correct=sum(c for c in known if c is not None) if known and None not in known else None,
-        asked=sum(part.asked for part in parts),
-        scored=scored,
-        failed=sum(part.failed for part in parts),
-        truncated=sum(part.truncated for part in parts),
-    )
-
-
 def _run_id(run: Run | None, name: str) -> str:
     return run.run_id if run is not None and run.run_id else f"{name}-capability-auto"
 
 
-def _answers(record: AnswerScored) -> Iterator[AnswerFact]:
-    for suite, scores in record.scores.items():
-        for metric, value in scores.items():
-            if isinstance(value, bool | int | float):
-                yield AnswerFact(
-                    run=record.run,
-                    model=record.model,
-                    sample=record.sample,
-                    suite=suite,
-                    metric=metric,
-                    value=value,
-                    seq=record.seq,
-                    time=record.time,
-                )
-
-
-def _judged_answer(record: ScoreMade | Failure) -> AnswerFact:
-    return AnswerFact(
-        run=record.run,
-        model=record.checkpoint,
-        sample=record.sample,
-        suite=record.suite,
-        metric=record.metric,
-        value=record.value if isinstance(record, ScoreMade) else None,
-        judge=record.judge,
-        measure=record.measure,
-        seq=record.seq,
-        time=record.time,
-    )
+def _withdrawn(fact: SampleFact | GroupFact) -> Withdrawn:
+    return Withdrawn(of=fact)

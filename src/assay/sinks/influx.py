@@ -126,7 +126,7 @@ class InfluxSink:
             return None
 
     def _averages(self, fact: Fact) -> list[str]:
-        if not (isinstance(fact, SampleFact) and is_judged_capability(fact) and fact.value is not None):
+        if not (isinstance(fact, SampleFact) and is_judged_capability(fact) and fact.value is not None and fact.stands):
             return []
         about = fact.about
         key = (about.run_id, about.label, about.digest, fact.sample, fact.measure)

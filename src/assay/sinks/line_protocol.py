@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact
+from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact, Withdrawn
+from assay.sinks.standing import CAPABILITY, CONTENT
 from assay.suites.suite import load_suite
 
-CAPABILITY, CONTENT = "capability", "content"
 JUDGED_CAPABILITY = ("reasoning", "correctness", "clarity")
 JUDGED_CONTENT = (
     "ccp_compliance",
@@ -40,13 +40,13 @@ def lines_of(fact: Fact) -> list[str]:
     """The points of one fact; none where InfluxDB has no measurement for it."""
     match fact:
         case SampleFact():
-            return _sample(fact)
+            return _sample(fact) if fact.stands else []
         case GroupFact():
-            return _group(fact)
+            return _group(fact) if fact.stands else []
         case LossFact():
             tags = {"model": fact.tag, "run_id": fact.run_id, "loss_type": fact.part}
             return _point("training_loss", tags, {"loss": fact.value, "iteration": fact.iteration}, fact.iteration, 0)
-        case AnswerFact():
+        case AnswerFact() | Withdrawn():  # a point can't be taken back by any write path
             return []
 
 
