@@ -104,6 +104,7 @@ def _names(entry: _Entry) -> tuple[str, str, str]:
 
 
 def _records(entry: _Entry) -> Iterator[AnyRecord]:
+    """A line as a run of one checkpoint, whose batch nobody vouched for."""
     checkpoint, results = entry.checkpoint, entry.results
     run, digest, suite = _names(entry)
     batch = f"go-ml.{digest[:12]}"
@@ -122,43 +123,7 @@ def _records(entry: _Entry) -> Iterator[AnyRecord]:
         run_id=checkpoint.run_id,
     )
     for index, (name, probe) in enumerate(sorted(results.probes.items())):
-        place = Place(
-            run=run,
-            checkpoint=checkpoint.label,
-            iteration=checkpoint.iteration,
-            digest=digest,
-            identity=_IDENTITY,
-            suite=_SUITE,
-            suite_version=0,
-            suite_digest=suite,
-            sample=name,
-            group="all",  # the buffer doesn't say which category a probe is of
-            index=index,
-            batch=batch,
-        )
-        key = digest_of("go-ml", digest, name)
-        yield CompletionMade(
-            **place_of(place),
-            key=key,
-            prompt="",
-            options={},
-            text=probe.response,
-            finish_reason="stop",
-            prompt_tokens=0,
-            completion_tokens=0,
-            seconds=0.0,
-        )
-        yield ScoreMade(
-            **place_of(place),
-            key=key,
-            completion=key,
-            scorer="go-ml",
-            scorer_version=0,
-            metric="correct",
-            value=probe.passed,
-            low=0.0,
-            high=1.0,
-        )
+        yield from _answer(_place(entry, name, index, batch), probe)
     yield Proof(
         run=run,
         digest=digest,
@@ -168,6 +133,50 @@ def _records(entry: _Entry) -> Iterator[AnyRecord]:
         reason="go-ml did not prove adapters live",
     )
     yield _finished(entry, run, digest, suite)
+
+
+def _place(entry: _Entry, sample: str, index: int, batch: str) -> Place:
+    run, digest, suite = _names(entry)
+    return Place(
+        run=run,
+        checkpoint=entry.checkpoint.label,
+        iteration=entry.checkpoint.iteration,
+        digest=digest,
+        identity=_IDENTITY,
+        suite=_SUITE,
+        suite_version=0,
+        suite_digest=suite,
+        sample=sample,
+        group="all",  # the buffer doesn't say which category a probe is of
+        index=index,
+        batch=batch,
+    )
+
+
+def _answer(place: Place, probe: _Probe) -> Iterator[AnyRecord]:
+    key = digest_of("go-ml", place.digest, place.sample)
+    yield CompletionMade(
+        **place_of(place),
+        key=key,
+        prompt="",
+        options={},
+        text=probe.response,
+        finish_reason="stop",
+        prompt_tokens=0,
+        completion_tokens=0,
+        seconds=0.0,
+    )
+    yield ScoreMade(
+        **place_of(place),
+        key=key,
+        completion=key,
+        scorer="go-ml",
+        scorer_version=0,
+        metric="correct",
+        value=probe.passed,
+        low=0.0,
+        high=1.0,
+    )
 
 
 def _finished(entry: _Entry, run: str, digest: str, suite: str) -> Finished:
