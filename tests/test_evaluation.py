@@ -19,8 +19,9 @@ from assay.report.rows import rows
 from assay.rescoring import journaled
 from assay.results.index import Ledger
 from assay.results.journal import read
+from assay.results.keys import completion_key, seed_from
 from assay.results.lens import Lens
-from assay.results.records import CompletionMade, Failure, Run, ScoreMade, SuiteUse, completion_key, seed_from
+from assay.results.records import CompletionMade, Failure, Run, ScoreMade, SuiteUse
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite, load_suite

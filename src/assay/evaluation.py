@@ -20,15 +20,14 @@ from assay.report.reasons import Reasons
 from assay.report.score_table import tally_columns, tally_rows
 from assay.report.shown import Shown, outcome_row
 from assay.results.index import Ledger
+from assay.results.keys import completion_key, seed_from
 from assay.results.records import (
     CompletionMade,
     Failure,
     Place,
     ScoreMade,
     SuiteUse,
-    completion_key,
     place_of,
-    seed_from,
 )
 from assay.results.tally import Tally
 from assay.scorers.base import Scorer, check_suite, score_answer

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.results.canonical import canonical
-from assay.results.records import FROM_FILES, completion_key, measure_of, origin_of, score_key
+from assay.results.keys import completion_key, measure_of, score_key
+from assay.results.records import FROM_FILES, origin_of
 from assay.types import GenerateOptions
 
 SCALARS = (

@@ -17,7 +17,7 @@ from assay.errors import GenerationError, Unreachable, UnsupportedOption
 from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.models.structured import StructuredModel
-from assay.results.records import score_key
+from assay.results.keys import score_key
 from assay.scorers.base import Scorer, score_answer
 from assay.scorers.judge import Judge
 from assay.scorers.judge_ask import NoVerdict

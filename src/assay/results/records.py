@@ -1,4 +1,4 @@
-"""What the journal holds: one record a line, each of a named kind, and the keys that say "this is already paid for".
+"""What the journal holds: one record a line, each of a named kind.
 
 A record is flat, so that SQL over the journal stays plain. `v` is the schema's version: a reader refuses records newer
 than it knows. `seq` is a logical clock (one more than anything the writer had seen when it began), so that order doesn't
@@ -8,19 +8,15 @@ depend on a wall clock that may be turned back.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
 
 from assay.results.canonical import digest_of
-from assay.types import FailureClass, FinishReason, GenerateOptions, Goal, Score
+from assay.types import FailureClass, FinishReason, Goal, Score
 
 SCHEMA_VERSION = 1
-
-# Part of every completion key. Raise it when prompts reach engines differently than before.
-_KEY_VERSION = 1
 
 
 class Record(msgspec.Struct, kw_only=True, frozen=True, tag_field="kind", omit_defaults=True):
@@ -413,32 +409,6 @@ AnyRecord: TypeAlias = AnswerScored | _Others
 IndexedRecord: TypeAlias = AnswerNoted | _Others
 
 
-def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:
-    """What decides an answer: the model, the adapter's tensors and scale, the rendered prompt, the options, the repeat."""
-    return digest_of(
-        "completion", _KEY_VERSION, identity, adapter or "", prompt, msgspec.structs.asdict(options), repeat
-    )
-
-
-def score_key(
-    text: str,
-    finish_reason: FinishReason,
-    reference: Mapping[str, object],
-    scorer: str,
-    version: int,
-    parameters: Mapping[str, object],
-    judge: str = "",
-    vote: int = 0,
-) -> str:
-    """What decides a score: the answer, what it is compared with, the scorer with its version and parameters, the judge."""
-    return digest_of("score", text, finish_reason, dict(reference), scorer, version, dict(parameters), judge, vote)
-
-
-def measure_of(scorer: str, version: int, parameters: Mapping[str, object], judge: str) -> str:
-    """What judged scores must share to stand in one average: the rubric, how it is asked, and the judge's identity."""
-    return digest_of("measure", scorer, version, dict(parameters), judge)
-
-
 # The identity under which answers from files are journaled: no model of ours gave them.
 FROM_FILES = digest_of("answers")
 
@@ -447,8 +417,3 @@ FROM_FILES = digest_of("answers")
 def origin_of(model: str) -> str:
     """What stands for the adapter's digest at a place of an answer from a file."""
     return digest_of("answers of", model)
-
-
-def seed_from(key: str) -> int:
-    """A sampling seed (31 bits) that belongs to a completion key, so that a resumed run equals an undisturbed one."""
-    return int(key[:8], 16) & 0x7FFFFFFF

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from assay.results.records import Failure, Place, ScoreMade, measure_of, place_of, score_key
+from assay.results.keys import measure_of, score_key
+from assay.results.records import Failure, Place, ScoreMade, place_of
 from assay.scorers.base import Scorer, shown_to
 from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
