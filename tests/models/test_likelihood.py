@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.errors import BadInput, GenerationError, UnsupportedOption
-from assay.models.base import BatchModel, complete, complete_many, logprob_model
+from assay.models.base import BatchModel, complete, complete_many, ended, logprob_model
 from assay.models.classify import classify
+from assay.models.hf_text import HfText
 from assay.models.likelihood import split_text, windows
 from assay.models.local import LikelihoodRequest, LocalModel
 from assay.models.open import open_local
@@ -51,6 +52,32 @@ async def test_an_answer_is_as_likely_as_it_was_while_it_was_generated(model: Lo
         assert not (await model.loglikelihood(question, answer.text + " not")).greedy
 
 
+async def test_what_ends_an_answer_is_the_templates_and_without_one_the_end_of_text(
+    model: LocalModel, tmp_path: Path
+) -> None:
+    talk = (Message("user", "What is 3 + 4?"), Message("assistant", "7"), Message("user", "And 3 + 5?"))
+    assert await ended(model, "What is 3 + 4?", "7") == "7<|end|>"
+    assert await ended(model, talk, "8") == "8<|end|>"
+    assert await ended(model, Raw("3 + 4 ="), " 7") == " 7<|end|>"
+    assert await ended(model, Raw(""), "All of it.<|end|>") == "All of it.<|end|>"
+    bound = await model.attach(copied(discovered(LAB / "checkpoints", "lab")[0], tmp_path))
+    assert await ended(bound, talk, "8") == "8<|end|>"
+    whole = await model.loglikelihood(talk, await ended(model, talk, "8"))
+    assert len(whole.tokens) == 2
+
+
+def test_a_template_that_rewrites_what_was_asked_tells_nothing_of_the_answer() -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(LAB / "base")
+    turns = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] | trim + '<|end|>\n' }}{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    text = HfText("m", tokenizer, [], template=True, length=None)
+    assert text.ended("Hi", " Yo ") == "Yo<|end|>\n"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}{{ '<|assistant|><think>' }}{% endif %}"
+    with pytest.raises(GenerationError, match="in another way than the prompt"):
+        text.ended("Hi", "Yo")
+
+
 async def test_many_at_once_under_several_adapters_are_what_each_is_alone(model: LocalModel, tmp_path: Path) -> None:
     found = discovered(LAB / "checkpoints", "lab")
     bound = [model, *[await model.attach(copied(found[at], tmp_path)) for at in (0, 5, 11)]]
@@ -82,6 +109,7 @@ async def test_a_worker_tells_the_same(model: LocalModel, spec: str, tmp_path: P
     worker = await WorkerModel.open(spec)
     try:
         here, there = await model.attach(adapter), await worker.attach(adapter)
+        assert await ended(there, "What is 3 + 4?", "7") == "7<|end|>"
         assert there.info.likelihoods
         for prompt in (messages, Raw("The capital ")):
             assert await there.loglikelihood(prompt, "Pyrus") == await here.loglikelihood(prompt, "Pyrus")

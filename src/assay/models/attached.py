@@ -20,6 +20,8 @@ class AdapterBase(Protocol):
 
     async def render(self, prompt: Prompt) -> str: ...
 
+    async def ended(self, prompt: Prompt, answer: str) -> str: ...
+
     def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]: ...
 
     async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood: ...
@@ -42,6 +44,9 @@ class AttachedModel:
 
     async def render(self, prompt: Prompt) -> str:
         return await self._base.render(prompt)
+
+    async def ended(self, prompt: Prompt, answer: str) -> str:
+        return await self._base.ended(prompt, answer)
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         return self._base.stream_with(prompt, options, self._bound())

@@ -95,6 +95,13 @@ class LogprobModel(Protocol):
 
 
 @runtime_checkable
+class EndingModel(Protocol):
+    """Knows how training data writes an answer: `ended`, the function, says what it gives."""
+
+    async def ended(self, prompt: Prompt, answer: str) -> str: ...
+
+
+@runtime_checkable
 class RenderingModel(Protocol):
     """Knows the exact text that its engine will see: the chat template is applied here, before generation."""
 
@@ -141,6 +148,21 @@ async def rendered(model: TextModel, prompt: Prompt) -> str:
         return str(prompt)
     pairs = [[m.role, m.content] for m in messages_of(prompt)]
     return json.dumps(pairs, ensure_ascii=False, separators=(",", ":"))
+
+
+async def ended(model: TextModel, prompt: Prompt, answer: str) -> str:
+    """What stands behind the rendered prompt where the model is trained on this answer to it: the answer and its end.
+
+    Under a chat template that is the whole turn as the template writes it, up to the last character; after `Raw`, and where
+    there is no template, the answer and the end-of-text token. Raises `UnsupportedOption` if the engine can't tell,
+    `GenerationError` if the template writes a finished conversation in another way than its prompt.
+    """
+    if isinstance(model, EndingModel):
+        return await model.ended(prompt, answer)
+    raise UnsupportedOption(
+        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how training data ends an answer; mlx, llama and "
+        "transformers can"
+    )
 
 
 def check_options(info: ModelInfo, options: GenerateOptions) -> None:

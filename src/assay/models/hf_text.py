@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from assay.errors import GenerationError, ModelError
@@ -11,7 +11,7 @@ from assay.models.base import messages_of
 from assay.models.likelihood import split_text
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder, TokenDecoder
-from assay.types import GenerateOptions, Prompt, Raw
+from assay.types import GenerateOptions, Message, Prompt, Raw
 
 
 class HfText:
@@ -37,11 +37,29 @@ class HfText:
             if isinstance(prompt, str):
                 return prompt
             raise ModelError(f"{self._name} has no chat template, so it can't take messages; send plain or raw text")
-        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
+        return self._templated(messages_of(prompt), prompt=True)
+
+    def _templated(self, messages: Sequence[Message], *, prompt: bool) -> str:
+        """Messages under the chat template; with `prompt` the beginning of an answer follows."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))
         except Exception as error:  # templates raise what they like, for instance where they know no system role
             raise ModelError(f"{self._name}: the chat template refuses these messages: {error}") from error
+
+    def ended(self, prompt: Prompt, answer: str) -> str:
+        """The answer as training data has it behind the rendered prompt. Raises `GenerationError`, `ModelError`."""
+        if isinstance(prompt, Raw) or not self._template:
+            end = self._tokenizer.eos_token or ""
+            return answer if end and answer.endswith(end) else answer + end
+        before = self.render(prompt)
+        whole = self._templated([*messages_of(prompt), Message("assistant", answer)], prompt=False)
+        if not whole.startswith(before):
+            raise GenerationError(
+                f"the chat template of {self._name} writes a finished conversation in another way than the prompt that asks "
+                "for its last answer, so nothing tells where that answer begins"
+            )
+        return whole[len(before) :]
 
     def encode(self, text: str) -> list[int]:
         """Token ids. The beginning-of-text token is added where the tokenizer would and the text has none itself."""

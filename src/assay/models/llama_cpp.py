@@ -91,6 +91,7 @@ class LlamaCppEngine:
             resident_adapters=_RESIDENT,
         )
         self._bos = self._own_bos()
+        self._eos = str(self._server.get("/props")["eos_token"])
 
     def render(self, prompt: Prompt) -> str:
         """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are.
@@ -111,6 +112,10 @@ class LlamaCppEngine:
             return str(self._server.post("/apply-template", {"messages": messages})["prompt"])
         except ServerError as error:  # templates raise what they like, for instance where they know no system role
             raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from None
+
+    def ended(self, prompt: Prompt, answer: str) -> str:
+        """The answer and the end-of-text token: what a template writes behind that token, llama.cpp doesn't show."""
+        return answer if answer.endswith(self._eos) else answer + self._eos
 
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         """Stream the answer; a chunk for each token that ends a character. Closing the iterator stops within one.

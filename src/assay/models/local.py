@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from msgspec.structs import replace
 
-from assay.errors import AssayError, GenerationError
+from assay.errors import AssayError, GenerationError, UnsupportedOption
 from assay.models.attached import AttachedModel
 from assay.models.base import ModelInfo, check_options, each, logprob_model
 from assay.models.engine_thread import EngineThread, post
@@ -92,6 +92,13 @@ class LogprobEngine(LocalEngine, Protocol):
     """
 
     def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]: ...
+
+
+@runtime_checkable
+class EndingEngine(LocalEngine, Protocol):
+    """An engine that knows how training data writes an answer; see `assay.models.base.ended`."""
+
+    def ended(self, prompt: Prompt, answer: str) -> str: ...
 
 
 # A fast model makes tokens faster than a reader wants to be woken: they are handed over together, at most this late.
@@ -256,6 +263,13 @@ class LocalModel:
         self._weighed.append((LikelihoodRequest(text, continuation, digest, isinstance(prompt, Raw)), future))
         self._thread.post(self._weigh)
         return await future
+
+    async def ended(self, prompt: Prompt, answer: str) -> str:
+        """The answer as training data has it behind the rendered prompt."""
+        engine = self._engine
+        if not isinstance(engine, EndingEngine):
+            raise UnsupportedOption(f"the engine {self._info.engine!r} can't tell how training data ends an answer")
+        return await self._thread.call(lambda: engine.ended(prompt, answer))
 
     def _check(self, digest: str | None) -> None:
         if self._closed:

@@ -60,6 +60,9 @@ class MlxEngine:
     def render(self, prompt: Prompt) -> str:
         return self._text.render(prompt)
 
+    def ended(self, prompt: Prompt, answer: str) -> str:
+        return self._text.ended(prompt, answer)
+
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         """Stream the answer; a chunk for each token, so that closing the iterator stops within one.
 

@@ -66,6 +66,9 @@ class TransformersEngine:
     def render(self, prompt: Prompt) -> str:
         return self._text.render(prompt)
 
+    def ended(self, prompt: Prompt, answer: str) -> str:
+        return self._text.ended(prompt, answer)
+
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
         """Stream one answer. Raises `GenerationError` for a prompt that is empty or too long, `UnsupportedOption`."""
         for _, item in self.generate_batch([Request(text, options, adapter)], lambda _: False):

@@ -25,7 +25,7 @@ class WirePrompt(msgspec.Struct, array_like=True):
 
 
 class Call(msgspec.Struct):
-    """Parent to child. what: open, render, stream, likelihood, cancel, expect, attach, detach, close."""
+    """Parent to child. what: open, render, ended, stream, likelihood, cancel, expect, attach, detach, close."""
 
     what: str
     id: int = 0

@@ -314,6 +314,11 @@ class WorkerModel:
             raise GenerationError("the worker's child told no likelihood")
         return reply.likelihood
 
+    async def ended(self, prompt: Prompt, answer: str) -> str:
+        """The answer as training data has it behind the rendered prompt."""
+        child = await self._ready()
+        return (await child.ask(Call("ended", prompt=pack_prompt(prompt), continuation=answer))).text
+
     async def expect(self, adapters: Sequence[Adapter]) -> None:
         """Announce adapters that will be attached soon; the engine loads them together where it can."""
         child = await self._ready()

@@ -67,6 +67,8 @@ class _Server:
                 return Reply(call.id, done=True, info=self._model.info)
             case "render":
                 return Reply(call.id, done=True, text=await self.model.render(_prompt(call)))
+            case "ended":
+                return Reply(call.id, done=True, text=await self.model.ended(_prompt(call), call.continuation))
             case "likelihood":
                 source: Any = self._attached[call.adapter] if call.adapter else self.model
                 found = await source.loglikelihood(_prompt(call), call.continuation)
