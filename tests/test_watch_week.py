@@ -176,6 +176,7 @@ async def test_a_host_that_is_away_while_something_is_fetched_is_waited_for(job:
         assert len([note for note in listener.notes if "the host is away; fetching lab @10 again" in note]) == 1
         host.there = True
         await until(lambda: listener.done == 16)
+        await until(lambda: not list((job.workspace / "staged").glob("[0-9a-f]*")))
     with pytest.raises(Unreachable):
         await run(replace(job, host=AwayHost(), plan=PlanConfig(force=True)))
 
