@@ -32,6 +32,7 @@ from assay.results.records import Run
 from assay.sinks.base import Sink
 from assay.sinks.forwarding import Forwarding
 from assay.sinks.open import open_sinks
+from assay.suites.suite import Suite
 from assay.watch import watch as run_watch
 
 Flag = Parameter(negative="", show_default=False)
@@ -142,8 +143,6 @@ def _job(
 ) -> Job:
     chosen = found.watch.base if base is None else base
     sources = named(suites) or list(found.watch.suites)
-    if not sources:
-        raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
     limit = found.watch.limit if limit is None else limit
     every = found.watch.every if every is None else every
     seconds = found.watch.poll_seconds if poll is None else poll
@@ -156,15 +155,10 @@ def _job(
         check_run(run)
     host, place = open_host(folder)
     model = found.model(chosen) if chosen else ModelConfig("", found.engine, found.http)
-    loaded = tuple(load(source, data) for source in sources)
-    names = [suite.name for suite in loaded]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"two of the suites are called {name!r}; give each its own name")
     return Job(
         folder=place,
         base=model.spec or None,
-        suites=loaded,
+        suites=_loaded(sources, data),
         run=run,
         workspace=found.workspace,
         once=once,
@@ -185,6 +179,17 @@ def _job(
         fetch_bytes=found.watch.fetch_bytes,
         judge=judge,
     )
+
+
+def _loaded(sources: Sequence[str], data: DataFlags) -> tuple[Suite, ...]:
+    if not sources:
+        raise ConfigError("no suite: name one with --suite, or in assay.toml under [watch]")
+    loaded = tuple(load(source, data) for source in sources)
+    names = [suite.name for suite in loaded]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two of the suites are called {name!r}; give each its own name")
+    return loaded
 
 
 def _judge(found: Config, name: str | None, votes: int | None) -> JudgeSpec | None:
