@@ -278,3 +278,14 @@ async def test_another_metric_beside_the_suites_own_decides_nothing(job: Job) ->
                     changed = {"metric": "a_metric", "value": value, "high": 10.0, "key": "k" + record.key}
                     journal.append(structs.replace(record, **changed))
     assert decisions == ["lab @10", "lab @10"]
+
+
+async def test_a_run_that_has_nothing_but_refused_checkpoints_is_shown_with_them(job: Job) -> None:
+    folder = Path(job.folder).parent / "runs"
+    weights = adapter_file(folder / "only" / "checkpoint-7" / "adapter_model.bin", 7)
+    outcome, listener = await run(replace(job, folder=folder, run=None))
+    assert outcome.exit_code == 1
+    [said] = [note for note in listener.notes if "cannot be used" in note]
+    assert said.startswith(f"only @7 cannot be used: {weights}: pickled weights can run code and are never read")
+    with Lens(job.workspace) as lens:
+        assert {cell.checkpoint for cell in lens.cells("only", "small")} == {"base"}

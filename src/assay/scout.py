@@ -90,7 +90,10 @@ class Scout:
         chosen = [c for c in found.checkpoints if is_chosen(c, self._config)]
         self.runs.update((c.run, c) for c in chosen)
         for refused in found.refused:
-            if is_chosen(refused.checkpoint, self._config) and refused.reason not in self._told:
+            if not is_chosen(refused.checkpoint, self._config):
+                continue
+            self.runs.setdefault(refused.checkpoint.run, refused.checkpoint)
+            if refused.reason not in self._told:
                 self._told.add(refused.reason)
                 self._on_fault(refused.checkpoint, refused.reason)
         for text in found.unlisted:
