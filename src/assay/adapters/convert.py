@@ -39,7 +39,10 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
     """
     if arch not in _PERMUTED | _PLAIN:
         known = ", ".join(sorted(_PERMUTED | _PLAIN))
-        raise AdapterMismatch(f"adapters for llama.cpp models of the kind {arch!r} can't be made, only for {known}")
+        raise AdapterMismatch(
+            f"adapters for llama.cpp models of the kind {arch!r} can't be made here, only for {known}; make it with "
+            "llama.cpp's convert_lora_to_gguf.py, in a folder of its own, and name that"
+        )
     names = _gguf_names(adapter)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

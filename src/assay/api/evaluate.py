@@ -39,10 +39,10 @@ async def evaluate(
 
     model: open, or its spec ("mlx:PATH", "llama:PATH.gguf", "http://HOST/v1#MODEL", a path); one that is opened here is
     closed here. suite: a `Suite`, the path of a suite's file or of training data, or the name of a built-in suite. adapter:
-    a folder that mlx-lm wrote, the weights of one of its checkpoints, or what `read_adapter` gave; it is attached for this,
-    and shown to be live by canaries before and after, as the result's `proof` says. With a `ledger`, answers and scores it
-    holds are reused and new ones written to it, under `subject`. also: scorers besides the suite's own, such as judges.
-    on_result: told of each result as it comes.
+    a folder that mlx-lm or PEFT wrote, the weights of one checkpoint, also as a GGUF file, or what `read_adapter` gave; it is
+    attached for this, and shown to be live by canaries before and after, as the result's `proof` says. With a `ledger`,
+    answers and scores it holds are reused and new ones written to it, under `subject`. also: scorers besides the suite's own,
+    such as judges. on_result: told of each result as it comes.
 
     At most `model.info.concurrency` samples are in flight. A sample that the model fails at is that sample's failure.
     Raises `BadInput` for a model, suite or adapter that can't be had, `UnsupportedOption` and `SuiteError` before anything
