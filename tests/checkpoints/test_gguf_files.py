@@ -49,7 +49,7 @@ def test_models_are_passed_over_and_so_is_what_lies_beside_its_safetensors(tmp_p
     assert {(c.iteration, c.layout) for c in found.checkpoints if c.numbered} == {(100, "mlx"), (200, "gguf")}
     run = PurePosixPath(tmp_path / "run")
     assert sorted(found.unlisted) == [
-        f"{run}/0000100_adapters.gguf, for {run}/0000100_adapters.safetensors is of the same checkpoint, and read in its place",
+        f"{run}/0000100_adapters.gguf, for 0000100_adapters.safetensors is of the same checkpoint, and read in its place",
         f"{run}/fused-300.gguf, a GGUF model, not an adapter",
         f"{run}/imatrix.gguf, a GGUF imatrix, not an adapter",
     ]

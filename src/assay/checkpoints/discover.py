@@ -102,7 +102,8 @@ class Discovery:
         written = await self._ggufs.pick([w for f, entries in listings for w in written_in(f, entries)], found.unlisted)
         whole = {run_folder_of(folder / STATE) for folder, entries in listings if is_whole_model(folder, entries)}
         found.unlisted += [
-            f"{folder}'s checkpoints of whole models: only adapters are evaluated" for folder in sorted(whole)
+            f"{self._shown(folder)}'s checkpoints of whole models: only adapters are evaluated"
+            for folder in sorted(whole)
         ]
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in written:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from assay.adapters.gguf_lora import HEAD, kind_of
 from assay.checkpoints.layouts import Written
 from assay.errors import HostFault
-from assay.hosts.base import Entry, Host
+from assay.hosts.base import Entry, Host, shown
 
 _AT_ONCE = 32  # files that are read at the same time
 
@@ -40,12 +40,15 @@ class GgufFiles:
         left_out = set()
         for each, kind in zip(ggufs, kinds, strict=True):
             twin, path = twins.get((each.run_folder, each.number)), each.weights.path
+            name = shown(self._host.name, path)
             if kind != "adapter":
                 left_out.add(path)
-                passed_over.append(f"{path}, a GGUF {kind or 'model'}, not an adapter")
+                passed_over.append(f"{name}, a GGUF {kind or 'model'}, not an adapter")
             elif twin is not None:
                 left_out.add(path)
-                passed_over.append(f"{path}, for {twin.weights.path} is of the same checkpoint, and read in its place")
+                passed_over.append(
+                    f"{name}, for {twin.weights.path.name} is of the same checkpoint, and read in its place"
+                )
         told = {(w.run_folder, w.number) for w in ggufs if w.weights.path not in left_out}
         left_out |= {w.weights.path for w in written if w.pickled and (w.run_folder, w.number) in told}
         return [w for w in written if w.weights.path not in left_out]
