@@ -93,31 +93,39 @@ class Feed:
 
     def _recall(self, cursor: Mapping[str, SegmentCursor]) -> None:
         """Learn from what was read before: runs, verdicts, where answers stand, who has which name, and what was held back."""
-        sent: list[tuple[Location, ScoreMade | Failure]] = []
+        waiting: dict[str, list[tuple[Location, ScoreMade | Failure]]] = {}
         given_up: set[tuple[str, str, str]] = set()
         for segment in segments(self._workspace):
             end = self._read.get(segment.name, 0)
             offset = 0
             with segment.open("rb") as file:
                 while offset < end and (line := file.readline()):
-                    record = self._recall_line(Location(segment, offset, len(line)), line)
-                    if isinstance(record, ScoreMade | Failure):
-                        sent.append((Location(segment, offset, len(line)), record))
-                    elif isinstance(record, Attempt):
-                        given_up.add(_whose(record))
+                    at = Location(segment, offset, len(line))
+                    match record := self._recall_line(at, line):
+                        case ScoreMade() | Failure() if record.batch and record.digest:
+                            waiting.setdefault(record.batch, []).append((at, record))
+                        case ScoreMade() | Failure():
+                            self._recall_result(at, record)
+                        case Attempt():
+                            given_up.add(_whose(record))
+                        case _:
+                            pass
+                    if isinstance(record, ScoreMade | Failure | Proof) and record.batch in self._verdicts:
+                        for known in waiting.pop(record.batch, ()):
+                            self._recall_result(*known)
                     offset += len(line)
             for start, length in cursor.get(segment.name, SegmentCursor()).held:
                 at = Location(segment, start, length)
-                record = read_at(at)
-                if isinstance(record, Place):
-                    self._held.setdefault(record.batch, []).append((at, None))
-        held = {at for places in self._held.values() for at, _ in places}
-        for at, record in sent:
-            if at not in held or _whose(record) in given_up:
-                self._recall_result(at, record)
+                held = read_at(at)
+                if isinstance(held, Place):
+                    self._held.setdefault(held.batch, []).append((at, None))
+        for places in waiting.values():
+            for at, unproven in places:
+                if _whose(unproven) in given_up:
+                    self._recall_result(at, unproven)
 
     def _recall_line(self, at: Location, line: bytes) -> AnyRecord | None:
-        """The record, if it is one that may have been sent under a name, or says that its checkpoint was given up."""
+        """The record, if it is a result of go-ml's suites, or says what became of a batch or a checkpoint."""
         try:
             seen = _glance.decode(line)
         except NO_RECORD:
@@ -137,6 +145,7 @@ class Feed:
                     deque(self._standing.learn(record), maxlen=0)
                 case _:
                     self._learn(at, record)
+                    return record
         return None
 
     def _recall_result(self, at: Location, record: Result) -> None:
