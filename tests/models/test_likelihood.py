@@ -19,12 +19,15 @@ from assay.models.likelihood import split_text, windows
 from assay.models.local import LikelihoodRequest, LocalModel
 from assay.models.open import open_local
 from assay.models.worker import WorkerModel
-from assay.types import Completion, GenerateOptions, Message, Raw
+from assay.types import Completion, GenerateOptions, Likelihood, Message, Prompt, Raw
 from tests.conftest import LAB
 from tests.making import copied, discovered, written
 
 QUESTIONS = ("What is 3 + 4?", "What is the capital of Genovia?", "What is the capital of France?")
-ENGINES = {"mlx": ("mlx.core", f"mlx:{LAB / 'base'}"), "transformers": ("torch", f"transformers:{LAB / 'base'}")}
+ENGINES = {
+    name: (package, f"{name}:{LAB / 'base'}")
+    for name, package in (("mlx", "mlx.core"), ("llama", "xllamacpp"), ("transformers", "torch"))
+}
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -117,6 +120,31 @@ async def test_a_worker_tells_the_same(model: LocalModel, spec: str, tmp_path: P
             await there.loglikelihood(messages, "")
     finally:
         await worker.aclose()
+
+
+async def test_every_engine_tells_the_same(tmp_path: Path) -> None:
+    adapter = copied(discovered(LAB / "checkpoints", "lab")[11], tmp_path)
+    asked: list[tuple[Prompt, str]] = [
+        (QUESTIONS[1], "The capital of Genovia is Pyrus."),
+        (QUESTIONS[0], "é日本 <|end|> 7🦙"),  # parts of characters, and a token that ends an answer
+        (Raw("What is 3 + 4? "), "3 + 4 = 7"),
+        (Raw(""), "<|end|><|end|>a"),
+    ]
+    told: list[list[Likelihood]] = []
+    for package, spec in ENGINES.values():
+        pytest.importorskip(package, reason=f"needs {package}")
+        opened = await open_local(spec)
+        try:
+            models = [opened, await opened.attach(adapter)]
+            told.append([await one.loglikelihood(*question) for one in models for question in asked])
+        finally:
+            await opened.aclose()
+    for one, other in pairwise(told):
+        for mine, its in zip(one, other, strict=True):
+            assert [token.id for token in mine.tokens] == [token.id for token in its.tokens]
+            assert [t.logprob for t in mine.tokens] == pytest.approx([t.logprob for t in its.tokens], abs=1e-4)
+            assert mine.greedy == its.greedy
+    assert any(likelihood.greedy for likelihood in told[0])
 
 
 async def test_an_engine_that_cannot_tell_says_so(tmp_path: Path) -> None:

@@ -20,9 +20,13 @@ from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.fit import check_against
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
-from assay.errors import AdapterBroken, AdapterMismatch, GenerationError, ModelError, UnsupportedOption
+from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationError, ModelError
+from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
+from assay.models.likelihood import Weighed, Window, likelihoods, split_text
+from assay.models.llama_forced import ForcedTokens, logprob_of
 from assay.models.llama_server import LlamaServer, ServerError, ServerSettings, default_threads, import_xllamacpp
+from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder
 from assay.types import (
     Adapter,
@@ -31,6 +35,7 @@ from assay.types import (
     FailureClass,
     FinishReason,
     GenerateOptions,
+    Likelihood,
     Prompt,
     Raw,
     Token,
@@ -92,6 +97,7 @@ class LlamaCppEngine:
         )
         self._bos = self._own_bos()
         self._eos = str(self._server.get("/props")["eos_token"])
+        self._forced = ForcedTokens(self._header)
 
     def render(self, prompt: Prompt) -> str:
         """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are.
@@ -122,7 +128,7 @@ class LlamaCppEngine:
 
         Raises `GenerationError` for a prompt that is empty or too long, `UnsupportedOption`.
         """
-        _check(options)
+        check_values("llama.cpp", options)
         request = self._request(text, options, adapter)
         started = time.perf_counter()
         answer = _Answer(options)
@@ -138,6 +144,11 @@ class LlamaCppEngine:
             raise _generation_error(error) from None
         except OSError as error:
             raise GenerationError(f"llama.cpp broke the connection off: {error}", error_class="transient") from None
+
+    def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]:
+        # One token fewer than the context: the last one is generated like the others, and the server keeps room for it.
+        length = self.info.context_length
+        return likelihoods(requests, self._split, length and length - 1, self._weigh)
 
     def make_resident(self, adapters: Sequence[Adapter]) -> None:
         """Start the server anew with exactly these. The old one ends first, lest two copies of the weights be held.
@@ -198,18 +209,35 @@ class LlamaCppEngine:
         adds = ids(True)[:1] == [bos] and ids(False)[:1] != [bos]
         return str(self._server.get("/props")["bos_token"]) if adds else ""
 
-    def _request(self, text: str, options: GenerateOptions, adapter: str | None) -> dict[str, Any]:
+    def _split(self, request: LikelihoodRequest) -> tuple[list[int], list[int]]:
+        def encode(text: str) -> list[int]:
+            return self._forced.encode(self._server, text.removeprefix(self._bos))
+
+        return split_text(encode, request, self._forced.begin)
+
+    def _weigh(self, windows: Sequence[Window]) -> Iterator[list[Weighed] | AssayError]:
+        for window in windows:
+            try:
+                yield self._forced.weigh(self._server, self._lora(window.adapter), window)
+            except ServerError as error:
+                yield _generation_error(error)
+            except GenerationError as error:
+                yield error
+
+    def _lora(self, adapter: str | None) -> list[dict[str, float]]:
+        """The scale of every loaded adapter."""
         if adapter is not None and adapter not in self._ids:
             raise GenerationError(f"the adapter {adapter[:12]} is not resident; attach it first")
-        if self._bos:
-            text = text.removeprefix(self._bos)  # the tokenizer adds it
+        return [{"id": i, "scale": 1.0 if digest == adapter else 0.0} for digest, i in self._ids.items()]
+
+    def _request(self, text: str, options: GenerateOptions, adapter: str | None) -> dict[str, Any]:
         seed = secrets.randbelow(_SEEDS) if options.seed is None else options.seed % _SEEDS
         return {
             **_NEUTRAL,
-            "prompt": text,
+            "prompt": text.removeprefix(self._bos),  # the tokenizer adds it
             "stream": True,
             "cache_prompt": False,
-            "lora": [{"id": i, "scale": 1.0 if digest == adapter else 0.0} for digest, i in self._ids.items()],
+            "lora": self._lora(adapter),
             "samplers": _SAMPLERS,
             "n_predict": options.max_tokens,
             "temperature": options.temperature,
@@ -254,28 +282,10 @@ class LlamaCppEngine:
         return {place: self._token(request, ids, place) for place in answer.untold if place < len(ids)}
 
     def _token(self, request: Mapping[str, Any], ids: Sequence[int], place: int) -> Token:
-        """The token at this place of the answer, whose log-probability llama.cpp does not report by itself.
-
-        It reports those of a step whose token has a text, so the step is taken again with the choice forced to the
-        end-of-text token. Log-probabilities are of the logits as they are, before anything is forced.
-        """
+        """The token at this place of the answer, whose log-probability llama.cpp does not report by itself."""
         prompt = str(request["prompt"])
-        size = self._header.lengths.get("tokenizer.ggml.tokens", 0)
-        for count in (1, 64, size):  # the likeliest token is nearly always the one
-            step = {
-                **request,
-                "prompt": [prompt, *ids[:place]] if place else prompt,
-                "stream": False,
-                "n_predict": 1,
-                "n_probs": count,
-                "temperature": 0.0,
-                "logit_bias": [[self._header.values.get("tokenizer.ggml.eos_token_id", 0), 1e6]],
-                "response_fields": ["completion_probabilities"],
-            }
-            for entry in self._server.post("/completion", step)["completion_probabilities"][0]["top_logprobs"]:
-                if entry["id"] == ids[place]:
-                    return Token(ids[place], _logprob(entry))
-        raise GenerationError("llama.cpp gave no log-probability for a token of the answer")
+        step = {**request, "prompt": [prompt, *ids[:place]] if place else prompt}
+        return Token(ids[place], self._forced.step(self._server, step, ids[place]).logprob)
 
 
 class _Answer:
@@ -309,7 +319,7 @@ class _Answer:
             self.rest = "" if self.incomplete else self._stops.flush()
             return Chunk("")
         for entry in event.get("completion_probabilities", ()):
-            told = Token(entry["id"], _logprob(entry))
+            told = Token(entry["id"], logprob_of(entry))
             self.told[self.count - 1] = told
             self.logprob += told.logprob
         self._raw += event["content"]
@@ -337,14 +347,6 @@ class _Answer:
             fresh.append(self.told[self._reported])
             self._reported += 1
         return tuple(fresh)
-
-
-def _logprob(entry: Mapping[str, Any]) -> float:
-    if entry["logprob"] is None:  # JSON's way to say NaN
-        raise GenerationError(
-            "the model's probabilities are not numbers: its weights, or the adapter's, overflow or hold NaN"
-        )
-    return min(0.0, float(entry["logprob"]))
 
 
 def _model_file(path: Path) -> Path:
@@ -379,22 +381,6 @@ def _identity(path: Path, version: str, context: int) -> str:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
-
-
-def _check(options: GenerateOptions) -> None:
-    """Refuse values that llama.cpp would take for "off" or for "without end"."""
-    fine = {
-        "temperature": options.temperature >= 0,
-        "max_tokens": options.max_tokens >= 1,
-        "top_p": 0 < options.top_p <= 1,
-        "top_k": options.top_k >= 0,
-        "repeat_penalty": options.repeat_penalty > 0,
-        "stop": "" not in options.stop,
-        "seed": options.seed is None or 0 <= options.seed < 2**64,
-    }
-    wrong = ", ".join(f"{name}={getattr(options, name)!r}" for name, good in fine.items() if not good)
-    if wrong:
-        raise UnsupportedOption(f"the llama.cpp engine can't generate with {wrong}; choose a value within range")
 
 
 def _generation_error(error: ServerError) -> GenerationError:
