@@ -31,6 +31,7 @@ from typing import Any, Literal
 import msgspec
 
 from assay.errors import EngineDied, GenerationError, ModelError, SuiteError, at
+from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
 from assay.suites.readers import read_yaml
 from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Prompt, Raw, Usage
@@ -160,6 +161,7 @@ class ScriptedEngine:
         return True
 
     def generate(self, text: str, options: GenerateOptions, adapter: str | None) -> Iterator[Chunk]:
+        check_values("scripted", options)
         who = self._effective(adapter)
         if adapter is not None:
             self._answered += 1
