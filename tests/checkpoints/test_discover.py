@@ -52,6 +52,15 @@ def test_only_checkpoint_files_count_and_they_are_in_order(tmp_path: Path) -> No
     assert found[0].size == Path(found[0].weights).stat().st_size
 
 
+def test_a_number_that_no_table_can_hold_is_passed_over_and_said(tmp_path: Path) -> None:
+    checkpoints(tmp_path, (20, 10**18))
+    found = asyncio.run(Discovery(LocalHost(), PurePosixPath(tmp_path), None).look())
+    assert [c.iteration for c in found.checkpoints if c.numbered] == [20]
+    assert [note.rsplit("/", 1)[-1] for note in found.unlisted] == [
+        "1000000000000000000_adapters.safetensors, whose number is too large for an iteration's"
+    ]
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no folder"):
         discovered(tmp_path / "gone", "r")

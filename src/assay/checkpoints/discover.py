@@ -39,6 +39,7 @@ from assay.types import Checkpoint
 _DEPTH = 4
 _AT_ONCE = 32
 _DIGITS = 6  # that tell runs apart whose paths are written alike
+_ITERATION_DIGITS = 15  # what tables and points can hold
 
 State: TypeAlias = tuple[int, int]
 
@@ -100,13 +101,16 @@ class Discovery:
         strange: list[tuple[Written, Entry]] = []
         listings = await self._listings(found, strange)
         written = await self._ggufs.pick([w for f, entries in listings for w in written_in(f, entries)], found.unlisted)
+        counted = [each for each in written if len(each.number.lstrip("0")) <= _ITERATION_DIGITS]
+        beyond = [self._shown(each.weights.path) for each in written if each not in counted]
+        found.unlisted += [f"{each}, whose number is too large for an iteration's" for each in sorted(beyond)]
         whole = {run_folder_of(folder / STATE) for folder, entries in listings if is_whole_model(folder, entries)}
         found.unlisted += [
             f"{self._shown(folder)}'s checkpoints of whole models: only adapters are evaluated"
             for folder in sorted(whole)
         ]
         runs: dict[PurePosixPath, list[Written]] = {}
-        for each in written:
+        for each in counted:
             runs.setdefault(each.run_folder, []).append(each)
         names = self._names(runs)
         for folder in sorted(runs):
