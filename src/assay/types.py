@@ -217,7 +217,7 @@ class Adapter(msgspec.Struct, frozen=True):
 
     digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank.
     scale: what the low-rank product is multiplied with (`lora_alpha / rank` in PEFT's terms).
-    layers: how many blocks, counted from the last, mlx-lm's configuration adapts (-1: all).
+    layers: how many blocks, counted from the last, its configuration adapts (-1: all; 0: the modules that it names one by one).
     architecture: of the base that a GGUF adapter is for; "" for an adapter in mlx-lm's form.
     """
 

@@ -107,12 +107,12 @@ def test_bfloat16_arrives_exactly(tmp_path: Path) -> None:
 
 
 def test_all_layers_that_gguf_lacks_are_listed(tmp_path: Path) -> None:
-    given = pair("model.layers.0.self_attn.q_proj") | pair("model.embed_tokens") | pair("model.layers.1.mlp.gate")
+    given = pair("model.layers.0.self_attn.q_proj") | pair("model.embed_norm") | pair("model.layers.1.mlp.gate")
     with pytest.raises(AdapterMismatch) as caught:
         mlx_to_gguf(written(tmp_path, given), tmp_path / "a.gguf", arch="llama", heads=4, kv_heads=2)
     assert {difference.partition(":")[0] for difference in caught.value.differences} == {
-        "model.embed_tokens.lora_a",
-        "model.embed_tokens.lora_b",
+        "model.embed_norm.lora_a",
+        "model.embed_norm.lora_b",
         "model.layers.1.mlp.gate.lora_a",
         "model.layers.1.mlp.gate.lora_b",
     }

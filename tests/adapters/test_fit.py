@@ -133,7 +133,11 @@ def test_gguf_bases(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    expected = {"model.layers.0.self_attn.q_proj.weight": (32, 64), "model.layers.11.mlp.down_proj.weight": (96, 64)}
+    expected = {
+        "model.embed_tokens.weight": (100, 64),
+        "model.layers.0.self_attn.q_proj.weight": (32, 64),
+        "model.layers.11.mlp.down_proj.weight": (96, 64),
+    }
     assert base_shapes(folder) == base_shapes(folder / "base.gguf")
     assert {k: v for k, v in base_shapes(folder).items() if k.startswith("model.")} == expected
 

@@ -80,7 +80,9 @@ def test_half_precision_is_kept_bit_for_bit(tmp_path: Path) -> None:
         ({"peft_type": "IA3"}, "'IA3' is not supported"),
         ({"r": 0}, "r must be a positive whole number"),
         ({"lora_alpha": "much"}, "lora_alpha must be a number"),
-        ({"rank_pattern": {"q_proj": 2}}, "uses rank_pattern"),
+        ({"alpha_pattern": {"layers.1.self_attn.q_proj": 2}}, "uses alpha_pattern"),
+        ({"rank_pattern": {"q_proj": 2}}, "has the rank 4, and the configuration says 2"),
+        ({"init_lora_weights": "pissa_niter_4"}, "uses init_lora_weights 'pissa_niter_4'"),
     ],
 )
 def test_what_it_can_not_be_is_said_by_name(tmp_path: Path, config: dict[str, Any], match: str) -> None:
@@ -91,8 +93,8 @@ def test_what_it_can_not_be_is_said_by_name(tmp_path: Path, config: dict[str, An
 
 
 def test_a_tensor_that_is_no_lora_is_named(tmp_path: Path) -> None:
-    extra = {"base_model.model.model.embed_tokens.lora_embedding_A": np.zeros((4, 4), np.float32)}
+    extra = {"base_model.model.model.norm.lora_embedding_C": np.zeros((4, 4), np.float32)}
     write(tmp_path / "run" / "checkpoint-1", **extra)
     [checkpoint] = discovered(tmp_path / "run", None)
-    with pytest.raises(AdapterBroken, match="lora_embedding_A is no part of a LoRA"):
+    with pytest.raises(AdapterBroken, match="lora_embedding_C is no part of a LoRA"):
         copied(checkpoint, tmp_path / "staged")

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the torch extra: pip install 
 pytest.importorskip("peft", reason="needs the torch extra: pip install 'assay[torch]'")
 
 from assay.adapters.named import adapter_at  # noqa: E402
-from assay.errors import AdapterBroken, AdapterMismatch, GenerationError, ModelError, UnsupportedOption  # noqa: E402
+from assay.errors import AdapterMismatch, GenerationError, ModelError, UnsupportedOption  # noqa: E402
 from assay.models.base import complete  # noqa: E402
 from assay.models.local import LocalModel, Request  # noqa: E402
 from assay.models.open import open_local  # noqa: E402
@@ -254,12 +254,6 @@ def test_what_is_wrong_with_an_adapter_leaves_the_others(engine: TransformersEng
     strange = {f"lm.{name}": tensor for name, tensor in tiny.adapter_tensors(0).items()}
     with pytest.raises(AdapterMismatch):
         engine.make_resident([good, tiny.read(tiny.write_adapter(tmp_path / "strange", strange))])
-    embedding = {
-        "model.embed_tokens.lora_a": np.ones((tiny.VOCAB, 4), np.float32),
-        "model.embed_tokens.lora_b": np.ones((4, tiny.HIDDEN), np.float32),
-    }
-    with pytest.raises(AdapterBroken, match=r"linear layers only, not model\.embed_tokens"):
-        engine.make_resident([good, tiny.read(tiny.write_adapter(tmp_path / "embedding", embedding))])
     with pytest.raises(AdapterMismatch, match=r"a GGUF adapter, which only llama\.cpp takes"):
         engine.make_resident([good, adapter_at(made(tmp_path / "a.gguf"))])
     assert text_of(ask(engine, adapter=good.digest)) == before

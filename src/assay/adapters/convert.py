@@ -1,33 +1,50 @@
-"""From mlx-lm's LoRA files to the ones that llama.cpp reads, with numpy and the `gguf` package alone."""
+"""LoRA adapters from one form to another: mlx-lm's, PEFT's, and the GGUF file that llama.cpp reads.
+
+What is written appears whole or not at all. What a form can't express is refused by name.
+"""
 
 from __future__ import annotations
 
-import re
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-import numpy.typing as npt
+from assay.adapters.bases import Base, check_embeddings
+from assay.adapters.dtypes import DTYPES, Dtype
+from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.adapters.fit import BLOCK_OF, EMBEDDINGS, block_count, check_tensors
+from assay.adapters.gguf_lora import read_gguf_adapter
+from assay.adapters.gguf_writing import check_architecture, write_gguf
+from assay.adapters.lora import Lora, lora_of
+from assay.adapters.mlx_files import write_mlx
+from assay.adapters.peft import patterns, read_peft
+from assay.adapters.peft_writing import write_peft
+from assay.checkpoints.layouts import PEFT_WEIGHTS
+from assay.errors import NO_ROOM, AdapterBroken, AdapterMismatch, BadInput, DiskFault, ModelError
+from assay.types import Adapter, TensorSpec
 
-from assay.adapters.fit import raise_differences
-from assay.adapters.gguf_names import BLOCK
-from assay.adapters.header import Layout, read_layout
-from assay.errors import NO_ROOM, AdapterBroken, AdapterMismatch, DiskFault, ModelError
-from assay.types import Adapter
+Form: TypeAlias = Literal["peft", "gguf", "mlx"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
-Matrix = npt.NDArray[np.float32]
 
-_KEY = re.compile(r"(?:language_model\.)?(?:model\.layers\.(\d+)\.(.+)|(lm_head))\.(lora_[ab])")
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written.
 
-# Rotary embeddings turn pairs of rows. Hugging Face and MLX pair a row with the one half a head further on, llama.cpp's
-# llama pairs neighbours, so its GGUF files have the rows of q and k reordered. The others are laid out as trained.
-# An architecture that is not listed is refused: a wrong guess would give wrong answers and no error.
-_PERMUTED = frozenset({"llama"})
-_PLAIN = frozenset({"qwen2", "qwen3", "gemma", "gemma2", "gemma3"})
+    digest: of the adapter in its new form; None where its modules differ, so that it can't be evaluated in it. dtypes: of its
+    tensors. size: of all its files, in bytes.
+    """
 
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+    path: Path
+    form: Form
+    digest: str | None
+    tensors: int
+    dtypes: tuple[str, ...]
+    size: int
 
 
 def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, kv_heads: int) -> Path:
@@ -37,96 +54,151 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
     One tensor is in memory at a time. Raises `AdapterMismatch` with every tensor that has no counterpart in GGUF,
     `AdapterBroken` if the file is damaged, `DiskFault` where there is no room, `ModelError` if the `gguf` package is missing.
     """
-    if arch not in _PERMUTED | _PLAIN:
-        known = ", ".join(sorted(_PERMUTED | _PLAIN))
-        raise AdapterMismatch(
-            f"adapters for llama.cpp models of the kind {arch!r} can't be made here, only for {known}; make it with "
-            "llama.cpp's convert_lora_to_gguf.py, in a folder of its own, and name that"
-        )
-    names = _gguf_names(adapter)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.parent) as folder:
-            temporary = Path(folder) / destination.name
-            with adapter.weights.open("rb") as file:
-                layout = read_layout(file, adapter.weights)
-                if layout.tensors != adapter.tensors:
-                    raise AdapterBroken(f"{adapter.weights}: the file has changed since it was read; read it again")
-                tensors = _tensors(file, layout, names, arch in _PERMUTED, heads, kv_heads)
-                _write(temporary, arch, adapter, names, tensors)
-            temporary.replace(destination)
-    except OSError as error:
-        if error.errno in NO_ROOM or error.errno is None:  # numpy's error for what it could write only in part has none
-            raise DiskFault(
-                f"{adapter.weights} could not be converted in {destination.parent} ({error.strerror or error}); what was "
-                "earned is safe: make room there, or set TMPDIR, and run the same command again"
-            ) from None
-        raise AdapterBroken(f"{adapter.weights}: can't be converted: {error.strerror or error}") from None
+    check_architecture(arch)
+    with _place(destination, adapter.weights) as temporary:
+        write_gguf(lora_of(adapter), temporary, arch=arch, heads=heads, kv_heads=kv_heads)
+        temporary.replace(destination)
     return destination
 
 
-def _gguf_names(adapter: Adapter) -> dict[str, str]:
-    """The GGUF name of each tensor, in the file's order. Raises `AdapterMismatch` with all that have none."""
-    names: dict[str, str] = {}
-    unknown: list[str] = []
-    for key in sorted(adapter.tensors):
-        match = _KEY.fullmatch(key) if len(adapter.tensors[key].shape) == 2 else None
-        if match is not None and match[3]:
-            names[key] = f"output.weight.{match[4]}"
-        elif match is not None and match[2] in BLOCK:
-            names[key] = f"blk.{match[1]}.{BLOCK[match[2]]}.weight.{match[4]}"
-        else:
-            unknown.append(f"{key}: llama.cpp has no layer for it")
-    raise_differences(unknown, len(adapter.tensors), all_strange=False)
-    return names
+def convert(
+    lora: Lora, destination: Path, form: Form, base: Base | None, dtype: Dtype | None = None, *, overwrite: bool = False
+) -> Converted:
+    """Write the adapter in another form: a folder, or for GGUF one file. It is on the disk before it has its name.
+
+    base: what it was trained on; GGUF, and adapted embeddings, need it. dtype: of the tensors; None keeps them, but that GGUF's
+    are float32, in which llama.cpp computes alike. overwrite: a former output may be there. Raises `BadInput` for a destination
+    that is taken, `AdapterMismatch` for what the form can't say or the base has not, and as `mlx_to_gguf` does.
+    """
+    _check_destination(destination, form, lora, overwrite=overwrite)
+    lora = _checked(lora, form, base)
+    kind = DTYPES[dtype] if dtype is not None else "F32" if form == "gguf" else None
+    tensors = {name: TensorSpec(spec.shape, kind or spec.dtype) for name, spec in lora.tensors.items()}
+    with _place(destination, lora.weights) as temporary:
+        try:
+            files = _write(lora, temporary, form, base, tensors)
+        except OverflowError as error:
+            raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
+        size = sum(_settled(file) for file in files)
+        digest = _digest(lora, form, temporary)
+        _put(temporary, destination)
+    return Converted(destination, form, digest, len(tensors), tuple(sorted({s.dtype for s in tensors.values()})), size)
 
 
-def _tensors(
-    file: BinaryIO, layout: Layout, names: Mapping[str, str], permuted: bool, heads: int, kv_heads: int
-) -> Iterator[Matrix]:
-    """Each tensor as llama.cpp wants it: lora_a (rank, in) and lora_b (out, rank), the transposes of MLX's."""
-    for key, name in names.items():
-        matrix = _read(file, layout, key).T
-        if permuted and name.endswith(".lora_b"):
-            if ".attn_q." in name:
-                matrix = _permute(matrix, heads)
-            elif ".attn_k." in name:
-                matrix = _permute(matrix, kv_heads)
-        yield np.ascontiguousarray(matrix)
+def _checked(lora: Lora, form: Form, base: Base | None) -> Lora:
+    """The adapter, once it is known that the form can say it and that it fits the base."""
+    if form == "mlx" and lora.uniform is None:
+        raise AdapterMismatch(
+            f"{lora.shown}: uses {patterns(lora)}; mlx-lm's form has one rank and one scale for all modules"
+        )
+    embeddings = [module for module in lora.ranks if module.rpartition(".")[2] in EMBEDDINGS]
+    if base is None:
+        if form == "gguf" or embeddings:
+            why = (
+                f"it adapts the embedding ({embeddings[0]})"
+                if embeddings
+                else "a GGUF adapter is laid out for its base"
+            )
+            raise BadInput(f"{lora.shown}: {why}, so the base must be known; name it with --base")
+        return lora
+    check_embeddings(embeddings, tied=base.tied)
+    check_tensors(lora.tensors, lora.ranks.__getitem__, lora.layers, base.shapes)
+    return replace(lora, layers=_layers(lora, block_count(base.shapes)))
 
 
-def _read(file: BinaryIO, layout: Layout, key: str) -> Matrix:
-    spec, (start, end) = layout.tensors[key], layout.spans[key]
-    file.seek(start)
-    raw = np.frombuffer(file.read(end - start), dtype=_DTYPES[spec.dtype])
-    if spec.dtype == "BF16":  # the upper half of a float32
-        raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float32, copy=False).reshape(spec.shape)
+def _layers(lora: Lora, blocks: int) -> int:
+    """Of modules that were named one by one: how many of the last blocks they are, 0 if they aren't whole blocks at the end."""
+    found = [match for module in lora.ranks if (match := BLOCK_OF.fullmatch(module)) is not None]
+    if lora.layers != 0 or not found:
+        return lora.layers
+    numbers = {int(match[2]) for match in found}
+    whole = len({match[3] for match in found}) * len(numbers) == len(found)
+    return len(numbers) if whole and numbers == set(range(blocks - len(numbers), blocks)) else 0
 
 
-def _permute(matrix: Matrix, heads: int) -> Matrix:
-    """Reorder the rows of each head, (2 halves, n) to (n, 2 neighbours)."""
-    rows, columns = matrix.shape
-    return matrix.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict[str, TensorSpec]) -> list[Path]:
+    if form == "gguf":
+        assert base is not None, "checked before"
+        if not base.heads:
+            raise ModelError(f"{base.path} does not say how many attention heads it has; fetch or convert it again")
+        dtype = next(iter(tensors.values())).dtype
+        write_gguf(lora, place, arch=base.kind, heads=base.heads, kv_heads=base.kv_heads, dtype=dtype)
+        return [place]
+    place.mkdir()
+    files = place / (WEIGHTS_NAME if form == "mlx" else PEFT_WEIGHTS), place / CONFIG_NAME
+    (write_mlx if form == "mlx" else write_peft)(lora, *files, tensors, lora.base)
+    return list(files)
 
 
-def _write(path: Path, arch: str, adapter: Adapter, names: Mapping[str, str], tensors: Iterator[Matrix]) -> None:
+def _digest(lora: Lora, form: Form, place: Path) -> str | None:
+    """The digest of what was written, read back."""
+    if form == "gguf":
+        return read_gguf_adapter(place).digest
+    if form == "mlx":
+        return read_adapter(place / WEIGHTS_NAME, place / CONFIG_NAME).digest
+    if lora.uniform is None:
+        return None
+    files = place / PEFT_WEIGHTS, place / CONFIG_NAME
+    return read_peft(*files, *files).digest()
+
+
+@contextmanager
+def _place(destination: Path, source: Path) -> Iterator[Path]:
+    """A place of the destination's name beside it, which is gone at the end. Faults of the disk are said as such."""
     try:
-        from gguf import GGUFWriter
-    except ImportError:
-        raise ModelError("adapters for llama.cpp need the gguf package: pip install 'assay[llama]'") from None
-    writer = GGUFWriter(path, arch)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.parent) as folder:
+            yield Path(folder) / destination.name
+    except OSError as error:
+        if error.errno in NO_ROOM or error.errno is None:  # numpy's error for what it could write only in part has none
+            raise DiskFault(
+                f"{source} could not be converted in {destination.parent} ({error.strerror or error}); what was "
+                "earned is safe: make room there, or set TMPDIR, and run the same command again"
+            ) from None
+        raise AdapterBroken(f"{source}: can't be converted: {error.strerror or error}") from None
+
+
+def _check_destination(destination: Path, form: Form, lora: Lora, *, overwrite: bool) -> None:
+    """Raise `BadInput` unless the output may have this name: what is there is ours to replace, if it was asked for."""
+    if form == "gguf" and destination.suffix != ".gguf":
+        raise BadInput(f"{destination}: a GGUF adapter is one file; give it a name that ends in .gguf")
+    if form != "gguf" and destination.suffix in (".gguf", ".safetensors"):
+        raise BadInput(f"{destination}: an adapter of this form is a folder, not a file; name a folder")
+    if not destination.exists():
+        return
+    if destination.is_dir() == (form == "gguf"):
+        kind = "a folder" if destination.is_dir() else "a file"
+        raise BadInput(f"{destination} is {kind}, which the output can't take the place of; choose another name")
+    inside = {path.name for path in destination.iterdir()} if destination.is_dir() else set()
+    if destination.is_dir() and not inside:
+        return
+    ours = {WEIGHTS_NAME if form == "mlx" else PEFT_WEIGHTS, CONFIG_NAME}
+    if lora.weights.resolve().parent == destination.resolve() or lora.weights.resolve() == destination.resolve():
+        raise BadInput(f"{destination} is where the adapter itself lies; choose another name")
+    if others := sorted(inside - ours):
+        raise BadInput(f"{destination} holds more than an adapter of this form ({others[0]}); choose another name")
+    if not overwrite:
+        raise BadInput(f"{destination} is there already; choose another name, or give --overwrite")
+
+
+def _put(made: Path, destination: Path) -> None:
+    """Give the output its name; a folder that it replaces goes with the temporary one."""
+    if destination.is_dir():
+        destination.rename(made.with_name(f"{made.name}.former"))
+    made.replace(destination)
+    if os.name == "posix":
+        _sync(destination.parent)
+
+
+def _settled(file: Path) -> int:
+    """The file's size, once it is on the disk."""
+    _sync(file)
+    return file.stat().st_size
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
     try:
-        writer.add_type("adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", adapter.scale * adapter.rank)  # llama.cpp multiplies by alpha / rank
-        for key, name in names.items():
-            shape = tuple(reversed(adapter.tensors[key].shape))
-            writer.add_tensor_info(name, shape, np.dtype(np.float32), 4 * shape[0] * shape[1])
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for tensor in tensors:
-            writer.write_tensor_data(tensor)
+        os.fsync(opened)
     finally:
-        writer.close()
+        os.close(opened)

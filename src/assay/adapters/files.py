@@ -11,15 +11,16 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 from msgspec import structs
 
-from assay.adapters.fit import base_shapes, check_against
+from assay.adapters.fit import BLOCK_OF, base_shapes, check_against
 from assay.adapters.gguf_lora import GGUF_NAME, read_gguf_adapter
-from assay.adapters.header import Layout, finite, read_header, read_layout
+from assay.adapters.header import Layout, read_header, read_layout
+from assay.adapters.lora import blocks_of, digest_of
 from assay.adapters.peft import normalise
 from assay.errors import AdapterBroken, CheckpointError, DiskFault, HostFault, NotReady
 from assay.hosts.base import Host
@@ -38,7 +39,6 @@ __all__ = [
 
 WEIGHTS_NAME = "adapters.safetensors"
 CONFIG_NAME = "adapter_config.json"
-_BLOCK = 1 << 20  # bytes read at a time, so that memory stays bounded
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 
 
@@ -159,12 +159,17 @@ def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: Pu
         with weights.open("rb") as file:
             layout = read_layout(file, shown_weights)
             _check_pairs(layout.tensors, rank, shown_weights)
-            digest = _digest(file, layout, rank, scale, shown_weights)
+            digest = digest_of(_tensors(file, layout, shown_weights), rank, scale, shown_weights)
     except FileNotFoundError:
         raise _missing(shown_weights) from None
     except OSError as error:
         raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
     return Adapter(digest, weights, rank, scale, layers, dict(layout.tensors))
+
+
+def _tensors(file: BinaryIO, layout: Layout, shown: PurePath) -> Iterator[tuple[str, TensorSpec, Iterator[bytes]]]:
+    for name in sorted(layout.tensors):
+        yield name, layout.tensors[name], blocks_of(file, *layout.spans[name], shown)
 
 
 def _missing(path: PurePath) -> NotReady:
@@ -191,6 +196,9 @@ def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int]:
         raise AdapterBroken(f"{shown}: lora_parameters.scale must be a number, not {scale!r}")
     if type(layers) is not int:
         raise AdapterBroken(f"{shown}: num_layers must be a whole number, not {layers!r}")
+    keys = parameters.get("keys")
+    if isinstance(keys, list) and any(BLOCK_OF.fullmatch(str(key)) for key in keys):
+        return rank, float(scale), 0
     return rank, float(scale), layers if layers > 0 else -1
 
 
@@ -246,22 +254,3 @@ def _inner(leaf: str, shape: tuple[int, ...]) -> int | None:
             return rank
         case _:
             return None
-
-
-def _digest(file: BinaryIO, layout: Layout, rank: int, scale: float, path: PurePath) -> str:
-    """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
-    digest = hashlib.sha256()
-    for name in sorted(layout.tensors):
-        spec, (start, end) = layout.tensors[name], layout.spans[name]
-        digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
-        file.seek(start)
-        while start < end:
-            block = file.read(min(_BLOCK, end - start))
-            if not block:
-                raise NotReady(f"{path}: became shorter while it was read; training may still be writing it")
-            if not finite(block, spec.dtype):
-                raise AdapterBroken(f"{path}: {name} holds NaN or infinite values; the training has diverged")
-            digest.update(block)
-            start += len(block)
-    digest.update(json.dumps({"rank": rank, "scale": scale}).encode())
-    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from assay.errors import AdapterMismatch, CheckpointError, ModelError
 from assay.types import Adapter, TensorSpec
 
 # An embedding is looked up, not multiplied: its LoRA pair is (rows, rank) and (rank, width), not (in, …) and (…, out).
-_EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
+EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
 
 
-_BLOCK_OF = re.compile(r"(.*?layers\.)(\d+)\.(.+)")
+BLOCK_OF = re.compile(r"(.*?layers\.)(\d+)\.(.+)")
 
 
 def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
@@ -30,20 +30,30 @@ def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None
     if adapter.architecture:
         _check_gguf(adapter, base)
         return
+    check_tensors(adapter.tensors, lambda module: adapter.rank, adapter.layers, base)
+
+
+def check_tensors(
+    tensors: Mapping[str, TensorSpec],
+    rank_of: Callable[[str], int],
+    layers: int,
+    base: Mapping[str, tuple[int, ...]],
+) -> None:
+    """`check_against` for tensors in mlx-lm's form. rank_of: what a module's rank is. layers: as in `Adapter`."""
     differences: list[str] = []
     strangers = 0
-    for name in sorted(adapter.tensors):
+    for name in sorted(tensors):
         module, _, leaf = name.rpartition(".")
         weight = base.get(f"{module}.weight")
         if weight is None:
             strangers += 1
             differences.append(f"{name}: names no layer of the base")
             continue
-        found, wanted = adapter.tensors[name].shape, _wanted(module, leaf, weight, adapter.rank)
+        found, wanted = tensors[name].shape, _wanted(module, leaf, weight, rank_of(module))
         if found != wanted:
             differences.append(f"{name}: shape {found}, but the base wants {wanted}")
-    differences += [f"{name}: missing, though other layers have theirs" for name in _missing(adapter, base)]
-    raise_differences(differences, len(adapter.tensors), all_strange=strangers == len(adapter.tensors))
+    differences += [f"{name}: missing, though other layers have theirs" for name in _missing(tensors, layers, base)]
+    raise_differences(differences, len(tensors), all_strange=strangers == len(tensors))
 
 
 def needs_gguf(adapter: Adapter) -> None:
@@ -77,26 +87,31 @@ def _check_gguf(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None:
 def _wanted_of_gguf(weight: str, leaf: str, shape: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that llama.cpp wants, with the rank that the tensor itself has: pairs are known to be of one rank."""
     *experts, out, into = shape
-    if weight == "token_embd.weight" and leaf == "lora_a":  # looked up, not multiplied: kept the other way round
-        return (*experts, found[-2], out)
-    if weight == "token_embd.weight":
-        return (*experts, into, found[-1])
+    if weight == "token_embd.weight":  # looked up by rows, not multiplied: (rows, rank) and (width, rank)
+        return (out if leaf == "lora_a" else into, found[-1])
     return (*experts, found[-2], into) if leaf == "lora_a" else (*experts, out, found[-1])
 
 
-def _missing(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Tensors of the last `adapter.layers` blocks that the file lacks: a module adapted in one of them is adapted in all."""
-    blocks = [_BLOCK_OF.fullmatch(name) for name in base]
-    count = 1 + max((int(block[2]) for block in blocks if block is not None), default=-1)
-    first = 0 if adapter.layers < 0 else max(0, count - adapter.layers)
-    named = [_BLOCK_OF.fullmatch(name) for name in adapter.tensors]
+def _missing(tensors: Mapping[str, TensorSpec], layers: int, base: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Tensors of the last `layers` blocks that the file lacks: a module adapted in one of them is adapted in all."""
+    if layers == 0:
+        return []
+    count = block_count(base)
+    first = 0 if layers < 0 else max(0, count - layers)
+    named = [BLOCK_OF.fullmatch(name) for name in tensors]
     parts = {(part[1], part[3]) for part in named if part is not None}
     wanted = (
         (f"{front}{number}.{rest}", f"{front}{number}.{rest.rpartition('.')[0]}.weight")
         for front, rest in sorted(parts)
         for number in range(first, count)
     )
-    return [name for name, weight in wanted if name not in adapter.tensors and weight in base]
+    return [name for name, weight in wanted if name not in tensors and weight in base]
+
+
+def block_count(base: Mapping[str, tuple[int, ...]]) -> int:
+    """How many blocks the base has, by the names of its weights."""
+    blocks = (BLOCK_OF.fullmatch(name) for name in base)
+    return 1 + max((int(block[2]) for block in blocks if block is not None), default=-1)
 
 
 def raise_differences(differences: list[str], tensors: int, *, all_strange: bool) -> None:
@@ -116,7 +131,7 @@ def _wanted(module: str, leaf: str, weight: tuple[int, ...], rank: int) -> tuple
         experts, out, into = weight
         return (experts, rank, into) if leaf == "lora_a" else (experts, out, rank)
     out, into = weight
-    if module.rpartition(".")[2] in _EMBEDDINGS:
+    if module.rpartition(".")[2] in EMBEDDINGS:
         out, into = into, out
     return (into, rank) if leaf == "lora_a" else (rank, out)
 

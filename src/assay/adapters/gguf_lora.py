@@ -186,15 +186,16 @@ def _check_pairs(tensors: Mapping[str, TensorSpec], path: PurePath) -> None:
         other = f"{module}.{'lora_b' if leaf == 'lora_a' else 'lora_a'}"
         if other not in tensors:
             problems.append(f"{other} is missing")
-        elif leaf == "lora_a" and not _is_pair(spec.shape, tensors[other].shape):
+        elif leaf == "lora_a" and not _is_pair(module, spec.shape, tensors[other].shape):
             problems.append(f"{name} of shape {spec.shape} and {other} of {tensors[other].shape} have not one rank")
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise AdapterBroken(f"{path}: not a LoRA adapter as llama.cpp reads it: {'; '.join(problems[:3])}{more}")
 
 
-def _is_pair(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return len(a) == len(b) and a[:-2] == b[:-2] and a[-2] == b[-1]
+def _is_pair(weight: str, a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    rank = a[-1] if weight == "token_embd.weight" else a[-2]  # an embedding's is looked up by rows
+    return len(a) == len(b) and a[:-2] == b[:-2] and rank == b[-1]
 
 
 def _digest(file: BinaryIO, lora: GgufLora, path: PurePath) -> str:

@@ -29,4 +29,6 @@ def gguf_shapes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, .
             found[f"model.layers.{block[1]}.{hf_names[block[2]]}.weight"] = shape
         elif name == "output.weight":
             found["lm_head.weight"] = shape
+        elif name == "token_embd.weight":
+            found["model.embed_tokens.weight"] = shape
     return dict(shapes) | found | {f"language_model.{name}": shape for name, shape in found.items()}

@@ -17,16 +17,21 @@ from assay.types import Adapter
 
 def adapter_at(place: Path) -> Adapter:
     """The adapter in the folder (mlx-lm's, PEFT's, a GGUF file), or in that GGUF file. Raises `BadInput` for what is wrong."""
+    return adapter_from(weights_at(place))
+
+
+def weights_at(place: Path) -> Path:
+    """The file with the adapter's weights: the one in this folder, or a GGUF file itself. Raises `BadInput`."""
     if is_gguf(place) and place.is_file():
-        return adapter_from(place)
+        return place
     if not place.is_dir():
         wrong = f"{place} is a file" if place.exists() else f"there is no folder {place}"
         raise BadInput(f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}, or a .gguf adapter")
     for name in (WEIGHTS_NAME, PEFT_WEIGHTS):
         if (place / name).is_file():
-            return adapter_from(place / name)
+            return place / name
     if len(found := sorted(place.glob("*.gguf"))) == 1:
-        return adapter_from(found[0])
+        return found[0]
     raise BadInput(f"{place} holds no {WEIGHTS_NAME}; {_instead(place)}")
 
 

@@ -1,8 +1,8 @@
-"""A LoRA adapter as PEFT writes it, turned into mlx-lm's files, which are what assay reads.
+"""A LoRA adapter as PEFT writes it: `adapter_model.safetensors` with PEFT's own `adapter_config.json`.
 
 PEFT keeps `lora_A` as (rank, in) and `lora_B` as (out, rank), the transposes of mlx-lm's, and scales by lora_alpha / r, or by
-lora_alpha / √r for rank-stabilised LoRA (Kalajdzievski 2023, arXiv 2312.03732). What mlx-lm's files can't say is refused by
-name.
+lora_alpha / √r for rank-stabilised LoRA (Kalajdzievski 2023, arXiv 2312.03732), with ranks and alphas of single modules where
+it was told so. What the product of two matrices can't say is refused by name.
 """
 
 from __future__ import annotations
@@ -10,25 +10,24 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
-
-import numpy as np
+from typing import Any
 
 from assay.adapters.header import Layout, read_layout
-from assay.errors import AdapterBroken
+from assay.adapters.lora import Lora, Part
+from assay.adapters.mlx_files import write_mlx
+from assay.errors import AdapterBroken, NotReady
 from assay.types import TensorSpec
 
 _PREFIX = "base_model.model."
-_PAIR = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+_PAIR = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|embedding_([AB])(?:\.default)?)")
+_BASE_LAYER = re.compile(r"(.+)\.base_layer\.weight|(?:model\.)?(embed_tokens|lm_head)\.weight")
 _BLOCK = re.compile(r"(?:.*\.)?layers\.(\d+)\..+")
-# What mlx-lm's configuration has no word for, by the values that mean "not used".
+# What makes it more than a product of two matrices, by the values that mean "not used".
 _UNUSED: Mapping[str, tuple[object, ...]] = {
     "use_dora": (None, False),
     "modules_to_save": (None, []),
-    "rank_pattern": (None, {}),
-    "alpha_pattern": (None, {}),
     "fan_in_fan_out": (None, False),
     "lora_bias": (None, False),
     "trainable_token_indices": (None, [], {}),
@@ -37,7 +36,14 @@ _UNUSED: Mapping[str, tuple[object, ...]] = {
     "use_qalora": (None, False),
     "corda_config": (None,),
     "alora_invocation_tokens": (None, []),
+    "kasa_config": (None,),
+    "arrow_config": (None,),
+    "use_bdlora": (None, False),
+    "monteclora_config": (None,),
+    "ensure_weight_tying": (None, False),
 }
+# Ways to begin that change the base's own weights, by how PEFT names them: the adapter alone doesn't make up for it.
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> None:
@@ -46,23 +52,55 @@ def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config
     shown_weights, shown_config: what errors call them. Raises `AdapterBroken` for what is no LoRA adapter, or one that uses
     what mlx-lm's form can't express; `NotReady` for a file that is cut off.
     """
-    settings = _settings(config, shown_config)
-    rank, scale = _rank_and_scale(settings, shown_config)
-    with weights.open("rb") as file:
-        layout = read_layout(file, shown_weights)
-        names = {name: _mlx_name(name, shown_weights) for name in layout.tensors}
-        if len(set(names.values())) != len(names):
-            raise AdapterBroken(f"{shown_weights}: two of its tensors are of one layer")
-        target = weights.with_suffix(".mlx")
-        _write(file, layout, names, target)
+    lora = read_peft(weights, config, shown_weights, shown_config)
+    if lora.uniform is None:
+        raise AdapterBroken(
+            f"{shown_config}: uses {patterns(lora)}, so its modules differ, which mlx-lm's form can't say; it can't be "
+            "evaluated as it is"
+        )
+    target = weights.with_suffix(".mlx")
+    write_mlx(lora, target, config, lora.tensors, lora.base)
     target.replace(weights)
-    made = {
-        "fine_tune_type": "lora",
-        "num_layers": _layers(names.values()),
-        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0},
-        "model": settings.get("base_model_name_or_path"),
+
+
+def patterns(lora: Lora) -> str:
+    """The names of the settings by which the modules of an adapter differ in rank or scale."""
+    ranks = lora.ranks
+    divisors = {module: math.sqrt(rank) if lora.stabilised else rank for module, rank in ranks.items()}
+    alphas = [lora.scales[module] * divisor for module, divisor in divisors.items()]
+    used = {
+        "rank_pattern": len(set(ranks.values())) > 1,
+        "use_rslora": lora.stabilised and len(set(ranks.values())) > 1,
+        "alpha_pattern": not math.isclose(min(alphas), max(alphas), rel_tol=1e-9),
     }
-    config.write_text(json.dumps(made), encoding="utf-8")
+    return " and ".join(name for name, is_used in used.items() if is_used)
+
+
+def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Lora:
+    """The adapter in these two files. Raises as `normalise`, but for ranks and scales that differ."""
+    settings = _settings(config, shown_config)
+    try:
+        with weights.open("rb") as file:
+            layout = read_layout(file, shown_weights)
+    except FileNotFoundError:
+        raise NotReady(f"{shown_weights}: the file is not there (yet); training may still be writing it") from None
+    parts = _parts(layout, shown_weights)
+    modules = sorted({name.rpartition(".")[0] for name in parts})
+    ranks, scales = {}, {}
+    for module in modules:
+        ranks[module], scales[module] = _rank_and_scale(settings, module, shown_config)
+    _check_ranks(parts, ranks, shown_weights)
+    base = settings.get("base_model_name_or_path")
+    return Lora(
+        weights,
+        shown_weights,
+        parts,
+        ranks,
+        scales,
+        _layers(modules, settings),
+        base if isinstance(base, str) else "",
+        stabilised=bool(settings.get("use_rslora")),
+    )
 
 
 def _settings(config: Path, shown: PurePath) -> dict[str, Any]:
@@ -79,6 +117,9 @@ def _settings(config: Path, shown: PurePath) -> dict[str, Any]:
     used = [name for name, unused in _UNUSED.items() if settings.get(name) not in unused]
     if settings.get("bias", "none") != "none":
         used.append("bias")
+    start = settings.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        used.append(f"init_lora_weights {start!r}")
     if used:
         raise AdapterBroken(
             f"{shown}: uses {', '.join(used)}, which can't be evaluated; only plain LoRA and rsLoRA can"
@@ -86,8 +127,9 @@ def _settings(config: Path, shown: PurePath) -> dict[str, Any]:
     return settings
 
 
-def _rank_and_scale(settings: Mapping[str, Any], shown: PurePath) -> tuple[int, float]:
-    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+def _rank_and_scale(settings: Mapping[str, Any], module: str, shown: PurePath) -> tuple[int, float]:
+    rank = _own(settings, "rank_pattern", module, settings.get("r"), shown)
+    alpha = _own(settings, "alpha_pattern", module, settings.get("lora_alpha"), shown)
     if type(rank) is not int or rank < 1:
         raise AdapterBroken(f"{shown}: r must be a positive whole number, not {rank!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
@@ -95,45 +137,69 @@ def _rank_and_scale(settings: Mapping[str, Any], shown: PurePath) -> tuple[int, 
     return rank, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 
-def _mlx_name(name: str, shown: PurePath) -> str:
-    match = _PAIR.fullmatch(name.removeprefix(_PREFIX))
-    if match is None or not name.startswith(_PREFIX):
-        raise AdapterBroken(f"{shown}: the tensor {name} is no part of a LoRA over linear layers")
-    return f"{match[1]}.lora_{match[2].lower()}"
+def _own(settings: Mapping[str, Any], setting: str, module: str, default: Any, shown: PurePath) -> Any:
+    """What a pattern says of this module, as PEFT reads it: the first key that is, or matches, the end of its path."""
+    pattern = settings.get(setting) or {}
+    if not isinstance(pattern, dict):
+        raise AdapterBroken(f"{shown}: {setting} must be a mapping of modules, not {pattern!r}")
+    for key, value in pattern.items():
+        try:
+            if re.match(rf"(.*\.)?({key})$", module):
+                return value
+        except re.error:
+            raise AdapterBroken(f"{shown}: {setting} has the key {key!r}, which is no regular expression") from None
+    return default
 
 
-def _layers(names: Any) -> int:
-    """How many of the last blocks are adapted; -1 if the first is, and so perhaps all: `check_against` sees what is missing."""
-    blocks = {int(match[1]) for name in names if (match := _BLOCK.fullmatch(name)) is not None}
+def _parts(layout: Layout, shown: PurePath) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    for name, spec in layout.tensors.items():
+        match = _PAIR.fullmatch(name.removeprefix(_PREFIX))
+        if match is None or not name.startswith(_PREFIX):
+            raise AdapterBroken(f"{shown}: {_strange(name)}")
+        if len(spec.shape) != 2:
+            raise AdapterBroken(
+                f"{shown}: the tensor {name} has the shape {spec.shape}; a linear layer's LoRA has two dimensions"
+            )
+        ours = f"{match[1]}.lora_{(match[2] or match[3]).lower()}"
+        if ours in parts:
+            raise AdapterBroken(f"{shown}: two of its tensors are of one layer")
+        turned = TensorSpec((spec.shape[1], spec.shape[0]), spec.dtype)
+        parts[ours] = Part(turned, *layout.spans[name], turned=True)
+    return parts
+
+
+def _strange(name: str) -> str:
+    if _BASE_LAYER.fullmatch(name.removeprefix(_PREFIX)):
+        return (
+            f"holds weights of the base itself ({name}), which PEFT saves where embeddings are adapted or resized; save it "
+            "with save_embedding_layers=False if the vocabulary is the base's own"
+        )
+    return f"the tensor {name} is no part of a LoRA over linear layers or embeddings"
+
+
+def _check_ranks(parts: Mapping[str, Part], ranks: Mapping[str, int], shown: PurePath) -> None:
+    """Raise `AdapterBroken` unless the pairs are whole, and of the ranks that the configuration says."""
+    for name, part in sorted(parts.items()):
+        module, _, leaf = name.rpartition(".")
+        other = f"{module}.{'lora_b' if leaf == 'lora_a' else 'lora_a'}"
+        found = part.spec.shape[1 if leaf == "lora_a" else 0]
+        if other not in parts:
+            raise AdapterBroken(f"{shown}: {module} has only one half of its pair")
+        if found != ranks[module]:
+            raise AdapterBroken(f"{shown}: {module} has the rank {found}, and the configuration says {ranks[module]}")
+
+
+def _layers(modules: Iterable[str], settings: Mapping[str, Any]) -> int:
+    """As in `Adapter`: 0 where the configuration names blocks, so that it is these and no others.
+
+    Else how many of the last ones are adapted; -1 if the first is, and so perhaps all: `check_against` sees what is missing.
+    """
+    targets = settings.get("target_modules")
+    named = isinstance(targets, list) and any(_BLOCK.fullmatch(str(target)) for target in targets)
+    if named or settings.get("layers_to_transform") is not None:
+        return 0
+    blocks = {int(match[1]) for module in modules if (match := _BLOCK.fullmatch(module)) is not None}
     if not blocks or 0 in blocks:
         return -1
     return max(blocks) - min(blocks) + 1
-
-
-def _write(file: BinaryIO, layout: Layout, names: Mapping[str, str], target: Path) -> None:
-    """The same tensors transposed, under their new names, as a safetensors file."""
-    order = sorted(layout.tensors, key=lambda name: names[name])
-    header: dict[str, Any] = {}
-    end = 0
-    for name in order:
-        spec, (start, stop) = layout.tensors[name], layout.spans[name]
-        shape = tuple(reversed(_matrix(name, spec)))
-        header[names[name]] = {"dtype": spec.dtype, "shape": shape, "data_offsets": [end, end + stop - start]}
-        end += stop - start
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with target.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            spec, (start, stop) = layout.tensors[name], layout.spans[name]
-            file.seek(start)
-            rows, columns = _matrix(name, spec)
-            size = (stop - start) // max(1, rows * columns)
-            raw = np.frombuffer(file.read(stop - start), dtype=f"V{size}").reshape(rows, columns)
-            out.write(np.ascontiguousarray(raw.T).tobytes())
-
-
-def _matrix(name: str, spec: TensorSpec) -> tuple[int, int]:
-    if len(spec.shape) != 2:
-        raise AdapterBroken(f"the tensor {name} has the shape {spec.shape}; a linear layer's LoRA has two dimensions")
-    return spec.shape[0], spec.shape[1]

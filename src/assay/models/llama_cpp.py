@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from assay.adapters.bases import check_embeddings
 from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.fit import check_against
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
@@ -183,7 +184,7 @@ class LlamaCppEngine:
         file = Path(self._folder.name) / f"{adapter.digest}.gguf"
         if file.exists():
             return file
-        check_against(adapter, gguf_shapes(self._header.shapes))
+        self._check(adapter)
         heads = self._header.integer("attention.head_count")
         if heads is None:
             raise ModelError(f"{self.info.name} does not say how many attention heads it has; convert it to GGUF again")
@@ -197,7 +198,13 @@ class LlamaCppEngine:
                 f"the adapter is for models of the architecture {adapter.architecture!r}, and the base is of {own!r}; name the "
                 "base that it was trained on"
             )
+        self._check(adapter)
+
+    def _check(self, adapter: Adapter) -> None:
+        """Raise `AdapterMismatch` unless llama.cpp can take it: on some it would end the process."""
         check_against(adapter, gguf_shapes(self._header.shapes))
+        tied = "output.weight" not in self._header.shapes
+        check_embeddings((name.rpartition(".")[0] for name in adapter.tensors), tied=tied)
 
     def _own_bos(self) -> str:
         """The beginning-of-text token's text if the tokenizer puts it before every prompt, else ""."""

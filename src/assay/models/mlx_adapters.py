@@ -96,7 +96,10 @@ class AdapterSlots:
         keys = set()
         for name in adapter.tensors:
             parts = name.split(".")[:-1]
-            block = next((i for i in range(len(parts), 0, -1) if ".".join(parts[:i]) in self._layer_paths), 0)
+            inside = adapter.layers != 0  # else modules are named from the root, which mlx-lm takes for these alone
+            block = next(
+                (i for i in range(len(parts), 0, -1) if inside and ".".join(parts[:i]) in self._layer_paths), 0
+            )
             keys.add(".".join(parts[block:]))
         return Structure(adapter.rank, adapter.scale, adapter.layers, tuple(sorted(keys)))
 

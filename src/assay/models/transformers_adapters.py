@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from assay.adapters.bases import check_embeddings
 from assay.adapters.fit import check_against
 from assay.errors import AdapterBroken
 from assay.types import Adapter
@@ -20,7 +21,10 @@ class PeftSlots:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-        self._linear = {name for name, module in model.named_modules() if type(module).__name__ == "Linear"}
+        kinds = "Linear", "Embedding"
+        self._adaptable = {name for name, module in model.named_modules() if type(module).__name__ in kinds}
+        output = model.get_output_embeddings()
+        self._tied = output is not None and output.weight is model.get_input_embeddings().weight
         self._tuner: Any = None
         self._resident: set[str] = set()
 
@@ -54,11 +58,13 @@ class PeftSlots:
         from safetensors.torch import load_file
 
         check_against(adapter, self._shapes)
-        strange = sorted({name.rpartition(".")[0] for name in adapter.tensors} - self._linear)
+        modules = sorted({name.rpartition(".")[0] for name in adapter.tensors})
+        check_embeddings(modules, tied=self._tied)
+        strange = [module for module in modules if module not in self._adaptable]
         if strange:
             raise AdapterBroken(
-                f"{adapter.weights}: the transformers engine adapts linear layers only, not {', '.join(strange[:3])}; take "
-                "another engine for this adapter"
+                f"{adapter.weights}: the transformers engine adapts linear layers and embeddings only, not "
+                f"{', '.join(strange[:3])}; take another engine for this adapter"
             )
         try:
             return dict(load_file(adapter.weights))
@@ -88,6 +94,11 @@ class PeftSlots:
             for name, tensor in tensors.items():
                 module, _, leaf = name.rpartition(".")
                 layer = self._model.get_submodule(module)
-                side = layer.lora_A if leaf == "lora_a" else layer.lora_B
-                weight = side[adapter.digest].weight
+                weight = _side(layer, leaf[-1].upper(), adapter.digest)
                 weight.copy_(tensor.T.to(weight.dtype))
+
+
+def _side(layer: Any, side: str, digest: str) -> Any:
+    """PEFT's parameter for one side of a layer's pair; it keeps those of embeddings apart."""
+    embedding = getattr(layer, f"lora_embedding_{side}")
+    return embedding[digest] if digest in embedding else getattr(layer, f"lora_{side}")[digest].weight

@@ -1,0 +1,132 @@
+"""A LoRA adapter as it lies in a safetensors file, mlx-lm's or PEFT's, seen as mlx-lm lays it out.
+
+mlx-lm keeps `lora_a` as (in, rank) and `lora_b` as (rank, out), PEFT the transposes. One tensor is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.adapters.header import finite, read_layout
+from assay.errors import AdapterBroken, NotReady
+from assay.types import Adapter, TensorSpec
+
+# A tensor's numbers as they are stored, for numpy has no bfloat16: unsigned integers of their width.
+Bits: TypeAlias = "npt.NDArray[np.unsignedinteger[npt.NBitBase]]"
+
+_BLOCK = 1 << 20  # bytes at a time, so that memory stays bounded
+_WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A tensor, and where its bytes lie in the file. spec: as mlx-lm has it. turned: the file holds its transpose."""
+
+    spec: TensorSpec
+    start: int
+    end: int
+    turned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Each module's pair by mlx-lm's names (`model.layers.0.self_attn.q_proj.lora_a`), and what decides its size.
+
+    shown: what errors call the file. ranks, scales: of each module; `scale` is what its product is multiplied with. layers: as
+    in `Adapter`. base: what the adapter's configuration calls its base, "" where it doesn't.
+    """
+
+    weights: Path
+    shown: PurePath
+    parts: Mapping[str, Part]
+    ranks: Mapping[str, int]
+    scales: Mapping[str, float]
+    layers: int
+    base: str = ""
+    stabilised: bool = False
+
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        return {name: part.spec for name, part in self.parts.items()}
+
+    @property
+    def dtypes(self) -> list[str]:
+        return sorted({part.spec.dtype for part in self.parts.values()})
+
+    @property
+    def uniform(self) -> tuple[int, float] | None:
+        """The rank and the scale that all modules have, None where they differ."""
+        found = {(rank, self.scales[module]) for module, rank in self.ranks.items()}
+        return next(iter(found)) if len(found) == 1 else None
+
+    def read(self, file: BinaryIO, name: str) -> Bits:
+        """The tensor as mlx-lm lays it out, perhaps a view of another order. Raises `NotReady` if the file became shorter."""
+        part = self.parts[name]
+        shape = tuple(reversed(part.spec.shape)) if part.turned else part.spec.shape
+        file.seek(part.start)
+        raw = file.read(part.end - part.start)
+        if len(raw) < part.end - part.start:
+            raise _shorter(self.shown)
+        bits: Bits = np.frombuffer(raw, dtype=f"<u{_WIDTHS[part.spec.dtype]}").reshape(shape)
+        return bits.T if part.turned else bits
+
+    def digest(self) -> str:
+        """What `Adapter.digest` is of the same adapter in mlx-lm's file. Raises `AdapterBroken` for NaN and infinity."""
+        if self.uniform is None:
+            raise AdapterBroken(f"{self.shown}: its modules differ in rank or scale, so mlx-lm's form has none like it")
+        with self.weights.open("rb") as file:
+            blocks = ((name, self.parts[name].spec, self._blocks(file, name)) for name in sorted(self.parts))
+            return digest_of(blocks, *self.uniform, self.shown)
+
+    def _blocks(self, file: BinaryIO, name: str) -> Iterator[bytes]:
+        yield np.ascontiguousarray(self.read(file, name)).tobytes()
+
+
+def lora_of(adapter: Adapter) -> Lora:
+    """An adapter in mlx-lm's form. Raises `AdapterBroken` if its file is no longer what was read."""
+    with adapter.weights.open("rb") as file:
+        layout = read_layout(file, adapter.weights)
+    if layout.tensors != adapter.tensors:
+        raise AdapterBroken(f"{adapter.weights}: the file has changed since it was read; read it again")
+    parts = {name: Part(spec, *layout.spans[name]) for name, spec in layout.tensors.items()}
+    modules = {name.rpartition(".")[0] for name in parts}
+    ranks, scales = dict.fromkeys(modules, adapter.rank), dict.fromkeys(modules, adapter.scale)
+    return Lora(adapter.weights, adapter.weights, parts, ranks, scales, adapter.layers)
+
+
+def digest_of(
+    tensors: Iterator[tuple[str, TensorSpec, Iterator[bytes]]], rank: int, scale: float, shown: PurePath
+) -> str:
+    """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
+    digest = hashlib.sha256()
+    for name, spec, blocks in tensors:
+        digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
+        for block in blocks:
+            if not finite(block, spec.dtype):
+                raise AdapterBroken(f"{shown}: {name} holds NaN or infinite values; the training has diverged")
+            digest.update(block)
+    digest.update(json.dumps({"rank": rank, "scale": scale}).encode())
+    return digest.hexdigest()
+
+
+def blocks_of(file: BinaryIO, start: int, end: int, shown: PurePath) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, some at a time. Raises `NotReady` if the file became shorter."""
+    file.seek(start)
+    while start < end:
+        block = file.read(min(_BLOCK, end - start))
+        if not block:
+            raise _shorter(shown)
+        yield block
+        start += len(block)
+
+
+def _shorter(shown: PurePath) -> NotReady:
+    return NotReady(f"{shown}: became shorter while it was read; training may still be writing it")

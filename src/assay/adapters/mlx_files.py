@@ -1,0 +1,44 @@
+"""A LoRA adapter written as mlx-lm's `adapters.safetensors` and its `adapter_config.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from assay.adapters.dtypes import cast
+from assay.adapters.lora import Lora
+from assay.adapters.safetensors_file import write_safetensors
+from assay.types import TensorSpec
+
+_IN_BLOCK = re.compile(r"(?:.*\.)?layers\.\d+\.(.+)")
+
+
+def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, TensorSpec], base: str) -> None:
+    """Write an adapter of one rank and one scale. tensors: what each becomes. base: what the configuration calls the base."""
+    assert lora.uniform is not None, "mlx-lm's configuration has one rank and one scale"
+    rank, scale = lora.uniform
+    with lora.weights.open("rb") as file:
+        own = lora.tensors
+        write_safetensors(
+            weights, tensors, lambda name: cast(lora.read(file, name), own[name].dtype, tensors[name].dtype), {}
+        )
+    made = {
+        "fine_tune_type": "lora",
+        "num_layers": lora.layers,
+        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": _keys(lora)},
+        "model": base or None,
+    }
+    config.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+def _keys(lora: Lora) -> list[str]:
+    """The modules as mlx-lm is told of them: by their paths within a block, or from the model's root.
+
+    From the root it adapts no others, which is what is wanted where they are not the last whole blocks.
+    """
+    if lora.layers == 0:
+        return sorted(lora.ranks)
+    found = (_IN_BLOCK.fullmatch(module) for module in lora.ranks)
+    return sorted({match[1] if match else module for match, module in zip(found, lora.ranks, strict=True)})

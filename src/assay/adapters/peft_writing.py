@@ -1,0 +1,83 @@
+"""A LoRA adapter written as PEFT's `adapter_model.safetensors` and its `adapter_config.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from assay.adapters.dtypes import cast
+from assay.adapters.fit import EMBEDDINGS, raise_differences
+from assay.adapters.lora import Bits, Lora
+from assay.adapters.safetensors_file import write_safetensors
+from assay.types import TensorSpec
+
+
+def write_peft(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, TensorSpec], base: str) -> None:
+    """Write the adapter. tensors: what each of its own becomes, by mlx-lm's names and in its shapes.
+
+    base: what the configuration calls the base. Raises `AdapterMismatch` with all that PEFT has no layer for.
+    """
+    strange = [
+        f"{name}: PEFT has no layer for it" for name in sorted(lora.parts) if len(lora.parts[name].spec.shape) != 2
+    ]
+    raise_differences(strange, len(lora.parts), all_strange=False)
+    own = lora.tensors
+    names = {_name(name): name for name in own}
+    specs = {peft: TensorSpec(tensors[name].shape[::-1], tensors[name].dtype) for peft, name in names.items()}
+    with lora.weights.open("rb") as file:
+
+        def read(peft: str) -> Bits:
+            name = names[peft]
+            return cast(lora.read(file, name), own[name].dtype, tensors[name].dtype).T
+
+        write_safetensors(weights, specs, read, {"format": "pt"})
+    config.write_text(json.dumps(_settings(lora, base), indent=2) + "\n", encoding="utf-8")
+
+
+def _name(name: str) -> str:
+    module, _, leaf = name.rpartition(".")
+    side = leaf[-1].upper()
+    if module.rpartition(".")[2] in EMBEDDINGS:
+        return f"base_model.model.{module}.lora_embedding_{side}"
+    return f"base_model.model.{module}.lora_{side}.weight"
+
+
+def _settings(lora: Lora, base: str) -> dict[str, object]:
+    """PEFT's configuration. Each module is named in full: PEFT then adapts these, and no others that end alike."""
+    ranks, alphas = lora.ranks, {module: _alpha(lora, module) for module in lora.ranks}
+    rank, alpha = (Counter(found.values()).most_common(1)[0][0] for found in (ranks, alphas))
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base or None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "use_rslora": lora.stabilised,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": sorted(ranks),
+        "rank_pattern": {_pattern(module): own for module, own in sorted(ranks.items()) if own != rank},
+        "alpha_pattern": {_pattern(module): own for module, own in sorted(alphas.items()) if own != alpha},
+    }
+
+
+def _alpha(lora: Lora, module: str) -> float:
+    """The lora_alpha by which PEFT comes to the very scale, bit for bit where one of the nearest does."""
+    scale, rank = lora.scales[module], lora.ranks[module]
+    divisor = math.sqrt(rank) if lora.stabilised else rank
+    alpha = scale * divisor
+    for near in (float(round(alpha)), alpha, math.nextafter(alpha, math.inf), math.nextafter(alpha, -math.inf)):
+        if near / divisor == scale:
+            alpha = near
+            break
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def _pattern(module: str) -> str:
+    return re.escape(module)

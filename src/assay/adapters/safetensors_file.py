@@ -1,0 +1,35 @@
+"""Write a safetensors file, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.adapters.lora import Bits
+from assay.types import TensorSpec
+
+_SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, TensorSpec], read: Callable[[str], Bits], about: Mapping[str, str]
+) -> None:
+    """Write the tensors, each as `read` gives it by its name. about: what the header says besides."""
+    # The wide ones first, so that each lies where its type wants it; the header is filled up for the same reason.
+    order = sorted(tensors, key=lambda name: (-_SIZES[tensors[name].dtype], name))
+    header: dict[str, Any] = {"__metadata__": dict(about)} if about else {}
+    end = 0
+    for name in order:
+        start, end = end, end + math.prod(tensors[name].shape) * _SIZES[tensors[name].dtype]
+        header[name] = {"dtype": tensors[name].dtype, "shape": tensors[name].shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(np.ascontiguousarray(read(name)).data)
