@@ -31,6 +31,11 @@ app.command("assay.cli.score:score", name="score", help="Score answers that alre
 app.command("assay.cli.probe:probe", name="probe", help="Ask a model the capability and content probes.")
 app.command("assay.cli.generate:generate", name="generate", help="Have a model answer one prompt, as it comes.")
 app.command("assay.cli.chat:chat", name="chat", help="Talk to a model in the terminal.")
+app.command(
+    "assay.cli.convert:convert_command",
+    name="convert",
+    help="Write an adapter in another engine's form.",
+)
 app.command("assay.cli.models:models", name="models", help="Show the engines that are installed, and how to get more.")
 app.command(
     "assay.cli.rescore:rescore_command",

@@ -1,0 +1,114 @@
+"""`assay convert`: an adapter from one engine's form to another's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from assay.adapters.bases import Base, read_base
+from assay.adapters.convert import Converted, Form, convert
+from assay.adapters.dtypes import Dtype
+from assay.adapters.sources import Source, source_at
+from assay.cli.settings import Json
+from assay.errors import AdapterMismatch, BadInput, CheckpointError
+from assay.models.open import ENGINES
+
+_NAMES = {"mlx": "mlx-lm", "peft": "PEFT", "gguf": "GGUF"}
+_FEW = 3  # differences, that an error's sentence names itself
+
+
+def convert_command(
+    adapter: Path,
+    /,
+    *,
+    to: Form,
+    out: Path,
+    base: str | None = None,
+    dtype: Dtype | None = None,
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    as_json: Json = False,
+) -> int:
+    """Write an adapter in another engine's form. What the form can't express is refused.
+
+    Parameters
+    ----------
+    adapter
+        An adapter's folder, or its .safetensors file.
+    to
+        peft for transformers and vLLM, gguf for llama.cpp, mlx for mlx-lm.
+    out
+        The folder to write, or the .gguf file.
+    base
+        The model that it was trained on: its folder or .gguf file; GGUF needs it [as the adapter names it].
+    dtype
+        The numbers' type [as they are; f32 for GGUF].
+    overwrite
+        Replace an output that is there.
+    """
+    source = source_at(adapter)
+    try:
+        made = convert(source.lora, out, to, _base(base, source), dtype, overwrite=overwrite)
+    except AdapterMismatch as error:
+        raise BadInput(_all(error)) from error
+    except CheckpointError as error:
+        raise BadInput(str(error)) from error
+    if as_json:
+        print(json.dumps(_as_json(source, made), ensure_ascii=False))
+    else:
+        print("\n".join(_shown(source, made)))
+    return 0
+
+
+def _base(spec: str | None, source: Source) -> Base | None:
+    """The base that was given, or that the adapter's configuration names if it lies there."""
+    if spec is None:
+        named = source.lora.base
+        return read_base(Path(named)) if named and Path(named).exists() else None
+    return read_base(_path(spec))
+
+
+def _path(spec: str) -> Path:
+    engine, colon, path = spec.partition(":")
+    return Path(path if colon and engine in ENGINES else spec)
+
+
+def _all(error: AdapterMismatch) -> str:
+    if len(error.differences) <= _FEW:
+        return str(error)
+    return "\n  ".join([str(error).partition(": ")[0], *error.differences])
+
+
+def _shown(source: Source, made: Converted) -> list[str]:
+    lora = source.lora
+    modules = len(lora.ranks)
+    what = f"{modules} {'module' if modules == 1 else 'modules'}, {' and '.join(made.dtypes)}, {_bytes(made.size)}"
+    lines = [f"{made.path}: {_NAMES[made.form]}, {what}"]
+    if made.digest is not None and made.digest == source.digest:
+        lines.append(f"the same adapter: its digest stays {made.digest[:12]}")
+    else:
+        lines += [f"digest  {_digest(source.digest)}  {lora.shown}", f"        {_digest(made.digest)}  {made.path}"]
+    return lines
+
+
+def _digest(digest: str | None) -> str:
+    return digest[:12] if digest is not None else "none        "
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+
+
+def _as_json(source: Source, made: Converted) -> dict[str, Any]:
+    uniform = source.lora.uniform
+    return {
+        **asdict(made),
+        "path": str(made.path),
+        "rank": uniform[0] if uniform else None,
+        "scale": uniform[1] if uniform else None,
+        "source": {"path": str(source.lora.shown), "form": source.form, "digest": source.digest},
+        "same": made.digest is not None and made.digest == source.digest,
+    }
