@@ -251,6 +251,10 @@ class _File:
             for key in _HTTP:
                 if key in table.values and "://" not in spec:
                     table.refuse(key, f"{key!r} is for a model behind a URL, which {name!r} is not; remove it")
+            if "llama_server" in table.values and not spec.startswith("llama-server:"):
+                table.refuse(
+                    "llama_server", f"'llama_server' is for a llama-server: model, which {name!r} is not; remove it"
+                )
             models[name] = ModelConfig(self._spec(spec), _settings(table, engine), _http(table, http))
         watch = self._watch()
         return Config(
@@ -342,12 +346,12 @@ class _File:
 
     def _spec(self, spec: str) -> str:
         """The spec with a path of this folder made absolute. What may be a hub's id is one, unless the path is there."""
-        found = re.fullmatch(r"(?:([A-Za-z_]\w*):)?(.+)", spec, re.DOTALL)
+        found = re.fullmatch(r"(?:([A-Za-z_][\w-]*):)?(.+)", spec, re.DOTALL)
         if found is None or "://" in spec:
             return spec
         prefix = f"{found[1]}:" if found[1] else ""
         path = self.folder / _path(found[2])
-        explicit = found[2].startswith(("./", "../", "~")) or found[1] in ("llama", "scripted")
+        explicit = found[2].startswith(("./", "../", "~")) or found[1] in ("llama", "llama-server", "scripted")
         return f"{prefix}{os.path.normpath(path)}" if explicit or path.exists() else spec
 
 
@@ -378,6 +382,13 @@ class _Table:
         if value is not None and not (isinstance(value, str) and value.strip()):
             self.wrong(key, "text that is not empty")
         return value
+
+    def program(self, key: str) -> str | None:
+        """A path, made absolute, or a command that PATH finds."""
+        value = self.text(key)
+        if value is None or not (os.sep in value or value.startswith("~")):
+            return value
+        return os.path.normpath(self.file.folder / _path(value))
 
     def texts(self, key: str) -> Sequence[str]:
         value = self.values.get(key, [])
@@ -415,6 +426,7 @@ def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
         cache_limit=default.cache_limit if cache is None else cache,
         context_length=default.context_length if context is None else context,
         silence_seconds=table.seconds("silence_seconds", default.silence_seconds),
+        llama_server=table.program("llama_server") or default.llama_server,
     )
 
 

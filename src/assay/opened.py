@@ -34,7 +34,7 @@ class OpenBase:
     async def open(cls, name: str, resolved: Resolved, settings: EngineSettings, ledger: Ledger) -> OpenBase:
         """Load the base. Raises `ModelError`."""
         # An engine from elsewhere checks its adapters itself: what its path names is its own business.
-        shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "mlx") else {}
+        shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "llama-server", "mlx") else {}
         model = await WorkerModel.open(resolved.spec, settings)
         return cls(name, resolved.place, model, shapes, ledger.fingerprints(model.info.identity))
 

@@ -234,13 +234,15 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """What a local engine may use; None leaves it to the engine. Limits are in bytes, the context length in tokens.
 
     silence_seconds: an engine in a child process that says nothing for so long while it is asked, not even a token, is taken
-    for hung and ended.
+    for hung and ended. llama_server: the program that runs `llama-server:` models, by its path or as a command on PATH; None is
+    llama-server.
     """
 
     memory_limit: int | None = None
     cache_limit: int | None = None
     context_length: int | None = None
     silence_seconds: float = 600.0
+    llama_server: str | None = None
 
 
 # A second try after a deadline was missed is worth it; a third would only make the sample take for ever.

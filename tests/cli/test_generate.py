@@ -67,7 +67,7 @@ def test_models_says_what_is_installed_and_what_would_install_more(tmp_path: Pat
     written(tmp_path / "assay.toml", '[models.mine]\nspec = "scripted:script.yaml"\n')
     shown = json.loads(assay("models", "--json", folder=tmp_path).stdout)
     engines = {engine["name"]: engine for engine in shown["engines"]}
-    assert list(engines) == ["llama", "mlx", "transformers", "scripted", "http"]
+    assert list(engines) == ["llama", "llama-server", "mlx", "transformers", "scripted", "http"]
     assert engines["llama"]["installed"][0].startswith("xllamacpp ")
     assert (engines["transformers"]["extra"], engines["http"]["adapters"]) == ("torch", False)
     assert list(shown["models"]) == ["mine"]

@@ -13,7 +13,8 @@ from assay.models.base import TextModel, complete
 from assay.models.http import HttpModel
 from assay.models.http_address import parse_address
 from assay.models.http_retry import HttpSettings
-from assay.models.llama_server import LlamaServer, ServerSettings
+from assay.models.llama_embedded import EmbeddedServer
+from assay.models.llama_server import ServerSettings
 from assay.models.open import open_model
 from assay.types import GenerateOptions, Message, Raw
 
@@ -28,17 +29,17 @@ GREEDY = GenerateOptions(max_tokens=24)
 
 
 @pytest.fixture(scope="module")
-def running(request: pytest.FixtureRequest) -> Iterator[LlamaServer]:
+def running(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     """llama.cpp's server, which wants a key."""
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     lab = Path(__file__).parents[2] / "examples" / "lab" / "base" / "lab-f32.gguf"
-    server = LlamaServer(ServerSettings(lab, 512, 1))
+    server = EmbeddedServer(ServerSettings(lab, 512, 1))
     yield server
     server.close()
 
 
 @pytest.fixture
-async def there(running: LlamaServer) -> AsyncIterator[HttpModel]:
+async def there(running: EmbeddedServer) -> AsyncIterator[HttpModel]:
     address = parse_address(f"http://127.0.0.1:{running._port}/v1#lab")
     model = HttpModel(address, HttpSettings(concurrency=4, backoff_seconds=0.01), Secret(running._key))
     yield model
@@ -100,7 +101,7 @@ async def test_it_is_held_to_a_schema(there: HttpModel) -> None:
     assert done.text.lstrip().startswith("{")
 
 
-async def test_its_refusals(there: HttpModel, running: LlamaServer) -> None:
+async def test_its_refusals(there: HttpModel, running: EmbeddedServer) -> None:
     with pytest.raises(GenerationError, match="context") as caught:
         await complete(there, "word " * 3000, GREEDY)
     assert caught.value.error_class == "permanent"

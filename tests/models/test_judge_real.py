@@ -18,7 +18,7 @@ from assay.config import Secret
 from assay.models.http import HttpModel
 from assay.models.http_address import parse_address
 from assay.models.http_retry import HttpSettings
-from assay.models.llama_server import LlamaServer, ServerSettings
+from assay.models.llama_embedded import EmbeddedServer, ServerSettings
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
@@ -53,26 +53,26 @@ ANSWERS = [
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """llama.cpp's server with the lab's base, said to have a context in which a rubric has room."""
     pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
     base = (Path(__file__).parents[2] / "examples" / "lab" / "base" / "lab-f32.gguf").read_bytes()
     at = base.index(_LENGTH) + len(_LENGTH)
     longer = tmp_path_factory.mktemp("base") / "lab.gguf"
     longer.write_bytes(base[:at] + CONTEXT.to_bytes(4, "little") + base[at + 4 :])
-    server = LlamaServer(ServerSettings(longer, CONTEXT, 1))
+    server = EmbeddedServer(ServerSettings(longer, CONTEXT, 1))
     yield server
     server.close()
 
 
 @pytest.fixture
-async def model(running: LlamaServer) -> AsyncIterator[HttpModel]:
+async def model(running: EmbeddedServer) -> AsyncIterator[HttpModel]:
     opened = HttpModel(parse_address(spec(running)), HttpSettings(backoff_seconds=0.01), Secret(running._key))
     yield opened
     await opened.aclose()
 
 
-def spec(server: LlamaServer) -> str:
+def spec(server: EmbeddedServer) -> str:
     return f"http://127.0.0.1:{server._port}/v1#lab"
 
 
@@ -122,7 +122,7 @@ async def test_a_rubric_that_has_no_room_is_a_failure(model: HttpModel) -> None:
         assert "context" in failure.reason
 
 
-def test_the_command_judges_with_it_and_pays_once(running: LlamaServer, tmp_path: Path) -> None:
+def test_the_command_judges_with_it_and_pays_once(running: EmbeddedServer, tmp_path: Path) -> None:
     written(tmp_path / "tiny.yaml", RUBRIC)
     jsonl(tmp_path / "a.jsonl", ANSWERS)
     words = [ASSAY, "score", "a.jsonl", "--suite", "tiny.yaml", "--judge", spec(running), "-o", "s.jsonl"]

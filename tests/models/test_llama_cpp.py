@@ -298,8 +298,8 @@ def test_what_cannot_be_opened_is_named_with_its_reason(tiny: Path, tmp_path: Pa
 def test_servers_that_end_at_once_do_not_hang(tiny: Path) -> None:
     # In a child, since a server that waits for its own end holds the interpreter's lock.
     code = (
-        "import sys; from pathlib import Path; from assay.models.llama_server import LlamaServer, ServerSettings\n"
-        "for _ in range(60): LlamaServer(ServerSettings(Path(sys.argv[1]), 256, 1)).close()"
+        "import sys; from pathlib import Path; from assay.models.llama_embedded import EmbeddedServer, ServerSettings\n"
+        "for _ in range(60): EmbeddedServer(ServerSettings(Path(sys.argv[1]), 256, 1)).close()"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny)], check=True, timeout=60)
 

@@ -16,7 +16,7 @@ from assay.report.blocks import console_on
 def models(*, as_json: Json = False, config: ConfigFile = None) -> int:
     """Show the engines that are installed here, what to install for more, and the models that assay.toml names."""
     found = settings(config, None)
-    known = engines()
+    known = engines(found.engine.llama_server)
     if as_json:
         named = {name: masked(each.spec) for name, each in found.models.items()}
         print(json.dumps({"engines": [asdict(engine) for engine in known], "models": named}, indent=2))
@@ -41,7 +41,7 @@ def _engines(known: list[Engine]) -> Table:
 def _here(engine: Engine) -> str:
     if engine.ready:
         return ", ".join(engine.installed) or "yes"
-    return f"pip install 'assay[{engine.extra}]'"
+    return engine.trouble or f"pip install 'assay[{engine.extra}]'"
 
 
 def _named(found: Config) -> Table:

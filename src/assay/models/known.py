@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
+from assay.errors import ModelError
+from assay.models import llama_binary
 from assay.models.open import ENGINES
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine. installed: its packages with their versions. missing: those that it lacks here. extra: what brings them."""
+    """An engine.
+
+    installed: its packages with their versions, and its program. missing: those that it lacks here. extra: what brings them.
+    trouble: a sentence, where no package would help.
+    """
 
     name: str
     opens: str
@@ -18,24 +24,27 @@ class Engine:
     missing: tuple[str, ...] = ()
     extra: str = ""
     adapters: bool = True
+    trouble: str = ""
 
     @property
     def ready(self) -> bool:
-        return not self.missing
+        return not (self.missing or self.trouble)
 
 
 _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "llama": ("GGUF files", ("xllamacpp", "gguf"), "llama"),
+    "llama-server": ("GGUF files, in llama.cpp's own server", ("gguf",), "llama"),
     "mlx": ("folders of safetensors, also MLX's quantised ones", ("mlx", "mlx-lm"), "mlx"),
     "transformers": ("folders of safetensors", ("torch", "transformers", "peft"), "torch"),
     "scripted": ("YAML files of answers, for tests", (), ""),
 }
 
 
-def engines() -> list[Engine]:
-    """All engines, those of other packages last."""
+def engines(llama_server: str | None = None) -> list[Engine]:
+    """All engines, those of other packages last. llama_server: as in `EngineSettings`; the program isn't run."""
     names = [*_OWN, *sorted(set(ENGINES.names()) - _OWN.keys())]
     found = [_engine(name) for name in names]
+    found = [_with_program(each, llama_server) if each.name == llama_binary.NAME else each for each in found]
     return [*found, Engine("http", "servers that speak OpenAI's API, by their URL", adapters=False)]
 
 
@@ -49,6 +58,17 @@ def _engine(name: str) -> Engine:
         tuple(package for package, found in versions.items() if not found),
         extra,
     )
+
+
+def _with_program(engine: Engine, named: str | None) -> Engine:
+    try:
+        command = llama_binary.find(named)
+    except ModelError as error:
+        if named is None:
+            return replace(engine, missing=(*engine.missing, llama_binary.NAME))
+        return replace(engine, trouble=str(error))
+    program = "xllamacpp's server" if command == llama_binary.stand_in() else command[0]
+    return replace(engine, installed=(program, *engine.installed))
 
 
 def _version(package: str) -> str:

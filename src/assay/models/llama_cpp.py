@@ -1,4 +1,4 @@
-"""The llama.cpp engine: any GGUF model, with LoRA adapters chosen request by request, through xllamacpp.
+"""The llama.cpp engine: any GGUF model, with LoRA adapters chosen request by request, through llama.cpp's server.
 
 Every request names the scale of every loaded adapter and uses no cache of an earlier one: llama.cpp reuses a cache that
 was computed under another adapter otherwise, and the answers are wrong in silence.
@@ -25,8 +25,11 @@ from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationE
 from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
 from assay.models.likelihood import Weighed, Window, likelihoods, split_text
+from assay.models.llama_embedded import Embedded
+from assay.models.llama_files import check_memory, model_file
 from assay.models.llama_forced import ForcedTokens, logprob_of
-from assay.models.llama_server import LlamaServer, ServerError, ServerSettings, default_threads, import_xllamacpp
+from assay.models.llama_process import Processes
+from assay.models.llama_server import Backend, LlamaServer, ServerError, ServerSettings, default_threads
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder
 from assay.types import (
@@ -70,28 +73,34 @@ def open_engine(path: str, settings: EngineSettings) -> LlamaCppEngine:
     Of the settings, `context_length` is honoured, and `memory_limit` in so far as a model that is larger is refused;
     llama.cpp keeps no cache of freed memory that `cache_limit` could bound.
     """
-    return LlamaCppEngine(_model_file(Path(path)), settings, name=f"llama:{path}")
+    return LlamaCppEngine(model_file(Path(path)), settings, Embedded(), name=f"llama:{path}")
+
+
+def open_on_llama_server(path: str, settings: EngineSettings) -> LlamaCppEngine:
+    """The same on a llama-server in a process of its own: the one that `settings.llama_server` names, or PATH finds."""
+    return LlamaCppEngine(
+        model_file(Path(path)), settings, Processes.found(settings.llama_server), name=f"llama-server:{path}"
+    )
 
 
 class LlamaCppEngine:
     """A `LocalEngine` over llama.cpp's server."""
 
-    def __init__(self, path: Path, settings: EngineSettings, name: str) -> None:
-        xllamacpp = import_xllamacpp()
+    def __init__(self, path: Path, settings: EngineSettings, backend: Backend, name: str) -> None:
         self._header = read_gguf_header(path)
-        _check_memory(path, settings)
+        check_memory(path, settings, backend.memory)
         context = min(self._header.integer("context_length") or _CONTEXT, settings.context_length or _CONTEXT)
         self._settings = ServerSettings(path, context, default_threads())
-        self._server = LlamaServer(self._settings)
+        self._backend = backend
+        self._running = backend.start(self._settings)
         self._folder = tempfile.TemporaryDirectory(prefix="assay-llama-")
         self._ids: dict[str, int] = {}
-        version = _version(xllamacpp)
         context = int(self._server.get("/props")["default_generation_settings"]["n_ctx"])  # as rounded by llama.cpp
         self.info: ModelInfo = ModelInfo(
             name=name,
             engine="llama.cpp",
-            engine_version=version,
-            identity=_identity(path, version, context),
+            engine_version=backend.version,
+            identity=_identity(path, backend, context),
             context_length=context,
             concurrency=4,  # the engine takes one at a time; its queue should never be empty
             resident_adapters=_RESIDENT,
@@ -99,6 +108,14 @@ class LlamaCppEngine:
         self._bos = self._own_bos()
         self._eos = str(self._server.get("/props")["eos_token"])
         self._forced = ForcedTokens(self._header)
+
+    @property
+    def _server(self) -> LlamaServer:
+        """The server; one that has ended by itself is started anew, with its adapters."""
+        if self._running.epitaph() is not None:
+            self._running.close()
+            self._running = self._backend.start(self._settings)
+        return self._running
 
     def render(self, prompt: Prompt) -> str:
         """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are.
@@ -143,8 +160,6 @@ class LlamaCppEngine:
             yield self._last(request, answer, started)
         except ServerError as error:
             raise _generation_error(error) from None
-        except OSError as error:
-            raise GenerationError(f"llama.cpp broke the connection off: {error}", error_class="transient") from None
 
     def likelihoods(self, requests: Sequence[LikelihoodRequest]) -> Sequence[Likelihood | AssayError]:
         # One token fewer than the context: the last one is generated like the others, and the server keeps room for it.
@@ -160,11 +175,11 @@ class LlamaCppEngine:
             return
         files = tuple(self._converted(adapter) for adapter in adapters)
         former = self._settings
-        self._server.close()
+        self._running.close()
         try:
-            self._server = LlamaServer(replace(former, adapters=files))
+            self._running = self._backend.start(replace(former, adapters=files))
         except ModelError as error:
-            self._server = LlamaServer(former)
+            self._running = self._backend.start(former)
             raise AdapterBroken(f"the adapters can't be loaded: {error}") from None
         self._settings = replace(former, adapters=files)
         self._ids = {adapter.digest: place for place, adapter in enumerate(adapters)}
@@ -173,7 +188,7 @@ class LlamaCppEngine:
 
     def close(self) -> None:
         """Free the model and remove the converted adapters."""
-        self._server.close()
+        self._running.close()
         self._folder.cleanup()
 
     def _converted(self, adapter: Adapter) -> Path:
@@ -264,7 +279,7 @@ class LlamaCppEngine:
     def _last(self, request: Mapping[str, Any], answer: _Answer, started: float) -> Chunk:
         """The chunk that ends the answer, with the text and the tokens that streaming has kept back."""
         if answer.finish is None:
-            raise GenerationError("llama.cpp ended the stream before the answer", error_class="transient")
+            raise self._running.broken("the stream ended before the answer")
         if answer.prompt_tokens == 0:
             raise GenerationError("the prompt is empty: there is no token to begin with")
         if answer.incomplete or answer.untold:
@@ -356,34 +371,10 @@ class _Answer:
         return tuple(fresh)
 
 
-def _model_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise ModelError(f"there is no model at {path}; name a .gguf file that exists")
-    files = [file for file in sorted(path.glob("*.gguf")) if gguf_files(file)[0] == file]
-    if len(files) != 1:
-        what = f"{len(files)} GGUF files; name the one you mean" if files else "no GGUF file"
-        raise ModelError(f"{path} holds {what}")
-    return files[0]
-
-
-def _check_memory(path: Path, settings: EngineSettings) -> None:
-    size = sum(file.stat().st_size for file in gguf_files(path))
-    if settings.memory_limit is not None and size > settings.memory_limit:
-        raise ModelError(f"{path} has {size} bytes, more than the memory limit of {settings.memory_limit} bytes")
-
-
-def _version(xllamacpp: Any) -> str:
-    """xllamacpp's version and llama.cpp's build number, which is the last part of it where the build has none."""
-    version = str(xllamacpp.__version__)
-    return f"{version} (llama.cpp b{xllamacpp.BUILD_INFO['build_number'] or version.rpartition('.')[2]})"
-
-
-def _identity(path: Path, version: str, context: int) -> str:
+def _identity(path: Path, backend: Backend, context: int) -> str:
     """A digest of all that decides the answers: the file holds weights, dtype, tokenizer and chat template."""
     settings = f"n_ctx={context} kv=f32 flash_attention=off samplers={_SAMPLERS} repeat_last_n={_PENALTY_WINDOW}"
-    digest = hashlib.sha256(f"llama.cpp\n{version}\n{settings}\n".encode())
+    digest = hashlib.sha256(f"llama.cpp\n{backend.version}\n{settings}\n{backend.about}".encode())
     for file in gguf_files(path):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())

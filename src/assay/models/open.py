@@ -33,6 +33,7 @@ ENGINES: Registry[EngineFactory] = Registry(
     "assay.engines",
     {
         "llama": "assay.models.llama_cpp:open_engine",
+        "llama-server": "assay.models.llama_cpp:open_on_llama_server",
         "mlx": "assay.models.mlx:open_engine",
         "scripted": "assay.models.scripted:open_engine",
         "transformers": "assay.models.transformers:open_engine",

@@ -27,7 +27,7 @@ from assay.errors import AssayError, EngineDied, GenerationError, ModelError
 from assay.models.attached import AttachedModel
 from assay.models.base import ModelInfo, each
 from assay.models.scripted import EXPENDABLE
-from assay.models.wire import Call, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
+from assay.models.wire import Call, Failed, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
 from assay.types import Adapter, Chunk, Completion, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
@@ -53,6 +53,7 @@ class _Child:
         self._silence = silence
         self._heard = asyncio.get_running_loop().time()
         self._hung = 0.0
+        self._engine_died = ""
         self.attached: set[str] = set()
         self.gone = False
         self._writer = writer
@@ -123,6 +124,8 @@ class _Child:
     def _epitaph(self, code: int) -> str:
         if self._hung:
             return f"the engine said nothing for {self._hung:g} s and was ended"
+        if self._engine_died:
+            return self._engine_died
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         words = " ".join(self._stderr.split())[-300:]
         return f"the engine's process ended ({how})" + (f"; its last words: {words}" if words else "")
@@ -164,12 +167,21 @@ class _Child:
                 if isinstance(reply, AssayError):
                     raise reply
                 if reply.failed is not None:
-                    raise unpack_error(reply.failed)
+                    raise self._failed(reply.failed)
                 yield reply
         finally:
             del self._calls[call.id]
             if not done:
                 self.send(Call("cancel", id=call.id))
+
+    def _failed(self, failed: Failed) -> AssayError:
+        """The error. Where the engine ran in a process of its own that died, the child ends too: a new one has it all anew."""
+        error = unpack_error(failed)
+        if isinstance(error, EngineDied) and not self.gone:
+            self.gone, self._engine_died = True, str(error)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
+        return error
 
     async def ask(self, call: Call) -> Reply:
         """Send a call that has one reply."""
