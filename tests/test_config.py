@@ -248,8 +248,25 @@ MISTAKES = {
         4,
         "'concurrency' is for a model behind a URL, which 'a' is not; remove it",
     ),
+    "program of another engine": (
+        "[models.a]\nspec = 'llama:x.gguf'\nllama_server = 'llama-server'\n",
+        3,
+        "'llama_server' is for a llama-server: model, which 'a' is not; remove it",
+    ),
+    "no program": ("[engine]\nllama_server = 3\n", 2, "engine.llama_server must be text"),
     "fraction of a byte": ("[engine]\nmemory_limit = 1.5\n", 2, "engine.memory_limit must be a size"),
 }
+
+
+def test_a_program_is_a_path_beside_the_file_or_a_command(tmp_path: Path) -> None:
+    (tmp_path / "assay.toml").write_text(
+        "[engine]\nllama_server = 'llama-server-cuda'\n"
+        "[models.a]\nspec = 'llama-server:base.gguf'\nllama_server = './bin/llama-server'\n"
+    )
+    config = load_config(environ={}, cwd=tmp_path)
+    assert config.engine.llama_server == "llama-server-cuda"
+    assert config.models["a"].settings.llama_server == str(tmp_path / "bin" / "llama-server")
+    assert config.models["a"].spec == f"llama-server:{tmp_path / 'base.gguf'}"
 
 
 @pytest.mark.parametrize("case", MISTAKES)
