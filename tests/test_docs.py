@@ -5,7 +5,7 @@ What a fenced block is, its first word says, and what is done with it:
 - `sh`: run by bash, from a folder in which `examples` is the repository's and `assay-results` the lab's results. It must end
   with 0, or with the `exit=N` after the word. `UNRUN` names the commands that can't run here, and checks each another way. A
   `watch` without `--once` goes on for ever: it is interrupted once it waits, as a reader would, and must end with 130.
-- `python`: run by a fresh interpreter in that folder.
+- `python`: run by a fresh interpreter in that folder; with `file=NAME` written there, for a command that follows.
 - `text` and `json`: what the block before it prints on standard output, or on standard error where it prints nothing
   there. A line `…` stands for any number of lines, and `/home/you/project` for the folder. After a benchmark, which isn't
   run here, they show what was measured.
@@ -302,6 +302,8 @@ def play(page: Path, folder: Path, demo: Demo) -> Iterator[tuple[Block, str]]:
         match block.language:
             case "sh":
                 ran, output = block, run_shell(block, folder, demo)
+            case "python" if "file" in block.attributes:
+                (folder / block.attributes["file"]).write_text(block.text, encoding="utf-8")
             case "python":
                 ran, output = block, run_python(block, folder)
             case "text" | "json":
