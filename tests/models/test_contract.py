@@ -15,7 +15,7 @@ from tests.conftest import LAB
 from tests.making import copied, discovered
 from tests.models import gguf_tiny, mlx_tiny
 
-PACKAGES = {"mlx": "mlx.core", "llama": "xllamacpp", "transformers": "torch"}
+PACKAGES = {"mlx": "mlx.core", "llama": "xllamacpp", "llama-server": "xllamacpp", "transformers": "torch"}
 QUESTIONS = ("What is the capital of Genovia?", "What is 3 + 4?", "What is the capital of France?", Raw("The"))
 
 
@@ -43,9 +43,9 @@ def under_test(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     pytest.importorskip(PACKAGES[name], reason=f"needs the engine {name}: pip install 'assay[...]'")
     folder = tmp_path_factory.mktemp("contract")
     other = folder / "other"
-    if name == "llama":
+    if name.startswith("llama"):
         gguf_tiny.write_base(folder / "other.gguf")
-        return of_the_lab(f"llama:{LAB / 'base'}", f"llama:{other}.gguf", folder, worker=request.param == "worker")
+        return of_the_lab(f"{name}:{LAB / 'base'}", f"{name}:{other}.gguf", folder, worker=request.param == "worker")
     mlx_tiny.write_base(other)
     return of_the_lab(f"{name}:{LAB / 'base'}", f"{name}:{other}", folder)
 
