@@ -23,9 +23,10 @@ from assay.errors import AssayError, BadInput, GenerationError, ModelError, Unre
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address, api_key, parse_address, parse_url, proxy_for
 from assay.models.http_connection import Connection
-from assay.models.http_faults import API_ADDRESS, Fault, Refusal, closed, fault_of, is_page, web_page
+from assay.models.http_faults import API_ADDRESS, Fault, Refusal, closed, fault_of, is_page, scrubbed, web_page
 from assay.models.http_health import Health, Question
 from assay.models.http_limit import AdaptiveLimit
+from assay.models.http_llama import ServedAdapters
 from assay.models.http_pool import Pool
 from assay.models.http_protocol import (
     Answer,
@@ -101,6 +102,7 @@ class HttpModel:
         self._via = ""
         self._dialect = Dialect()
         self._health = Health()
+        self._adapters = ServedAdapters(address, settings, key)
         self._refused: set[str] = set()
         self._closing = asyncio.Event()
         self._info = ModelInfo(
@@ -269,15 +271,26 @@ class HttpModel:
 
     async def _asked(self, request: Request, attempts: Attempts) -> Connection:
         """Send the request; the connection on which a successful answer has begun. Raises `Fault`."""
-        pool = self._ready_pool()
-        try:
-            body = msgspec.json.encode(request.body)
-        except UnicodeEncodeError:
-            raise Fault(
-                "unsuited", "the question holds half a character (a lone surrogate), which can't be sent"
-            ) from None
-        connection = await pool.ask(request.path, body, attempts.start())
-        self._health.answered()
+        pool, seconds = self._ready_pool(), attempts.start()
+        while True:
+            lora = self._adapters.fields
+            try:
+                body = msgspec.json.encode({**request.body, **lora})
+            except UnicodeEncodeError:
+                raise Fault(
+                    "unsuited", "the question holds half a character (a lone surrogate), which can't be sent"
+                ) from None
+            connection = await pool.ask(request.path, body, seconds)
+            self._health.answered()
+            try:
+                if self._adapters.concern(connection):
+                    await self._adapters.learn()
+            except BaseException:
+                pool.release(connection)
+                raise
+            if self._adapters.fields == lora:
+                break
+            pool.release(connection)  # what it answers here is said under adapters that nobody chose
         if connection.status == 200:
             return connection
         try:
@@ -388,11 +401,4 @@ class HttpModel:
         return self._pool
 
     def _scrubbed(self, said: str) -> str:
-        """A server's words without the key, which some of them repeat; also where they were cut off within it."""
-        if not self._key:
-            return said
-        key = self._key.reveal()
-        said = said.replace(key, "***")
-        for length in range(len(key) - 1, 2, -1):
-            said = said.replace(f"{key[:length]}…", "***…")
-        return said
+        return scrubbed(said, self._key.reveal()) if self._key else said

@@ -52,6 +52,11 @@ class Connection(asyncio.Protocol):
         """Can it be asked again?"""
         return self.complete and self._keep and not self.closed
 
+    @property
+    def is_new(self) -> bool:
+        """Was nothing asked on it before?"""
+        return self.idle_since == 0.0
+
     def ask(self, request: bytes, seconds: float, spent: float = 0.0) -> None:
         """Send a request; the answer must be there, to its end, after so many seconds, of which some were spent before."""
         assert self._transport is not None

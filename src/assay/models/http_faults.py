@@ -228,3 +228,11 @@ def in_short(told: Any, most: int = _SHOWN) -> str:
     text = " ".join(text[: _READ + most].split())
     text = "".join([c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:most]])
     return text if len(text) < most else text[: most - 1] + "…"
+
+
+def scrubbed(said: str, key: str) -> str:
+    """A server's words without the key, which some of them repeat; also where they were cut off within it."""
+    said = said.replace(key, "***")
+    for length in range(len(key) - 1, 2, -1):
+        said = said.replace(f"{key[:length]}…", "***…")
+    return said

@@ -30,7 +30,7 @@ async def only_model(address: Address, settings: HttpSettings, key: Secret | Non
     try:
         while True:
             try:
-                names = _names(await _asked(pool, attempts.start()))
+                names = models_told(await _asked(pool, attempts.start()))
                 break
             except Fault as fault:
                 pause = attempts.pause(fault)
@@ -59,7 +59,8 @@ async def _asked(pool: Pool, seconds: float) -> bytes:
     return body
 
 
-def _names(body: bytes) -> list[str]:
+def models_told(body: bytes) -> list[str]:
+    """The names of the models in a server's list. Raises `Fault`."""
     try:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
