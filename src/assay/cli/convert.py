@@ -13,7 +13,10 @@ from assay.adapters.bases import Base, read_base
 from assay.adapters.convert import Converted, Form, convert
 from assay.adapters.dtypes import Dtype
 from assay.adapters.sources import Source, source_at
+from assay.agreement import TOLERANCE, Agreement
+from assay.cli import verifying
 from assay.cli.settings import Json
+from assay.cli.stopping import run as run_work
 from assay.errors import AdapterMismatch, BadInput, CheckpointError
 from assay.models.open import ENGINES
 
@@ -27,9 +30,12 @@ def convert_command(
     *,
     to: Form,
     out: Path,
-    base: str | None = None,
+    base: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     dtype: Dtype | None = None,
     overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    verify: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    prompts: Path | None = None,
+    tolerance: float = TOLERANCE,
     as_json: Json = False,
 ) -> int:
     """Write an adapter in another engine's form. What the form can't express is refused.
@@ -43,24 +49,35 @@ def convert_command(
     out
         The folder to write, or the .gguf file.
     base
-        The model that it was trained on: its folder or .gguf file; GGUF needs it [as the adapter names it].
+        The model that it was trained on: its folder or .gguf file; GGUF needs it [as the adapter names it]. For --verify, give
+        a second one where the other engine has another file of it.
     dtype
         The numbers' type [as they are; f32 for GGUF].
     overwrite
         Replace an output that is there.
+    verify
+        Run base and adapter on both engines, and show how far they differ; exit code 1 if they do.
+    prompts
+        For --verify: a text file, a prompt a line [eight of assay's own].
+    tolerance
+        For --verify: how far the log-probability of a token may differ.
     """
     source = source_at(adapter)
+    chosen = verifying.plan(source, to, base or [], prompts, tolerance) if verify else None
     try:
-        made = convert(source.lora, out, to, _base(base, source), dtype, overwrite=overwrite)
+        made = convert(source.lora, out, to, _base(base[0] if base else None, source), dtype, overwrite=overwrite)
     except AdapterMismatch as error:
         raise BadInput(_all(error)) from error
     except CheckpointError as error:
         raise BadInput(str(error)) from error
+    if not as_json:
+        print("\n".join(_shown(source, made)), flush=True)
+    found = None if chosen is None else run_work(verifying.verify(chosen, source, made))
     if as_json:
-        print(json.dumps(_as_json(source, made), ensure_ascii=False))
-    else:
-        print("\n".join(_shown(source, made)))
-    return 0
+        print(json.dumps(_as_json(source, made, found), ensure_ascii=False))
+    elif found is not None:
+        print("\n".join(verifying.shown(*found, tolerance, made.path)))
+    return 1 if found is not None and found[0].problem else 0
 
 
 def _base(spec: str | None, source: Source) -> Base | None:
@@ -102,7 +119,7 @@ def _bytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
-def _as_json(source: Source, made: Converted) -> dict[str, Any]:
+def _as_json(source: Source, made: Converted, found: tuple[Agreement, tuple[str, str]] | None) -> dict[str, Any]:
     uniform = source.lora.uniform
     return {
         **asdict(made),
@@ -111,4 +128,5 @@ def _as_json(source: Source, made: Converted) -> dict[str, Any]:
         "scale": uniform[1] if uniform else None,
         "source": {"path": str(source.lora.shown), "form": source.form, "digest": source.digest},
         "same": made.digest is not None and made.digest == source.digest,
+        "verified": None if found is None else verifying.as_json(*found),
     }

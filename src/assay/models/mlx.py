@@ -57,6 +57,12 @@ class MlxEngine:
             length=self.info.context_length,
         )
 
+    def load_files(self, folder: Path) -> None:
+        """Put the adapter in the folder in for good, as mlx-lm's own loader does: from then on it is part of the base."""
+        from mlx_lm.tuner.utils import load_adapters
+
+        load_adapters(self._model, str(folder)).eval()
+
     def render(self, prompt: Prompt) -> str:
         return self._text.render(prompt)
 

@@ -63,6 +63,16 @@ class TransformersEngine:
             length=self.info.context_length,
         )
 
+    def load_files(self, folder: Path) -> None:
+        """Put the adapter in the folder in for good, as PEFT's own loader does: from then on it is part of the base."""
+        import warnings
+
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what its next versions will do
+            PeftModel.from_pretrained(self._model, str(folder)).eval()
+
     def render(self, prompt: Prompt) -> str:
         return self._text.render(prompt)
 

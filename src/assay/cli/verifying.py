@@ -1,0 +1,135 @@
+"""`assay convert --verify`: the adapter before and after, each on its own engine, asked the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.adapters.convert import Converted, Form
+from assay.adapters.named import adapter_at, adapter_from
+from assay.adapters.sources import Source
+from assay.agreement import PROMPTS, Agreement, Said, Side, compare, said
+from assay.errors import BadInput
+from assay.models.known import engines
+from assay.models.open import ENGINES, open_local
+from assay.models.own_loader import Library, open_with
+from assay.types import Adapter
+
+_ENGINES: dict[str, str] = {"mlx": "mlx", "peft": "transformers", "gguf": "llama"}
+_OWN: dict[Form, Library] = {"mlx": "mlx", "peft": "transformers"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run. before, after: the base as each engine opens it."""
+
+    before: str
+    after: str
+    prompts: Sequence[str]
+    tolerance: float
+
+
+def plan(source: Source, to: Form, bases: Sequence[str], prompts: Path | None, tolerance: float) -> Plan:
+    """Raise `BadInput` for what can't be run, before anything is written."""
+    if source.digest is None:
+        raise BadInput("--verify: its modules differ in rank or scale, so it can't be run as it is; leave --verify out")
+    named = list(bases) or ([source.lora.base] if source.lora.base else [])
+    if not 1 <= len(named) <= 2:
+        raise BadInput(
+            "--verify runs base and adapter: name the base with --base, once more if it is another file after"
+        )
+    if not tolerance > 0:
+        raise BadInput(f"--tolerance must be above 0, not {tolerance}")
+    specs = _spec(named[0], source.form, single=len(named) == 1), _spec(named[-1], to, single=len(named) == 1)
+    missing = {engine.name: engine.extra for engine in engines() if not engine.ready}
+    for form in (source.form, to):
+        if (engine := _ENGINES[form]) in missing:
+            raise BadInput(f"--verify runs {engine}, which is not installed: pip install 'assay[{missing[engine]}]'")
+    return Plan(*specs, _prompts(prompts), tolerance)
+
+
+def _spec(base: str, form: str, *, single: bool) -> str:
+    engine, colon, path = base.partition(":")
+    named = bool(colon) and engine in ENGINES
+    if named and engine != _ENGINES[form] and not single:
+        raise BadInput(f"--base {base}: a {form} adapter is run by {_ENGINES[form]}; name {_ENGINES[form]}:PATH there")
+    place = Path(path if named else base)
+    if form == "gguf" and place.is_dir() and not any(place.glob("*.gguf")):
+        raise BadInput(f"--verify: {place} holds no GGUF file for llama.cpp to run; name the base's by a second --base")
+    if form != "gguf" and place.is_file():
+        raise BadInput(f"--verify: {_ENGINES[form]} can't run {place}; name the base's folder of safetensors first")
+    return f"{_ENGINES[form]}:{place}"
+
+
+def _prompts(path: Path | None) -> Sequence[str]:
+    if path is None:
+        return PROMPTS
+    try:
+        found = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"--prompts {path}: can't be read ({error}); name a text file, a prompt a line") from None
+    if not found:
+        raise BadInput(f"--prompts {path}: holds no prompt; write one a line")
+    return found
+
+
+async def verify(chosen: Plan, source: Source, made: Converted) -> tuple[Agreement, tuple[str, str]]:
+    """How the two compare, and the names of the engines."""
+    before = adapter_from(source.lora.weights)
+    first, texts = await _side(chosen.before, before, chosen.prompts, None)
+    if made.form == "gguf":
+        second, _ = await _side(chosen.after, adapter_at(made.path), chosen.prompts, texts)
+    else:
+        second = await _by_its_own_loader(chosen, _OWN[made.form], made.path, texts)
+    return compare(first, second, chosen.tolerance), (first.engine, second.engine)
+
+
+async def _side(
+    spec: str, adapter: Adapter, prompts: Sequence[str], given: Sequence[str] | None
+) -> tuple[Side, Sequence[str]]:
+    base = await open_local(spec)
+    try:
+        tuned, texts = await said(await base.attach(adapter), prompts, given)
+        plain, _ = await said(base, prompts, texts)
+        return Side(base.info.engine, plain, tuned), texts
+    finally:
+        await base.aclose()
+
+
+async def _by_its_own_loader(chosen: Plan, library: Library, adapter: Path, texts: Sequence[str]) -> Side:
+    """mlx-lm and PEFT load the written files themselves; what assay's own reading of them would forgive shows."""
+    sides: list[Said] = []
+    engine = ""
+    path = chosen.after.partition(":")[2]
+    for place in (None, adapter):
+        model = await (open_local(chosen.after) if place is None else open_with(library, path, place))
+        try:
+            engine = model.info.engine
+            sides.append((await said(model, chosen.prompts, texts))[0])
+        finally:
+            await model.aclose()
+    return Side(engine, *sides)
+
+
+def shown(agreement: Agreement, engines_named: tuple[str, str], tolerance: float, path: Path) -> list[str]:
+    """What the verification came to, in lines."""
+    one, two = engines_named
+    first, second = agreement.moved
+    return [
+        f"verified on {agreement.prompts} prompts by {one} and {two}: {agreement.tokens} tokens of text",
+        f"largest difference of a token's log-probability: {agreement.apart:.2g} with the adapter, "
+        f"{agreement.bases_apart:.2g} without (tolerance {tolerance:g})",
+        f"the adapter moves it by {first:.2g} on {one} and by {second:.2g} on {two}",
+        f"greedy text agrees on {agreement.same} of {agreement.prompts} prompts; the adapter changes {agreement.changed}",
+        f"they do not agree: {agreement.problem}; {path} is kept" if agreement.problem else "they agree",
+    ]
+
+
+def as_json(agreement: Agreement, engines_named: tuple[str, str]) -> dict[str, Any]:
+    """The same for programs; a difference that is infinite is null there."""
+    found = asdict(agreement)
+    finite = {name: found[name] if math.isfinite(found[name]) else None for name in ("apart", "bases_apart")}
+    return {**found, **finite, "engines": engines_named, "agree": not agreement.problem}
