@@ -29,7 +29,7 @@ import msgspec
 
 import lab
 from assay.models.base import complete
-from assay.models.http import open_http
+from assay.models.http_open import open_http
 from assay.models.http_retry import HttpSettings
 from assay.types import GenerateOptions
 

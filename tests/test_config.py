@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from assay.config import Config, ModelConfig, Secret, WatchConfig, line_of, load_config, parse_size
 from assay.errors import ConfigError
-from assay.types import EngineSettings, HttpSettings
+from assay.types import AdapterPlace, EngineSettings, HttpSettings
 
 FULL = """\
 workspace = "out"          # beside this file
@@ -390,3 +391,24 @@ def test_a_family_that_is_none(tmp_path: Path, family: str, said: str) -> None:
     (tmp_path / "assay.toml").write_text(f"[[families]]\n{family}\n")
     with pytest.raises(ConfigError, match=said):
         load_config(cwd=tmp_path, environ={})
+
+
+def test_where_a_server_finds_adapters(tmp_path: Path) -> None:
+    text = '[models.a]\nspec = "http://gpu/v1#m"\nadapters = "shared"\nadapters_on_server = "/data"\n'
+    text += '[models.b]\nspec = "http://gpu/v1#m"\nadapters = "ssh://gpu/var/tmp"\n'
+    models = load_config(config=write(tmp_path, text), environ={}, cwd=tmp_path).models
+    assert models["a"].adapters == AdapterPlace(f"{tmp_path}/shared", "/data")
+    assert models["b"].adapters == AdapterPlace("ssh://gpu/var/tmp")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('spec = "mlx:m"\nadapters = "x"', "'adapters' is for a model behind a URL, which 'a' is not"),
+        ('spec = "http://g/v1"\nadapters_on_server = "/x"', "says what a server calls the folder that adapters names"),
+        ('spec = "http://g/v1"\nadapters = "x"\nadapters_on_server = "x"', "must be an absolute path of the server's"),
+    ],
+)
+def test_a_place_that_no_server_can_find(lines: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_config(config=write(tmp_path, f"[models.a]\n{lines}\n"), environ={}, cwd=tmp_path)

@@ -39,6 +39,7 @@ from assay.errors import SuiteError
 from assay.hosts.address import parse_address as parse_host_address
 from assay.models.http_address import parse_address
 from assay.models.scripted import open_engine
+from assay.models.vllm_api import START as VLLM_START
 from assay.results.lens import Lens
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
@@ -166,6 +167,11 @@ def _of_a_host(match: re.Match[str]) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", match[0])) <= flags()
 
 
+def _vllm(match: re.Match[str]) -> None:
+    assert match[1] in VLLM_START
+    assert match[2] in VLLM_START
+
+
 def _benchmark(match: re.Match[str]) -> None:
     source = (ROOT / match[1]).read_text(encoding="utf-8")
     for flag in re.findall(r"--[a-z][a-z-]*", match[2]):
@@ -179,6 +185,7 @@ UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
     r"(?:ASSAY_API_KEY=\S+ )?assay (\S+) .*https?://\S+#.*": _of_a_server,  # there is no server here
     r"assay (\S+) (ssh://\S+).*": _of_a_host,  # there is no such host here
+    r"(VLLM_\w+=True) vllm serve \S+ (--enable-lora) .*": _vllm,  # wants a GPU
     r"(?:\S+/)?python3? (bench/\w+\.py)(.*)": _benchmark,  # takes minutes, and prints times
     r"python3 -m venv \S+|\S+/pip install .*": lambda match: None,  # installs what benchmarks compare with
     r"git clone \S+ assay|cd assay": lambda match: None,  # the reader's own address; the tests run in a clone

@@ -10,7 +10,7 @@ import pytest
 from assay.errors import BadInput, Unreachable
 from assay.job import Job, JudgeSpec
 from assay.models.base import TextModel
-from assay.models.http import open_http
+from assay.models.http_open import open_http
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import Failure, Finished, ScoreMade

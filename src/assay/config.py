@@ -20,7 +20,7 @@ import msgspec
 
 from assay.errors import ConfigError, at
 from assay.plugins import nearest
-from assay.types import EngineSettings, HttpSettings
+from assay.types import AdapterPlace, EngineSettings, HttpSettings
 
 FILE_NAME = "assay.toml"
 DEFAULT_WORKSPACE = "assay-results"
@@ -29,6 +29,8 @@ VARIABLES = ("ASSAY_API_KEY", "ASSAY_CONFIG", "ASSAY_WORKSPACE")
 # The keys of [engine] and of [http], which [models.NAME] takes too.
 _ENGINE = EngineSettings.__struct_fields__
 _HTTP = HttpSettings.__struct_fields__
+# What [models.NAME] takes besides, for a model behind a URL.
+_ADAPTERS = ("adapters", "adapters_on_server")
 
 
 class Secret:
@@ -76,11 +78,12 @@ class Secret:
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """A model by its spec, what its engine may use, and how to talk to it if it is behind a URL."""
+    """A model by its spec, what its engine may use; if it is behind a URL, how to talk to it and where it finds adapters."""
 
     spec: str
     settings: EngineSettings = msgspec.field(default_factory=EngineSettings)
     http: HttpSettings = msgspec.field(default_factory=HttpSettings)
+    adapters: AdapterPlace = msgspec.field(default_factory=AdapterPlace)
 
 
 class WatchConfig(msgspec.Struct, frozen=True):
@@ -244,18 +247,20 @@ class _File:
         for name in named.values:
             if not name.strip() or ":" in name or "/" in name:
                 named.refuse(name, f"a model's name can't be empty or hold ':' or '/', as specs do: {name!r}")
-            table = named.table(name, ("spec", *_ENGINE, *_HTTP))
+            table = named.table(name, ("spec", *_ENGINE, *_HTTP, *_ADAPTERS))
             spec = table.text("spec")
             if spec is None:
                 named.refuse(name, f"the model {name!r} needs a spec, such as spec = 'mlx:PATH'")
-            for key in _HTTP:
+            for key in (*_HTTP, *_ADAPTERS):
                 if key in table.values and "://" not in spec:
                     table.refuse(key, f"{key!r} is for a model behind a URL, which {name!r} is not; remove it")
             if "llama_server" in table.values and not spec.startswith("llama-server:"):
                 table.refuse(
                     "llama_server", f"'llama_server' is for a llama-server: model, which {name!r} is not; remove it"
                 )
-            models[name] = ModelConfig(self._spec(spec), _settings(table, engine), _http(table, http))
+            models[name] = ModelConfig(
+                self._spec(spec), _settings(table, engine), _http(table, http), self._adapters(table)
+            )
         watch = self._watch()
         return Config(
             workspace=workspace,
@@ -268,6 +273,18 @@ class _File:
             bases=self._bases(models),
             families=self._families(),
         )
+
+    def _adapters(self, table: _Table) -> AdapterPlace:
+        folder, on_server = table.text("adapters"), table.text("adapters_on_server")
+        if on_server is not None and folder is None:
+            table.refuse(
+                "adapters_on_server", "adapters_on_server says what a server calls the folder that adapters names"
+            )
+        if on_server is not None and not on_server.startswith("/"):
+            table.wrong("adapters_on_server", "an absolute path of the server's machine")
+        if folder is not None and "://" not in folder:
+            folder = os.path.normpath(self.folder / _path(folder))
+        return AdapterPlace(folder or "", on_server or "")
 
     def _bases(self, models: Mapping[str, ModelConfig]) -> dict[str, str]:
         table = self.root.table("bases", None)

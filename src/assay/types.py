@@ -288,6 +288,19 @@ class HttpSettings(msgspec.Struct, frozen=True):
         )
 
 
+class AdapterPlace(msgspec.Struct, frozen=True):
+    """Where a server finds the adapters that it is to load, for none can be sent to it.
+
+    folder: one that it can read: a path of this machine, or `ssh://HOST/PATH` to have them copied there; "" where the server
+    runs on this machine. on_server: what the server calls that folder, "" where it is the same. own: a folder of this machine
+    that copies may lie in and that nobody else uses; None for a temporary one.
+    """
+
+    folder: str = ""
+    on_server: str = ""
+    own: Path | None = None
+
+
 class Cell(msgspec.Struct, frozen=True):
     """One sample's result under one metric at one checkpoint: the atom of every table.
 

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from assay.models.http import HttpModel, open_http
+from assay.models.http import HttpModel
+from assay.models.http_open import open_http
 from assay.models.http_retry import HttpSettings
 from tests.models.openai_server import OpenAIServer
 

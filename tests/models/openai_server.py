@@ -62,6 +62,8 @@ class Reply:
     end: Sequence[str] = ()
     error: dict[str, Any] | None = None
     line: str = "\n"
+    model: str = "m"  # who answered
+    logprobs: Sequence[float] | None = None  # of the answer's tokens, for whoever asks for them
     fields: dict[str, Any] = field(default_factory=dict)  # put into the message, or into the first delta
     usage: dict[str, int] | None = field(
         default_factory=lambda: {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
@@ -273,17 +275,19 @@ def _whole(ask: Ask | None, reply: Reply) -> dict[str, Any]:
     if ask is not None and ask.body.get("logprobs"):
         words = reply.text.split()
         choice["logprobs"] = (
-            {"content": [{"token": w, "id": i, "logprob": -0.5} for i, w in enumerate(words)]}
+            {"content": [{"token": "?", "logprob": p, "bytes": None, "top_logprobs": []} for p in reply.logprobs]}
+            if chat and reply.logprobs is not None
+            else {"content": [{"token": w, "id": i, "logprob": -0.5} for i, w in enumerate(words)]}
             if chat
             else {"tokens": words, "token_logprobs": [-0.25 for _ in words]}
         )
-    whole: dict[str, Any] = {**_about(chat), "choices": [choice]}
+    whole: dict[str, Any] = {**_about(reply, chat), "choices": [choice]}
     return whole if reply.usage is None else {**whole, "usage": reply.usage}
 
 
-def _about(chat: bool, chunk: bool = False) -> dict[str, Any]:
+def _about(reply: Reply, chat: bool, chunk: bool = False) -> dict[str, Any]:
     kind = ("chat.completion.chunk" if chunk else "chat.completion") if chat else "text_completion"
-    return {"id": "x", "object": kind, "created": 1_700_000_000, "model": "m"}
+    return {"id": "x", "object": kind, "created": 1_700_000_000, "model": reply.model}
 
 
 def _events(ask: Ask, reply: Reply) -> list[str]:
@@ -298,7 +302,7 @@ def _events(ask: Ask, reply: Reply) -> list[str]:
         if ask.body.get("logprobs"):
             said["logprobs"] = {"content": [{"token": piece, "id": 5, "logprob": -1.5}]}
         chunks.append({"choices": [{"index": 0, **said, "finish_reason": None}]})
-    about = _about(chat, chunk=True)
+    about = _about(reply, chat, chunk=True)
     if reply.error is not None:
         told = [*({**about, **chunk} for chunk in chunks), {"error": reply.error}]
         return [json.dumps(each, ensure_ascii=False) for each in told]

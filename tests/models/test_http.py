@@ -10,7 +10,7 @@ import pytest
 
 from assay.errors import AssayError, GenerationError, ModelError, UnsupportedOption
 from assay.models.base import TextModel, WholeModel, complete, rendered
-from assay.models.http import open_http
+from assay.models.http_open import open_http
 from assay.models.http_protocol import NAMES, UNKNOWN_ID, Answer
 from assay.models.http_retry import HttpSettings
 from assay.models.structured import StructuredModel

@@ -21,7 +21,8 @@ from assay.adapters.gguf_header import read_gguf_header
 from assay.errors import ModelError
 from assay.models import http_llama
 from assay.models.base import TextModel, complete
-from assay.models.http import HttpModel, open_http
+from assay.models.http import HttpModel
+from assay.models.http_open import open_http
 from assay.models.llama_embedded import port_of
 from assay.types import GenerateOptions, Raw
 from tests.models import llama_opened

@@ -9,7 +9,8 @@ import pytest
 
 from assay import complete, complete_sync, open_model, run_sync
 from assay.errors import BadInput, GenerationError
-from assay.models.http import HttpModel, open_http
+from assay.models.http import HttpModel
+from assay.models.http_open import open_http
 from tests.models.openai_server import OpenAIServer
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from assay.errors import ModelError
 from assay.models.base import TextModel, complete
-from assay.models.http import HttpModel, open_http
+from assay.models.http import HttpModel
+from assay.models.http_open import open_http
 from assay.models.open import open_model
 from assay.types import GenerateOptions, HttpSettings, Message, Raw
 

@@ -53,7 +53,7 @@ def chat(
     named = found.model(model)
     tuned = None if adapter is None else adapter_at(adapter)
     with asyncio.Runner() as runner:
-        base = runner.run(open_model(named.spec, named.settings, http=named.http))
+        base = runner.run(open_model(named.spec, named.settings, http=named.http, adapters=named.adapters))
         try:
             talk = _Talk(runner, base, options_of(options), system)
             if tuned is not None:

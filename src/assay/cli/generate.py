@@ -109,7 +109,7 @@ async def _generate(
     found: Config, name: str, adapter: Adapter | None, prompt: Prompt, options: GenerateOptions, *, as_json: bool
 ) -> None:
     named = found.model(name)
-    base = await open_model(named.spec, named.settings, http=named.http)
+    base = await open_model(named.spec, named.settings, http=named.http, adapters=named.adapters)
     try:
         model = base if adapter is None else await attached(base, adapter)
         last, text = await _printed(model, prompt, options, quiet=as_json)

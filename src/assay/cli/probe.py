@@ -150,7 +150,7 @@ async def _probe(
     judging = await open_judge(judge, found)
     try:
         named = found.model(model)
-        base = await open_model(named.spec, named.settings, http=named.http)
+        base = await open_model(named.spec, named.settings, http=named.http, adapters=named.adapters)
         try:
             return await _ask(found, base, tuned, suites, run, judges_of(judging, votes), limit)
         finally:

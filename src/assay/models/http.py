@@ -21,7 +21,7 @@ import msgspec
 from assay.config import Secret
 from assay.errors import AssayError, BadInput, GenerationError, ModelError, Unreachable, UnsupportedOption
 from assay.models.base import ModelInfo
-from assay.models.http_address import Address, api_key, parse_address, parse_url, proxy_for
+from assay.models.http_address import Address, proxy_for
 from assay.models.http_connection import Connection
 from assay.models.http_faults import API_ADDRESS, Fault, Refusal, closed, fault_of, is_page, scrubbed, web_page
 from assay.models.http_health import Health, Question
@@ -55,29 +55,6 @@ _CLASSES: Mapping[str, FailureClass] = {
     "setup": "permanent",
 }
 _USERS = ("forbidden", "unsuited")  # what the user has to mend, if the server does it to every question
-
-
-def open_http(spec: str, settings: HttpSettings | None = None, context_length: int | None = None) -> HttpModel:
-    """The model at `http://HOST:PORT/v1#MODEL`. Raises `ModelError` for a bad address; the server isn't asked yet.
-
-    The key comes from the environment (`http_address.api_key`). context_length: in tokens, if it is known.
-    """
-    address = parse_address(spec)
-    return HttpModel(address, settings or HttpSettings(), api_key(address), context_length)
-
-
-async def open_url(spec: str, settings: HttpSettings | None = None, context_length: int | None = None) -> HttpModel:
-    """The same for `http://HOST:PORT/v1`, whose server is asked which model it has: that must be one.
-
-    Raises `Unreachable` if the server can't be asked.
-    """
-    address, settings = parse_url(spec), settings or HttpSettings()
-    key = api_key(address)
-    if not address.model:
-        from assay.models.http_models import only_model
-
-        address = msgspec.structs.replace(address, model=await only_model(address, settings, key))
-    return HttpModel(address, settings, key, context_length)
 
 
 class HttpModel:
@@ -138,7 +115,7 @@ class HttpModel:
 
     async def complete_whole(self, prompt: Prompt, options: GenerateOptions) -> Completion:
         """The answer in one piece, asked for in one piece."""
-        return await self._whole(prompt, options, None)
+        return await self.whole(Question(prompt, options))
 
     async def complete_structured(
         self, prompt: Prompt, schema: Mapping[str, Any], options: GenerateOptions
@@ -148,21 +125,24 @@ class HttpModel:
         """
         if not self._dialect.schemas:
             raise UnsupportedOption(f"{self._info.name} can't be held to a JSON schema")
-        return await self._whole(prompt, options, schema)
+        return await self.whole(Question(prompt, options, schema))
 
-    async def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         """The answer as the server sends it. Once a piece of it was shown, a failure is not repaired by asking again."""
-        self._check(options)
-        question = Question(prompt, options)
+        return self.streamed(Question(prompt, options))
+
+    async def streamed(self, question: Question) -> AsyncGenerator[Chunk, None]:
+        """`stream`, for a question that may name another model of the server."""
+        self._check(question.options)
         attempts = Attempts(self._settings)
         caught: Fault | None = None
         shown: list[str] = []
         try:
             while True:
-                request = request_for(self._address.model, prompt, options, self._dialect, stream=True)
+                request = self._request(question, stream=True)
                 epoch = await self._slot(attempts, caught)
                 try:
-                    async with aclosing(self._events(request, options, attempts)) as chunks:
+                    async with aclosing(self._events(request, question, attempts)) as chunks:
                         async for chunk in chunks:
                             shown.append(chunk.text)
                             if chunk.finish_reason is not None:  # many leave with the last chunk
@@ -191,9 +171,9 @@ class HttpModel:
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _whole(self, prompt: Prompt, options: GenerateOptions, schema: Mapping[str, Any] | None) -> Completion:
-        self._check(options)
-        question = Question(prompt, options, schema)
+    async def whole(self, question: Question) -> Completion:
+        """The answer in one piece to a question that may name another model of the server."""
+        self._check(question.options)
         attempts = Attempts(self._settings)
         try:
             return await self._answer(question, attempts)
@@ -202,13 +182,12 @@ class HttpModel:
 
     async def _answer(self, question: Question, attempts: Attempts, *, first: bool = False) -> Completion:
         """Ask until there is an answer. Raises the last `Fault`. first: before all who wait for their turn."""
-        prompt, options, schema = question.prompt, question.options, question.schema
         caught: Fault | None = None
         while True:
-            request = request_for(self._address.model, prompt, options, self._dialect, schema=schema)
+            request = self._request(question)
             epoch = await self._slot(attempts, caught, first=first)
             try:
-                completion = await self._reply(request, options, attempts)
+                completion = await self._reply(request, question, attempts)
                 self._success(question)
                 return completion
             except Fault as fault:
@@ -218,6 +197,16 @@ class HttpModel:
             finally:
                 self._limit.release()
             await self._repair(caught, question, request, attempts)
+
+    def _request(self, question: Question, *, stream: bool = False) -> Request:
+        return request_for(
+            question.model or self._address.model,
+            question.prompt,
+            question.options,
+            self._dialect,
+            stream=stream,
+            schema=question.schema,
+        )
 
     async def _slot(self, attempts: Attempts, fault: Fault | None, *, first: bool = False) -> int:
         """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline, and raises it then."""
@@ -229,7 +218,7 @@ class HttpModel:
         except TimeoutError:
             raise fault from None
 
-    async def _reply(self, request: Request, options: GenerateOptions, attempts: Attempts) -> Completion:
+    async def _reply(self, request: Request, question: Question, attempts: Attempts) -> Completion:
         connection = await self._asked(request, attempts)
         try:
             body = await connection.body()
@@ -237,14 +226,12 @@ class HttpModel:
             self._ready_pool().release(connection)
         if is_page(connection.headers, body):
             raise web_page()
-        return read_reply(body, options, attempts.elapsed)
+        return read_reply(body, question.options, attempts.elapsed, question.model)
 
-    async def _events(
-        self, request: Request, options: GenerateOptions, attempts: Attempts
-    ) -> AsyncGenerator[Chunk, None]:
+    async def _events(self, request: Request, question: Question, attempts: Attempts) -> AsyncGenerator[Chunk, None]:
         """One attempt's chunks, the last with its finish reason. Leaving early closes the connection."""
         connection = await self._asked(request, attempts)
-        answer = Answer(options, streamed=True)
+        answer = Answer(question.options, streamed=True, model=question.model)
         try:
             if "event-stream" in connection.headers.get("content-type", "").lower():
                 async for event in events_on(connection):
@@ -258,7 +245,7 @@ class HttpModel:
                 body = await connection.body()
                 if is_page(connection.headers, body):
                     raise web_page()
-                whole = read_reply(body, options, attempts.elapsed)
+                whole = read_reply(body, question.options, attempts.elapsed, question.model)
                 yield Chunk(whole.text, whole.finish_reason, whole.usage, whole.tokens)
                 return
         except Fault:
@@ -305,6 +292,9 @@ class HttpModel:
         """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
         if self._closing.is_set():
             raise closed()
+        lost = question.model if fault.status == 404 and attempts.made <= self._settings.attempts else ""
+        if lost and await self._restored(lost):
+            return
         said = fault.refusal
         if said is not None and fault.kind == "unsuited" and not said.about_length:
             if self._adapted(question, request, said):
@@ -320,6 +310,10 @@ class HttpModel:
             async with asyncio.timeout(pause):
                 await self._closing.wait()
             raise closed()
+
+    async def _restored(self, model: str) -> bool:
+        """Does the server have the model (again), of which it said that it doesn't?"""
+        return False
 
     def _adapted(self, question: Question, request: Request, refusal: Refusal) -> bool:
         """Should the question be asked in another form? Raises `UnsupportedOption`."""
@@ -401,4 +395,4 @@ class HttpModel:
         return self._pool
 
     def _scrubbed(self, said: str) -> str:
-        return scrubbed(said, self._key.reveal()) if self._key else said
+        return scrubbed(said, self._key)

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from assay.config import Secret
+
 # unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
 # HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
 # refused: by a policy. forbidden: by a policy, or the key doesn't allow it. spent: the account's quota is. unsuited: a
@@ -81,12 +83,17 @@ _BLAME = re.compile(
 
 @dataclass(slots=True, eq=False)
 class Fault(Exception):
-    """One attempt's failure. after: seconds that the server asks to wait. refusal: its own words, if it gave any."""
+    """One attempt's failure.
+
+    after: seconds that the server asks to wait. refusal: its own words, if it gave any. status: of its answer, 0 if there
+    was none.
+    """
 
     kind: FaultKind
     reason: str
     after: float | None = None
     refusal: Refusal | None = None
+    status: int = 0
 
     def __str__(self) -> str:
         return self.reason
@@ -109,7 +116,9 @@ def fault_of(status: int, headers: Mapping[str, str], body: bytes, path: str = "
     if is_page(headers, body) and status in (200, 404, 405):
         return web_page()
     where = f" to {path}" if path and status in (404, 405, 501) else ""
-    return fault_of_error(status, read_refusal(body), after, told=f"the server answered {status}{where}")
+    fault = fault_of_error(status, read_refusal(body), after, told=f"the server answered {status}{where}")
+    fault.status = status
+    return fault
 
 
 def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *, told: str) -> Fault:
@@ -230,9 +239,12 @@ def in_short(told: Any, most: int = _SHOWN) -> str:
     return text if len(text) < most else text[: most - 1] + "…"
 
 
-def scrubbed(said: str, key: str) -> str:
+def scrubbed(said: str, key: Secret | None) -> str:
     """A server's words without the key, which some of them repeat; also where they were cut off within it."""
-    said = said.replace(key, "***")
-    for length in range(len(key) - 1, 2, -1):
-        said = said.replace(f"{key[:length]}…", "***…")
+    if not key:
+        return said
+    plain = key.reveal()
+    said = said.replace(plain, "***")
+    for length in range(len(plain) - 1, 2, -1):
+        said = said.replace(f"{plain[:length]}…", "***…")
     return said

@@ -34,11 +34,12 @@ _PLAIN, _FEW_TOKENS = "Say yes.", 16
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What a server was asked, before it becomes a request."""
+    """What a server was asked, before it becomes a request. model: another than the address names, "" for that one."""
 
     prompt: Prompt
     options: GenerateOptions
     schema: Mapping[str, Any] | None = None
+    model: str = ""
 
     def plain(self, *, few_tokens: bool = True) -> Question:
         """A question that nobody could fail over its words, in the same form."""
@@ -77,7 +78,9 @@ class Health:
 
     def succeeded(self, question: Question) -> None:
         """It has answered the question."""
-        self._good = question
+        self._good = msgspec.structs.replace(
+            question, model=""
+        )  # another model may be gone by the time it is asked again
         self._alive()
 
     def _alive(self) -> None:

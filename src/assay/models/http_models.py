@@ -1,18 +1,16 @@
-"""Which models a server has: asked where a URL names none."""
+"""Which models a server has: asked where a URL names none, and before adapters are handed over."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 
 from assay.config import Secret
 from assay.errors import AssayError, ModelError, Unreachable
-from assay.models.http_address import Address, proxy_for
-from assay.models.http_faults import API_ADDRESS, Fault, fault_of, in_short
-from assay.models.http_pool import Pool
-from assay.models.http_retry import Attempts
+from assay.models.http_address import Address
+from assay.models.http_ask import ask
+from assay.models.http_faults import API_ADDRESS, Fault, in_short, scrubbed
 from assay.types import HttpSettings
 
 _PATH = "/models"
@@ -20,47 +18,41 @@ _SECONDS = 30.0  # a list takes no thinking
 _SHOWN = 4
 
 
+class Served(msgspec.Struct, frozen=True):
+    """A model that a server lists. owner: whose server it says that it is; parent: the base that it adapts; "" if untold."""
+
+    name: str
+    owner: str = ""
+    parent: str = ""
+
+
 async def only_model(address: Address, settings: HttpSettings, key: Secret | None) -> str:
-    """The name of the only model that the server has.
+    """The name of the only model that the server has, adapters on it left out.
 
     Raises `ModelError` if it has none or several, or is no such server, and `Unreachable` if it gives no answer.
     """
-    pool = Pool(address, settings.connect_seconds, agent="assay", key=key, proxy=proxy_for(address))
-    attempts = Attempts(settings.with_call(min(_SECONDS, settings.call_seconds)))
     try:
-        while True:
-            try:
-                names = models_told(await _asked(pool, attempts.start()))
-                break
-            except Fault as fault:
-                pause = attempts.pause(fault)
-                if pause is None:
-                    raise _given_up(address, fault, key) from None
-                await asyncio.sleep(pause)
-    finally:
-        await pool.aclose()
+        names = [each.name for each in await served(address, settings, key) if not each.parent]
+    except Fault as fault:
+        raise _given_up(address, fault, key) from None
     if len(names) == 1:
         return names[0]
     if not names:
         raise ModelError(f"{address.base} has no model")
-    several = ", ".join(in_short(name, 80) for name in names[:_SHOWN])
-    more = ", …" if len(names) > _SHOWN else ""
-    raise ModelError(f"{address.base} has {len(names)} models ({several}{more}); name one: {address.base}#MODEL")
+    raise ModelError(f"{address.base} has {len(names)} models ({several(names)}); name one: {address.base}#MODEL")
 
 
-async def _asked(pool: Pool, seconds: float) -> bytes:
-    connection = await pool.ask(_PATH, None, seconds)
-    try:
-        body = await connection.body()
-    finally:
-        pool.release(connection)
-    if connection.status != 200:
-        raise fault_of(connection.status, connection.headers, body, _PATH)
-    return body
+async def served(address: Address, settings: HttpSettings, key: Secret | None) -> list[Served]:
+    """All models that the server lists. Raises `Fault`."""
+    return _told(await ask(address, settings.with_call(min(_SECONDS, settings.call_seconds)), key, _PATH))
 
 
 def models_told(body: bytes) -> list[str]:
     """The names of the models in a server's list. Raises `Fault`."""
+    return [each.name for each in _told(body)]
+
+
+def _told(body: bytes) -> list[Served]:
     try:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -68,12 +60,26 @@ def models_told(body: bytes) -> list[str]:
     told = found.get("data") if isinstance(found, dict) else None
     if not isinstance(told, list):
         raise Fault("webpage", f"it lists no models as an OpenAI-compatible API does: {in_short(found)}")
-    names = [each.get("id") for each in told if isinstance(each, dict)]
-    return [name for name in names if isinstance(name, str) and name.strip() and name.isprintable()]
+    named = [each for each in told if isinstance(each, dict) and _is_name(each.get("id"))]
+    return [Served(each["id"], *(_text(each.get(key)) for key in ("owned_by", "parent"))) for each in named]
+
+
+def several(names: list[str]) -> str:
+    """Some of the names, as an error shows them."""
+    more = ", …" if len(names) > _SHOWN else ""
+    return ", ".join(in_short(name, 80) for name in names[:_SHOWN]) + more
+
+
+def _is_name(told: Any) -> bool:
+    return isinstance(told, str) and bool(told.strip()) and told.isprintable()
+
+
+def _text(told: Any) -> str:
+    return told if isinstance(told, str) else ""
 
 
 def _given_up(address: Address, fault: Fault, key: Secret | None) -> AssayError:
-    said = fault.reason.replace(key.reveal(), "***") if key else fault.reason
+    said = scrubbed(fault.reason, key)
     said += API_ADDRESS if fault.kind == "webpage" else ""
     said = f"{address.base}: {said} (it was asked which model it has; to name one, write {address.base}#MODEL)"
     return Unreachable(said) if fault.again else ModelError(said)

@@ -166,10 +166,13 @@ def refuses_schema(sent: Mapping[str, Any], refusal: Refusal, *, surely: bool = 
     )
 
 
-def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Completion:
-    """The completion that a whole reply holds, which may be a stream that came as one. Raises `Fault`, `UnsupportedOption`."""
+def read_reply(body: bytes, options: GenerateOptions, seconds: float, model: str = "") -> Completion:
+    """The completion that a whole reply holds, which may be a stream that came as one. Raises `Fault`, `UnsupportedOption`.
+
+    model: see `Answer`.
+    """
     if body.lstrip().startswith(_EVENTS):
-        answer = Answer(options, streamed=True)
+        answer = Answer(options, streamed=True, model=model)
         reader = EventReader()
         events = events_of([*reader.feed(body), *reader.finish()])
         text = "".join([answer.take(event) for event in events if not answer.stopped])
@@ -178,7 +181,7 @@ def read_reply(body: bytes, options: GenerateOptions, seconds: float) -> Complet
             reply = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Fault("garbled", f"the server's reply is not whole JSON ({len(body)} bytes)") from None
-        answer = Answer(options)
+        answer = Answer(options, model=model)
         text = answer.take(reply)
     text += answer.end()
     return Completion(text, answer.finish_reason(), answer.usage(seconds), answer.all_tokens())
@@ -203,10 +206,14 @@ def is_end(data: str) -> bool:
 
 
 class Answer:
-    """One answer, from a whole reply or from events as they come. Text that leaves here was not cut at a stop string."""
+    """One answer, from a whole reply or from events as they come. Text that leaves here was not cut at a stop string.
 
-    def __init__(self, options: GenerateOptions, *, streamed: bool = False) -> None:
+    model: the only one whose answer will do, "" for any; servers that know one model only answer with it whatever is asked.
+    """
+
+    def __init__(self, options: GenerateOptions, *, streamed: bool = False, model: str = "") -> None:
         self._options = options
+        self._model = model
         self._streamed = streamed
         self._stops = StopFinder(options.stop) if options.stop else None
         self._finish: FinishReason | None = None
@@ -233,6 +240,10 @@ class Answer:
             raise Fault("garbled", "the server's reply is not a JSON object")
         if reply.get("error") or reply.get("object") == "error":
             raise _reported_error(reply)
+        if self._model and reply.get("model", self._model) != self._model:
+            raise Fault(
+                "unsuited", f"{self._model} was asked, and {in_short(reply['model'], 80)} answered in its place"
+            )
         if isinstance(reply.get("usage"), dict):
             self._told = reply["usage"]
         choices = reply.get("choices")

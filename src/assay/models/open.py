@@ -21,10 +21,10 @@ from assay.models.http_address import SCHEMES, masked, parse_url
 from assay.models.local import LocalEngine, LocalModel
 from assay.paths import encodable
 from assay.plugins import Registry, nearest
-from assay.types import EngineSettings, HttpSettings
+from assay.types import AdapterPlace, EngineSettings, HttpSettings
 
 if TYPE_CHECKING:
-    from assay.models.http import HttpModel
+    from assay.models.http_adapters import AdaptedHttpModel
 
 EngineFactory = Callable[[str, EngineSettings], LocalEngine]
 
@@ -123,19 +123,24 @@ def _by_folder(path: Path) -> Resolved:
 
 
 async def open_model(
-    spec: str, settings: EngineSettings | None = None, *, http: HttpSettings | None = None
-) -> LocalModel | HttpModel:
+    spec: str,
+    settings: EngineSettings | None = None,
+    *,
+    http: HttpSettings | None = None,
+    adapters: AdapterPlace | None = None,
+) -> LocalModel | AdaptedHttpModel:
     """Open the model: a local one in this process. Raises `ModelError` with one sentence if that can't be done.
 
     A URL that names no model stands for the only one of its server, which is asked for its name; raises `Unreachable` if it
-    can't be. http: how to talk to a model behind a URL, which of `settings` only minds the context length.
+    can't be. http: how to talk to a model behind a URL, which of `settings` only minds the context length. adapters: where
+    its server finds adapters.
     """
     resolved = resolve(spec)
     if not resolved.remote:
         return await _opened(resolved, settings)
-    from assay.models.http import open_url
+    from assay.models.http_open import open_url
 
-    return await open_url(resolved.path, http, settings.context_length if settings is not None else None)
+    return await open_url(resolved.path, http, settings.context_length if settings is not None else None, adapters)
 
 
 @asynccontextmanager
