@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from assay.evaluation import Evaluation
+from assay.evaluated import Evaluation
 from assay.results.records import Summary
 from assay.results.tally import Tally
 from assay.scorers.judge import Judge
@@ -42,6 +42,8 @@ def _summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge | None = No
             scorer=judge.name if judge is not None else "",
             judge=judge.judge if judge is not None else "",
             measure=measure_by(judge) if judge is not None else "",
+            weight=tally.weighted.weight if tally.weighted is not None else None,
+            geometric=tally.weighted is not None and tally.weighted.geometric,
         )
         for (group, metric), tally in tallies.items()
     )

@@ -137,13 +137,21 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """One metric's value for one answer: a boolean, or a number within `low` and `high`."""
+    """One metric's value for one answer: a boolean, or a number within `low` and `high`.
+
+    weight: how much it counts in a mean, None where all count the same; of a mean over a text's tokens their number, so that
+    means of such means are over all tokens. lower_is_better: of a loss. geometric: means are those of its logarithm, as of a
+    perplexity; such a score has a weight.
+    """
 
     metric: str
     value: bool | float
     low: float = 0.0
     high: float = 1.0
     detail: Mapping[str, Json] = {}
+    weight: float | None = None
+    lower_is_better: bool = False
+    geometric: bool = False
 
 
 FailureClass: TypeAlias = Literal["transient", "permanent", "refused", "truncated"]
@@ -307,7 +315,8 @@ class Cell(msgspec.Struct, frozen=True):
     outcome: "scored" has a value; "failed" and "truncated" have none and are never counted as wrong.
     iteration: 0 for the base, whose digest is "". value: a boolean metric's 0.0 or 1.0 where `boolean` is set.
     question: a digest of what was asked, "" if unknown. numbered: `sample` is only a line's number in a file without ids,
-    beginning: where the question is called by its own, for people.
+    beginning: where the question is called by its own, for people. weight, lower_is_better, geometric: as in `Score`; a cell
+    without a value has the defaults.
     """
 
     run: str
@@ -326,6 +335,9 @@ class Cell(msgspec.Struct, frozen=True):
     question: str = ""
     numbered: bool = False
     beginning: str = ""
+    weight: float | None = None
+    lower_is_better: bool = False
+    geometric: bool = False
 
 
 class Goal(msgspec.Struct, frozen=True):

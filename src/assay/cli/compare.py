@@ -152,13 +152,16 @@ def _figures(change: Change) -> tuple[str, str, str, str]:
         return "–", "–", "–", "–"
     interval = (change.low, change.high) if change.low is not None and change.high is not None else None
     difference = difference_figure(change.difference, interval, points=change.boolean)
+    if change.lower_is_better:
+        return f"{change.old:.4g}", f"{change.new:.4g}", difference, f"{change.p:.2g}"
     figure = share_figure if change.boolean else number_figure
     return figure(change.old, None), figure(change.new, None), difference, f"{change.p:.2g}"
 
 
 def _flips(change: Change) -> str:
     if not change.boolean and (change.gained or change.lost):
-        return f"{len(change.gained)} up, {len(change.lost)} down"
+        ways = ("better", "worse") if change.lower_is_better else ("up", "down")
+        return f"{len(change.gained)} {ways[0]}, {len(change.lost)} {ways[1]}"
     parts = [f"▲ {_named(change.gained)}"] if change.gained else []
     parts += [f"▼ {_named(change.lost)}"] if change.lost else []
     return "\n".join(parts) or "none"

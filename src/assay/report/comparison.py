@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeAlias
 
+from assay.report.figures import Interval
 from assay.results.means import Means
-from assay.results.stats import check_confidence, normal_quantile, paired_difference
+from assay.results.stats import check_confidence, normal_quantile, paired_difference, sign_flip_p
+from assay.results.weighted import weighted_change
 from assay.types import Cell
 
 # What a suite's groups are together.
@@ -28,7 +30,8 @@ class Change:
 
     n: such samples; one that was asked several times counts once, with the mean of its scores. repeats: how many scores each
     of them has on each side; None where not all have as many. old, new: their means. low, high: the 95 % interval of the
-    difference of means, None where nothing tells. p: two-sided (McNemar's, exact, for booleans; sign flips else). gained,
+    difference of means, None where nothing tells. Samples with weights (a text's tokens) count by them, by the mean of both
+    sides' where tokenizers differ. p: two-sided (McNemar's, exact, for booleans; sign flips else). gained,
     lost: ids of samples that got better and worse. unpaired: samples that only one side has a score for; they are in no
     number here. whole: it stands for all groups of its suite.
     """
@@ -49,6 +52,7 @@ class Change:
     lost: tuple[str, ...]
     unpaired: int
     whole: bool = False
+    lower_is_better: bool = False
 
 
 def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
@@ -98,24 +102,49 @@ def _change(head: Head, before: Samples, after: Samples) -> Change:
     counts = {len(side[name]) for name, _, _ in known for side in (old, new)}
     both = [cell for side in (before, after) for cells in side.values() for cell in cells if cell.outcome == "scored"]
     boolean = all(cell.boolean for cell in both)
-    span = max((c.high for c in both), default=1.0) - min((c.low for c in both), default=0.0)
+    lower = any(cell.lower_is_better for cell in both)
     a, b = [x for _, x, _ in known], [y for _, _, y in known]
-    interval = paired_interval(a, b, boolean=boolean, span=span)
+    means, interval, p = _paired(a, b, [_weight(before[name], after[name]) for name, _, _ in known], both)
+    better, worse = ([name for name, x, y in known if way * (y - x) > 0] for way in ((-1, 1) if lower else (1, -1)))
     return Change(
         *head,
         n=len(known),
         repeats=counts.pop() if len(counts) == 1 else None,
-        old=fmean(a) if a else None,
-        new=fmean(b) if b else None,
-        difference=fmean(b) - fmean(a) if a else None,
+        old=means[0] if means else None,
+        new=means[1] if means else None,
+        difference=means[1] - means[0] if means else None,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
-        p=paired_difference(a, b).p if a else None,
+        p=p,
         boolean=boolean,
-        gained=tuple(name for name, x, y in known if y > x),
-        lost=tuple(name for name, x, y in known if y < x),
+        gained=tuple(better),
+        lost=tuple(worse),
         unpaired=len(old.keys() | new.keys()) - len(known),
+        lower_is_better=lower,
     )
+
+
+def _paired(
+    a: Sequence[float], b: Sequence[float], weights: Sequence[float | None], both: Sequence[Cell]
+) -> tuple[tuple[float, float] | None, Interval, float | None]:
+    """The means, the interval of their difference, and p. both: the scored cells of either side."""
+    if not a:
+        return None, None, None
+    if any(weight is not None for weight in weights):
+        known = [1.0 if weight is None else weight for weight in weights]
+        geometric = any(cell.geometric for cell in both)
+        found = weighted_change(a, b, known, geometric=geometric)
+        moved = [math.log(y / x) if geometric else y - x for x, y in zip(a, b, strict=True)]
+        p = sign_flip_p(move * weight for move, weight in zip(moved, known, strict=True))
+        return (found.old, found.new), found.interval, p
+    span = max(c.high for c in both) - min(c.low for c in both)
+    interval = paired_interval(a, b, boolean=all(cell.boolean for cell in both), span=span)
+    return (fmean(a), fmean(b)), interval, paired_difference(a, b).p
+
+
+def _weight(before: Iterable[Cell], after: Iterable[Cell]) -> float | None:
+    weights = [cell.weight for side in (before, after) for cell in side if cell.weight is not None]
+    return fmean(weights) if weights else None
 
 
 def _values(side: Samples) -> dict[str, list[float]]:

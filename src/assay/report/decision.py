@@ -4,7 +4,7 @@ Everything is paired on samples and errs against the checkpoint:
 
 - A sample that the base has no score for is left out on both sides; how many, the notes say.
 - A sample that the base has a score for and the checkpoint was asked but has none (failed, truncated) counts as the
-  metric's lowest value: lost where the base was right, not gained where it was wrong.
+  metric's worst value: lost where the base was right, not gained where it was wrong.
 - Only a checkpoint that was shown to be live can be best.
 - One metric a group decides: the first one in the order of the cells.
 - Checkpoints are ranked on samples that all of them were asked. One that misses a sample that more than half of them
@@ -17,18 +17,16 @@ Everything is paired on samples and errs against the checkpoint:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Literal, TypeAlias, cast
 
-from assay.report.rows import GroupChange, Proofs, Scale, called, closed_scale, in_order, listed, value_of
-from assay.results.means import Means
-from assay.results.stats import ALPHA, sign_flip_p, wilson
+from assay.report.grid import Grid, Key, Subject, grid_of
+from assay.report.rows import GroupChange, Proofs, called, in_order, listed
+from assay.results.stats import ALPHA, sign_flip_p
 from assay.types import Cell, Goal, Json
 
-Rule: TypeAlias = Literal["goal", "base stands", "highest mean", "none"]
-Key: TypeAlias = tuple[str, str]  # group, sample
+Rule: TypeAlias = Literal["goal", "base stands", "highest mean", "lowest mean", "none"]
 _ALONE = "There is only the base."
 _EPSILON = 1e-9  # means that are equal on paper may differ by rounding
 
@@ -37,8 +35,9 @@ _EPSILON = 1e-9  # means that are equal on paper may differ by rounding
 class Rival:
     """Another candidate of the rule that spoke.
 
-    difference: how far the best one is ahead by the rule's criterion, as a share of the metrics' range. p: two-sided,
-    paired on the criterion's samples. tied: p >= 0.05, so these samples do not separate the two.
+    difference: how far the best one is ahead by the rule's criterion, as a share of the metrics' range, or in the unit of a
+    metric without bounds. p: two-sided, paired on the criterion's samples. tied: p >= 0.05, so these samples do not separate
+    the two.
     """
 
     checkpoint: str
@@ -121,105 +120,37 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    """The base or a checkpoint, with its cells by group and sample (several where a sample was repeated)."""
-
-    label: str
-    iteration: int
-    digest: str
-    cells: Mapping[Key, list[Cell]]
-
-    def value(self, key: Key, scale: Scale) -> float:
-        return fmean(value_of(cell) if cell.outcome == "scored" else scale.low for cell in self.cells[key])
-
-    def scored(self, key: Key) -> bool:
-        return all(cell.outcome == "scored" for cell in self.cells[key])
-
-    def excluded(self, reason: str) -> Exclusion:
-        return Exclusion(self.label, self.iteration, self.digest, reason)
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """All subjects of one run and suite under each group's deciding metric. The base is None if it has no score."""
-
-    metrics: Mapping[str, str]  # group -> metric, in the groups' order
-    scales: Mapping[str, Scale]
-    base: _Subject | None
-    live: tuple[_Subject, ...]
-    unproven: tuple[_Subject, ...]
-    pool: frozenset[Key]  # what can be compared: what the base has a score for; without a base, everything
-
-    def unit(self, subject: _Subject, key: Key) -> float:
-        """A value as a share of its metric's range, so that groups of different metrics can be averaged."""
-        scale = self.scales[key[0]]
-        return (subject.value(key, scale) - scale.low) / scale.span if scale.span > 0 else 0.0
-
-    def mean(self, subject: _Subject, keys: Collection[Key]) -> float:
-        """The mean over groups of the groups' means, rounded so that equal ones compare as equal."""
-        groups = in_order(group for group, _ in keys)
-        return round(fmean(fmean(self.unit(subject, key) for key in keys if key[0] == name) for name in groups), 12)
-
-    def shared(self, subject: _Subject, group: str) -> list[Key]:
-        """What this checkpoint and the base can be compared on in one group, in the suite's order."""
-        return [key for key in subject.cells if key[0] == group and key in self.pool]
-
-    def change(self, base: _Subject, subject: _Subject, keys: Sequence[Key]) -> GroupChange:
-        """One group's change; all `keys`, at least one, are of that group."""
-        group, scale = keys[0][0], self.scales[keys[0][0]]
-        before = [base.value(key, scale) for key in keys]
-        after = [subject.value(key, scale) for key in keys]
-        differences = [b - a for a, b in zip(before, after, strict=True)]
-        lost = tuple(key[1] for key, difference in zip(keys, differences, strict=True) if difference < 0)
-        known = sum(value > 0 for value in before) if scale.boolean else None
-        means = Means.of(differences)
-        if known is not None:
-            interval: tuple[float, float] | None = wilson(len(lost), known)
-        else:
-            interval = means.number_interval(-scale.span, scale.span, varied=scale.varied)
-        return GroupChange(
-            group,
-            self.metrics[group],
-            len(keys),
-            fmean(before),
-            fmean(after),
-            fmean(differences),
-            known,
-            lost,
-            tuple(key[1] for key, difference in zip(keys, differences, strict=True) if difference > 0),
-            tuple(key[1] for key in keys if not subject.scored(key)),
-            *(interval or (None, None)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _Choice:
     """What a rule says. rivals: whom the best one is tested against, on `keys`. unfit: whom the rule turned down."""
 
-    best: _Subject | None
+    best: Subject | None
     rule: Rule
     reason: str
-    rivals: tuple[_Subject, ...] = ()
+    rivals: tuple[Subject, ...] = ()
     keys: frozenset[Key] = frozenset()
     unfit: tuple[Exclusion, ...] = ()
+
+
+def _excluded(one: Subject, reason: str) -> Exclusion:
+    return Exclusion(one.label, one.iteration, one.digest, reason)
 
 
 def decide(cells: Iterable[Cell], proofs: Proofs, goal: Goal | None, groups: Sequence[str] = ()) -> Decision:
     """The best checkpoint of one run under one suite.
 
     By the goal: the one that gains most on the `improve` groups (mean over groups of the mean paired difference to the
-    base, as a share of the metric's range) among those whose mean falls by at most `tolerance` (in the metric's unit)
+    base, as a share of the metric's range) among those whose mean gets worse by at most `tolerance` (in the metric's unit)
     on each `keep` group. Where those gain nothing, the base stands. A goal without `improve` means all groups.
     Where no checkpoint qualifies, the goal cannot be applied, or there is none: the highest mean over groups, the base
-    included. Ties go to the earlier one, and so to the base first. `groups` gives the order of the groups.
-    Raises ValueError for cells of several runs or suites.
+    included; of a loss the lowest. A metric without bounds is averaged with no other one. Ties go to the earlier one, and so
+    to the base first. `groups` gives the order of the groups. Raises ValueError for cells of several runs or suites.
     """
     cells = list(cells)
     if len({(cell.run, cell.suite) for cell in cells}) > 1:
         raise ValueError("a decision is about the cells of one run and one suite")
     if not cells:
         return Decision("", "", None, None, None, "none", "Nothing has been evaluated.", 0)
-    grid = _grid(cells, proofs, groups)
+    grid = grid_of(cells, proofs, groups)
     kept, common, partial = _common(grid)
     choice = _choose(grid, kept, common, goal)
     best, base = choice.best, grid.base
@@ -227,7 +158,7 @@ def decide(cells: Iterable[Cell], proofs: Proofs, goal: Goal | None, groups: Seq
     if best is not None and base is not None and best is not base:
         shared = [grid.shared(best, group) for group in grid.metrics]
         changes = [grid.change(base, best, keys) for keys in shared if keys]
-    unproven = [one.excluded("the adapter was not shown to be live") for one in grid.unproven]
+    unproven = [_excluded(one, "the adapter was not shown to be live") for one in grid.unproven]
     notes, complete = _notes(cells, grid, common)
     return Decision(
         run=cells[0].run,
@@ -246,47 +177,21 @@ def decide(cells: Iterable[Cell], proofs: Proofs, goal: Goal | None, groups: Seq
     )
 
 
-def _grid(cells: Sequence[Cell], proofs: Proofs, groups: Sequence[str]) -> _Grid:
-    first: dict[str, str] = {}
-    for cell in cells:
-        first.setdefault(cell.group, cell.metric)
-    deciding = [cell for cell in cells if cell.metric == first[cell.group]]
-    parts: dict[tuple[int, str, str], dict[Key, list[Cell]]] = {}
-    for cell in deciding:
-        part = parts.setdefault((cell.iteration, cell.checkpoint, cell.digest), {})
-        part.setdefault((cell.group, cell.sample), []).append(cell)
-    subjects = [_Subject(name, step, digest, part) for (step, name, digest), part in parts.items()]
-    subjects.sort(key=lambda one: one.iteration)
-    base = next((one for one in subjects if not one.digest), None)
-    tuned = [one for one in subjects if one.digest]
-    live = tuple(one for one in tuned if proofs.get((cells[0].run, one.digest)) == "live")
-    pool = frozenset(key for key in base.cells if base.scored(key)) if base else frozenset()
-    scales = {metric: closed_scale([cell for cell in deciding if cell.metric == metric]) for metric in first.values()}
-    return _Grid(
-        metrics={group: first[group] for group in in_order(first, groups) if group in first},
-        scales={group: scales[metric] for group, metric in first.items()},
-        base=base if pool else None,
-        live=live,
-        unproven=tuple(one for one in tuned if one not in live),
-        pool=pool or frozenset(key for one in live for key in one.cells),
-    )
-
-
-def _common(grid: _Grid) -> tuple[tuple[_Subject, ...], frozenset[Key], list[Exclusion]]:
+def _common(grid: Grid) -> tuple[tuple[Subject, ...], frozenset[Key], list[Exclusion]]:
     """Who is ranked, on which samples, and who is left out for having been asked too few."""
     asked = Counter(key for one in grid.live for key in one.cells if key in grid.pool)
     core = {key for key, count in asked.items() if 2 * count > len(grid.live)}
     kept = tuple(one for one in grid.live if core <= one.cells.keys()) or grid.live
     common = grid.pool.intersection(*(one.cells.keys() for one in kept))
     partial = [
-        one.excluded(f"asked only {len(core & one.cells.keys())} of the {len(core)} samples that most were asked")
+        _excluded(one, f"asked only {len(core & one.cells.keys())} of the {len(core)} samples that most were asked")
         for one in grid.live
         if one not in kept
     ]
     return kept, common, partial
 
 
-def _choose(grid: _Grid, kept: tuple[_Subject, ...], common: frozenset[Key], goal: Goal | None) -> _Choice:
+def _choose(grid: Grid, kept: tuple[Subject, ...], common: frozenset[Key], goal: Goal | None) -> _Choice:
     """The rule that applies, and what it says."""
     if not grid.live:
         alone = _ALONE if not grid.unproven else "No checkpoint was shown to be live."
@@ -303,17 +208,19 @@ def _choose(grid: _Grid, kept: tuple[_Subject, ...], common: frozenset[Key], goa
         return _by_mean(grid, kept, common, "the goal needs scores of the base")
     if lacking:
         return _by_mean(grid, kept, common, f"the goal needs samples of {listed(lacking)} that all were asked")
+    if grid.boundless(improve):
+        return _by_mean(grid, kept, common, "the goal's groups to improve have several metrics")
     return _by_goal(grid, grid.base, kept, common, goal)
 
 
-def _by_goal(grid: _Grid, base: _Subject, kept: tuple[_Subject, ...], common: frozenset[Key], goal: Goal) -> _Choice:
+def _by_goal(grid: Grid, base: Subject, kept: tuple[Subject, ...], common: frozenset[Key], goal: Goal) -> _Choice:
     faults = [_unfit(grid, base, one, goal) for one in kept]
-    unfit = tuple(one.excluded(fault) for one, fault in zip(kept, faults, strict=True) if fault)
+    unfit = tuple(_excluded(one, fault) for one, fault in zip(kept, faults, strict=True) if fault)
     fit = tuple(one for one, fault in zip(kept, faults, strict=True) if not fault)
     within = f" within {goal.tolerance:g}" if goal.tolerance else ""
     keeping = f"keep{'s' if len(fit) < 2 else ''} {listed(goal.keep)}{within}" if goal.keep else "could be compared"
     if not fit:
-        return _by_mean(grid, kept, common, f"no checkpoint {keeping}")
+        return _by_mean(grid, kept, common, f"no checkpoint {keeping}", unfit)
     improve = tuple(in_order(goal.improve or grid.metrics))
     keys = frozenset(key for key in common if key[0] in improve)
     best = max(fit, key=lambda one: grid.mean(one, keys))  # the first of equals: the earlier one
@@ -332,54 +239,68 @@ def _by_goal(grid: _Grid, base: _Subject, kept: tuple[_Subject, ...], common: fr
     return _Choice(best, "goal", reason, (base, *fit), keys, unfit)
 
 
-def _share(fit: Sequence[_Subject], kept: Sequence[_Subject]) -> str:
+def _share(fit: Sequence[Subject], kept: Sequence[Subject]) -> str:
     return f"{len(fit)} of {len(kept)} checkpoints" if len(fit) < len(kept) else f"{len(fit)} checkpoints"
 
 
-def _by_mean(grid: _Grid, kept: tuple[_Subject, ...], common: frozenset[Key], why: str) -> _Choice:
+def _by_mean(
+    grid: Grid, kept: tuple[Subject, ...], common: frozenset[Key], why: str, unfit: tuple[Exclusion, ...] = ()
+) -> _Choice:
+    """By the mean over all groups, where there is one. unfit: whom the goal turned down, who may be best here nevertheless."""
+    groups = [group for group in grid.metrics if any(key[0] == group for key in common)]
+    if boundless := grid.boundless(groups):
+        metrics = listed(list(dict.fromkeys(grid.metrics[group] for group in groups)))
+        said = f"{_capital(why)}, and no mean can be taken over {metrics}: {boundless} has no bounds."
+        return _Choice(None, "none", said, unfit=unfit)
     field = (grid.base, *kept) if grid.base else kept
     best = max(field, key=lambda one: grid.mean(one, common))  # the first of equals: the earlier one
-    groups = [group for group in grid.metrics if any(key[0] == group for key in common)]
     unit = all((scale.low, scale.high) == (0, 1) for scale in grid.scales.values())
     unlike = "" if unit else ", each as a share of its metric's range"
     mean = f"the highest mean over {listed(groups)} ({grid.mean(best, common):.3f}{unlike})"
+    rule: Rule = "highest mean"
+    if lone := grid.lone(groups):
+        rule = "lowest mean" if lone.lower_is_better else rule
+        value = lone.of_merit(grid.mean(best, common))
+        mean = f"the {rule} {grid.metrics[groups[0]]} over {listed(groups)} ({value:.4g})"
     reason = f"It has {mean}{_equals(grid, best, field, common)}; {why}."
-    return _Choice(best, "highest mean", reason, field, common)
+    return _Choice(best, rule, reason, field, common)
 
 
-def _equals(grid: _Grid, best: _Subject, field: Sequence[_Subject], keys: Collection[Key]) -> str:
+def _capital(clause: str) -> str:
+    return clause[:1].upper() + clause[1:]
+
+
+def _equals(grid: Grid, best: Subject, field: Sequence[Subject], keys: Collection[Key]) -> str:
     same = sum(grid.mean(one, keys) == grid.mean(best, keys) for one in field)
     return f", the earliest of {same} that do equally well" if same > 1 else ""
 
 
-def _unfit(grid: _Grid, base: _Subject, subject: _Subject, goal: Goal) -> str:
+def _unfit(grid: Grid, base: Subject, subject: Subject, goal: Goal) -> str:
     """How this checkpoint fails to keep what the goal wants kept; empty where it does not fail."""
     faults = []
     for group in goal.keep:
         keys = grid.shared(subject, group)
         if not keys:
             faults.append(f"{group} (nothing to compare)")
-        elif (change := grid.change(base, subject, keys)).difference < -goal.tolerance - _EPSILON:
+        elif (change := grid.change(base, subject, keys)).worse > goal.tolerance + _EPSILON:
             open_ones = f"; {len(change.unfinished)} without a score" if change.unfinished else ""
             faults.append(f"{group} ({change.fractions}{open_ones})")
     return f"does not keep {listed(faults)}" if faults else ""
 
 
-def _rival(grid: _Grid, best: _Subject, rival: _Subject, keys: Collection[Key]) -> Rival:
+def _rival(grid: Grid, best: Subject, rival: Subject, keys: Collection[Key]) -> Rival:
     """Weighs each sample as the criterion does: groups count the same, however many samples they have.
 
     A sample that the rival has no score for moves the criterion, but is no evidence against the rival: in the test it
     counts as equal. One that the best has no score for is evidence against the best.
     """
-    sizes = Counter(group for group, _ in keys)
-    shares = {
-        key: (grid.unit(best, key) - grid.unit(rival, key)) / (sizes[key[0]] * len(sizes)) for key in sorted(keys)
-    }
+    counts = grid.shares(sorted(keys))
+    shares = {key: (grid.unit(best, key) - grid.unit(rival, key)) * share for key, share in counts.items()}
     p = sign_flip_p(share for key, share in shares.items() if share < 0 or rival.scored(key))
     return Rival(rival.label, rival.iteration, rival.digest, sum(shares.values()), p, p >= ALPHA)
 
 
-def _notes(cells: Sequence[Cell], grid: _Grid, common: Collection[Key]) -> tuple[tuple[str, ...], bool]:
+def _notes(cells: Sequence[Cell], grid: Grid, common: Collection[Key]) -> tuple[tuple[str, ...], bool]:
     """What limits the comparison, and whether nothing does."""
     notes = []
     tuned = (*grid.live, *grid.unproven)
@@ -389,7 +310,8 @@ def _notes(cells: Sequence[Cell], grid: _Grid, common: Collection[Key]) -> tuple
     unfinished = outcomes["failed"] + outcomes["truncated"]
     if unfinished:
         counts = f"{outcomes['failed']} failed and {outcomes['truncated']} truncated of {len(cells)} answers"
-        lowest = "; where the base has a score, a checkpoint without one counts as lowest" if tuned else ""
+        worst = "highest" if all(scale.lower_is_better for scale in grid.scales.values()) else "lowest"
+        lowest = f"; where the base has a score, a checkpoint without one counts as {worst}" if tuned else ""
         notes.append(f"incomplete: {counts}{lowest}.")
     if not tuned:
         return tuple(notes), not unfinished

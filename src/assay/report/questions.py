@@ -32,11 +32,14 @@ def questions(lens: Lens, suite: str, samples: Collection[str]) -> dict[str, str
     wanted = dict.fromkeys(name for name in samples if is_made(name))
     if not wanted:
         return {}
-    prompts = {name: asked.sample.prompt for (_, name), asked in journaled_samples(lens, suite).items()}
+    known = journaled_samples(lens, suite)
+    prompts = {name: asked.sample.prompt for (_, name), asked in known.items()}
+    # What is weighed as a whole has no prompt.
+    targets = {name: str(asked.sample.reference.get("target", "")) for (_, name), asked in known.items()}
     found: dict[str, str] = {}
     for name in wanted:
         if name in prompts:
-            shown = beginning(prompts[name])
+            shown = beginning(prompts[name]) or beginning(targets.get(name, ""))
             found[name] = f"{shown} {name}" if shown in found.values() else shown
     return found
 

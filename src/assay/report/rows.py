@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal, TypeAlias, TypeVar
 
-from assay.report.figures import decimals
+from assay.report.figures import Interval, decimals
 from assay.results.means import Means
+from assay.results.weighted import WeightedMeans
 from assay.types import Cell
 
 Proof: TypeAlias = Literal["live", "unproven"]
@@ -24,10 +25,10 @@ T = TypeVar("T")
 class Row:
     """One checkpoint's result on one group under one metric. The field names are those of `assay report --json`.
 
-    mean: over the samples, each by the mean of its scores. low, high: its 95 % interval (Wilson's for a boolean metric,
-    else Student's t within the metric's bounds), None where nothing tells. mean is None where nothing was scored, correct
-    unless the metric is boolean. asked = scored + failed + truncated. questions: samples with a score. proof: None for
-    the base, which has no adapter, and whose digest is "".
+    mean: over the samples, each by the mean of its scores, and by its weight if they have weights. low, high: its 95 %
+    interval (Wilson's for a boolean metric, else Student's t within the metric's bounds), None where nothing tells. mean is
+    None where nothing was scored, correct unless the metric is boolean. asked = scored + failed + truncated. questions:
+    samples with a score. proof: None for the base, which has no adapter, and whose digest is "".
     """
 
     run: str
@@ -69,8 +70,8 @@ class GroupChange:
     """One group, base against checkpoint, on the `samples` that both were asked and the base has a score for.
 
     base_mean, mean, difference (mean - base_mean): in the metric's unit. known: how many the base got right (None
-    unless the metric is boolean). lost, gained: ids of the samples that fell or rose; unfinished: ids that the
-    checkpoint has no score for, which count as lowest. low, high: 95 % interval; for a boolean metric Wilson's, of the
+    unless the metric is boolean). lost, gained: ids of the samples that got worse or better; unfinished: ids that the
+    checkpoint has no score for, which count as the worst. low, high: 95 % interval; for a boolean metric Wilson's, of the
     share of `known` that is lost; for a number Student's, of the difference. None where nothing tells.
     """
 
@@ -86,6 +87,12 @@ class GroupChange:
     unfinished: tuple[str, ...]
     low: float | None
     high: float | None
+    lower_is_better: bool = False
+
+    @property
+    def worse(self) -> float:
+        """By how much it got worse, in the metric's unit; below 0 where it got better."""
+        return self.difference if self.lower_is_better else -self.difference
 
     @property
     def fractions(self) -> str:
@@ -101,7 +108,8 @@ class GroupChange:
         """What was lost, with its interval, and gained, in words."""
         parts = []
         if self.known is None:
-            counts = f"{len(self.gained)} up, {len(self.lost)} down"
+            ways = ("better", "worse") if self.lower_is_better else ("up", "down")
+            counts = f"{len(self.gained)} {ways[0]}, {len(self.lost)} {ways[1]}"
             interval = (
                 f" [{self.low:+.2g} to {self.high:+.2g}]" if self.low is not None and self.high is not None else ""
             )
@@ -120,17 +128,47 @@ class GroupChange:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a metric's values are: booleans, or numbers within `low` and `high`. varied: bounds differ from text to text."""
+    """What a metric's values are: booleans, or numbers within `low` and `high`. varied: bounds differ from text to text.
+
+    lower_is_better, geometric: as in `Score`. weighted: the scores have weights. open: it has no bounds, and `low` and
+    `high` are what was seen.
+    """
 
     boolean: bool
     low: float
     high: float
     varied: bool = False
+    lower_is_better: bool = False
+    geometric: bool = False
+    weighted: bool = False
+    open: bool = False
 
     @property
     def span(self) -> float:
         """The distance from worst to best."""
         return self.high - self.low
+
+    @property
+    def worst(self) -> float:
+        """What a sample without a score counts as."""
+        return self.high if self.lower_is_better else self.low
+
+    def merit(self, value: float) -> float:
+        """How good a value is, the more the better: the share of the range that it has, or without bounds the value itself.
+
+        Of a geometric metric it is the logarithm, so that merits can be averaged.
+        """
+        if self.open:
+            value = math.log(value) if self.geometric else value
+            return -value if self.lower_is_better else value
+        if self.span <= 0:
+            return 0.0
+        return (self.high - value if self.lower_is_better else value - self.low) / self.span
+
+    def of_merit(self, merit: float) -> float:
+        """The value, without bounds, that is as good."""
+        value = -merit if self.lower_is_better else merit
+        return math.exp(value) if self.geometric else value
 
 
 def scale_of(cells: Iterable[Cell]) -> Scale:
@@ -139,8 +177,15 @@ def scale_of(cells: Iterable[Cell]) -> Scale:
     if all(cell.boolean for cell in scored):
         return Scale(boolean=True, low=0.0, high=1.0)
     bounds = {(cell.low, cell.high) for cell in scored}
-    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
-    return Scale(boolean=False, low=low, high=high, varied=len(bounds) > 1)
+    return Scale(
+        boolean=False,
+        low=min(low for low, _ in bounds),
+        high=max(high for _, high in bounds),
+        varied=len(bounds) > 1,
+        lower_is_better=any(cell.lower_is_better for cell in scored),
+        geometric=any(cell.geometric for cell in scored),
+        weighted=any(cell.weight is not None for cell in scored),
+    )
 
 
 def closed_scale(cells: Sequence[Cell]) -> Scale:
@@ -150,11 +195,12 @@ def closed_scale(cells: Sequence[Cell]) -> Scale:
         return scale
     values = [value_of(cell) for cell in cells if cell.outcome == "scored"]
     low, high = min(values), max(values)
-    return Scale(
-        boolean=False,
+    return replace(
+        scale,
         low=scale.low if math.isfinite(scale.low) else low,
         high=scale.high if math.isfinite(scale.high) else high,
         varied=True,
+        open=True,
     )
 
 
@@ -253,6 +299,24 @@ def _right(cell: Cell) -> bool:
     return cell.outcome == "scored" and cell.boolean and value_of(cell) == 1.0
 
 
+def _plain(samples: Collection[Sequence[float]], scale: Scale) -> tuple[float | None, Interval]:
+    """The mean and its interval of samples that count the same, each with its scores."""
+    means = Means()
+    middles = [fmean(values) for values in samples]
+    for middle, values in zip(middles, samples, strict=True):
+        means.add(middle, len(values))
+    limits = scale.low, scale.high
+    interval = means.share_interval() if scale.boolean else means.number_interval(*limits, varied=scale.varied)
+    return (fmean(middles) if middles else None), interval
+
+
+def _weighted(part: Sequence[Cell], scale: Scale) -> tuple[float | None, Interval]:
+    """The same of samples that count by their weights; no such sample is asked twice."""
+    scored = [(value_of(cell), cell.weight or 0.0) for cell in part if cell.outcome == "scored"]
+    means = WeightedMeans.of(scored, geometric=scale.geometric)
+    return (means.mean if scored else None), means.number_interval(scale.low, scale.high)
+
+
 def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
     first = part[0]
     outcomes = Counter(cell.outcome for cell in part)
@@ -260,12 +324,7 @@ def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
     for cell in part:
         if cell.outcome == "scored":
             samples.setdefault(cell.sample, []).append(value_of(cell))
-    means = Means()
-    middles = [fmean(values) for values in samples.values()]
-    for middle, values in zip(middles, samples.values(), strict=True):
-        means.add(middle, len(values))
-    limits = scale.low, scale.high
-    interval = means.share_interval() if scale.boolean else means.number_interval(*limits, varied=scale.varied)
+    mean, interval = _weighted(part, scale) if scale.weighted else _plain(samples.values(), scale)
     return Row(
         run=first.run,
         checkpoint=first.checkpoint,
@@ -274,7 +333,7 @@ def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
         suite=first.suite,
         group=first.group,
         metric=first.metric,
-        mean=fmean(middles) if middles else None,
+        mean=mean,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
         correct=sum(value == 1.0 for values in samples.values() for value in values) if scale.boolean else None,
@@ -282,6 +341,6 @@ def _row(part: Sequence[Cell], scale: Scale, proofs: Proofs) -> Row:
         scored=outcomes["scored"],
         failed=outcomes["failed"],
         truncated=outcomes["truncated"],
-        questions=means.questions,
+        questions=len(samples),
         proof=None if first.digest == "" else proofs.get((first.run, first.digest), "unproven"),
     )

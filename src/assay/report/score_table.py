@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 from assay.report.figures import number_figure, share_figure
 from assay.results.means import Means
 from assay.results.tally import Tally
+from assay.results.weighted import WeightedMeans
 
 if TYPE_CHECKING:
     from assay.report.blocks import Column
@@ -98,7 +99,7 @@ def _cell(tally: Tally | None) -> str:
     return f"{figure(means.shown, tally.interval())} ({counts})"
 
 
-def _counted(means: Means) -> str:
+def _counted(means: Means | WeightedMeans) -> str:
     """`50` questions, `50×4` where each has so many answers with a score, `50, 198 answers` where not all have as many."""
     if means.answers == means.questions:
         return str(means.questions)

@@ -30,6 +30,7 @@ from assay.results.records import (
     SampleAsked,
     ScaleSeen,
     ScoreMade,
+    TextWeighed,
     VoteCast,
 )
 from assay.types import Checkpoint
@@ -51,7 +52,7 @@ class Ledger:
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
         self.damage: Damage = Damage()
-        self._completions: dict[str, tuple[Location, str]] = {}
+        self._earned: dict[str, tuple[Location, str]] = {}
         self._scores: dict[str, list[Location]] = {}
         self._votes: dict[str, Location] = {}
         # At each place, for each metric and judge: what was journaled last (see `_result`), and its batch.
@@ -96,8 +97,8 @@ class Ledger:
         match record:
             case AnswerNoted() | AnswerScored():  # there may be millions, so they are sent home first
                 pass
-            case CompletionMade():
-                self._completions[record.key] = (location, record.batch)
+            case CompletionMade() | TextWeighed():
+                self._earned[record.key] = (location, record.batch)
             case ScoreMade():
                 self._scores.setdefault(record.key, []).append(location)
                 self._places[_place(record)] = _result(record), record.batch
@@ -167,11 +168,17 @@ class Ledger:
 
     def completion(self, key: str) -> CompletionMade | None:
         """The answer journaled under `key`, unless it was given under an adapter that could not be shown to be live."""
-        found = self._completions.get(key)
-        if found is None or found[1] in self._distrusted:
-            return None
-        record = read_at(found[0])
+        record = self._trusted(key)
         return record if isinstance(record, CompletionMade) else None
+
+    def weighed(self, key: str) -> TextWeighed | None:
+        """The same of a text that was weighed."""
+        record = self._trusted(key)
+        return record if isinstance(record, TextWeighed) else None
+
+    def _trusted(self, key: str) -> AnyRecord | None:
+        found = self._earned.get(key)
+        return None if found is None or found[1] in self._distrusted else read_at(found[0])
 
     def scores(self, key: str) -> list[ScoreMade]:
         """The scores journaled under `key`, one a metric."""

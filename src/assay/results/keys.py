@@ -20,6 +20,14 @@ def completion_key(identity: str, adapter: str | None, prompt: str, options: Gen
     )
 
 
+def weighed_text_key(identity: str, adapter: str | None, form: str, prompt: str, text: str) -> str:
+    """What decides how likely a text is: the model, the adapter, the rendered prompt, and the text.
+
+    form: "raw" where the prompt is sent untouched, whose last blanks belong to the text; else "".
+    """
+    return digest_of("weighed", _KEY_VERSION, identity, adapter or "", form, prompt, text)
+
+
 def score_key(
     text: str,
     finish_reason: FinishReason,

@@ -44,7 +44,8 @@ _COLUMNS = {
     "failed": "BIGINT", "truncated": "BIGINT", "source": "VARCHAR", "line": "BIGINT", "model": "VARCHAR", "scores": "JSON",
     "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
     "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR", "whole": "BOOLEAN",
-    "beginning": "VARCHAR",
+    "beginning": "VARCHAR", "weight": "DOUBLE", "lower_is_better": "BOOLEAN", "geometric": "BOOLEAN", "tokens": "BIGINT",
+    "greedy": "BOOLEAN", "at": "INTEGER",
 }  # fmt: skip
 
 
@@ -209,18 +210,21 @@ class Lens:
         )
 
     def cells(self, run: str, suite: str, beside: str | None = None) -> list[Cell]:
-        """Every sample's result, base first, then by iteration, in the suite's order of samples.
+        """Every sample's result, base first, then by iteration, in the suite's order of samples and its scorers' of metrics.
 
         A judged metric is called as `columns.titles` says. beside: another run whose cells these are to be compared with; what
         is called alike in both is of one judge and measure.
         """
+        own = next((list(each.metrics) for each in self.run_suites(run, suite)), [])
         rows = self._db.execute(
             f'select {_COLUMN}, run, checkpoint, iteration, digest, suite, "group", sample, metric, outcome, value, '
             "coalesce(boolean, true), coalesce(low, case when outcome = 'scored' then '-infinity'::double else 0 end), "
-            "coalesce(high, case when outcome = 'scored' then 'infinity'::double else 1 end) "
+            "coalesce(high, case when outcome = 'scored' then 'infinity'::double else 1 end), "
+            "'', false, '', weight, lower_is_better, geometric "
             "from cells where run = $run and suite = $suite "
-            "order by digest <> '', iteration, checkpoint, digest, \"index\", metric, judge, measure",
-            {"run": run, "suite": suite},
+            "order by digest <> '', iteration, checkpoint, digest, \"index\", "
+            "coalesce(list_position($own, metric), 1e9), metric, judge, measure",
+            {"run": run, "suite": suite, "own": own},
         ).fetchall()
         called = self._titles(suite, (run, run if beside is None else beside))
         cells = [(Column(*row[:4]), Cell(*row[4:])) for row in rows]

@@ -205,12 +205,27 @@ class CompletionMade(Place, tag="completion", kw_only=True, frozen=True):
     logprob: float | None = None
 
 
+class TextWeighed(Place, tag="weighed", kw_only=True, frozen=True):
+    """How likely the model found one of the sample's texts. `at`: which of them, from 0.
+
+    tokens: their number. logprob: the text's natural-log probability, the sum over its tokens. greedy: each token is the
+    likeliest in its place. The text itself is the sample's, and part of the key.
+    """
+
+    key: str
+    tokens: int
+    logprob: float
+    greedy: bool
+    at: int = 0
+
+
 class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     """One metric's value for one answer at one place. The same key may stand at several places.
 
     judge: the name of the model that judged, for people; "" for a scorer that only reads text. measure: what makes judged
     scores comparable, see `measure_of`; "" with no judge. Records from before these fields stand as if no model had judged.
-    low, high: the value's bounds; where it has none infinite, which JSON writes as null and a reader gets as None.
+    low, high: the value's bounds; where it has none infinite, which JSON writes as null and a reader gets as None. weight,
+    lower_is_better, geometric: as in `Score`.
     """
 
     key: str
@@ -224,13 +239,16 @@ class ScoreMade(Place, tag="score", kw_only=True, frozen=True):
     detail: dict[str, Any] = {}
     judge: str = ""
     measure: str = ""
+    weight: float | None = None
+    lower_is_better: bool = False
+    geometric: bool = False
 
     @property
     def score(self) -> Score:
         """What the scorer gave."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return Score(self.metric, self.value, low, high, self.detail)
+        return Score(self.metric, self.value, low, high, self.detail, self.weight, self.lower_is_better, self.geometric)
 
 
 class VoteCast(Record, tag="vote", kw_only=True, frozen=True):
@@ -278,7 +296,7 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """One metric over one group of a suite at one checkpoint, for those to whom results are forwarded.
 
     mean: over `scored` answers, None where there are none. correct: None for a metric that is a number. scorer, judge, measure:
-    as in `ScoreMade`.
+    as in `ScoreMade`. weight: of all scores together, None where each counts as one. geometric: as in `Score`.
     """
 
     group: str
@@ -292,6 +310,8 @@ class Summary(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     scorer: str = ""
     judge: str = ""
     measure: str = ""
+    weight: float | None = None
+    geometric: bool = False
 
 
 class Finished(Record, tag="finished", kw_only=True, frozen=True):
@@ -398,6 +418,7 @@ _Others: TypeAlias = (
     | LossSeen
     | Proof
     | CompletionMade
+    | TextWeighed
     | ScoreMade
     | Failure
     | Finished

@@ -8,13 +8,14 @@ from array import array
 import msgspec
 
 from assay.results.means import Means
+from assay.results.weighted import WeightedMeans
 from assay.types import Score, ScoreFailure
 
 
 class Tally(msgspec.Struct):
     """One metric's scores so far. low, high: the metric's bounds, as its scores state them; infinite where it has none.
 
-    varied: scores state bounds that differ, each of its own text.
+    varied: scores state bounds that differ, each of its own text. weighted: of scores that don't count the same.
     """
 
     scored: int = 0
@@ -29,6 +30,7 @@ class Tally(msgspec.Struct):
     # Of questions that may come again, by their number: the sum of the scores, and how many they are.
     _sums: array[float] = msgspec.field(default_factory=lambda: array("d"))
     _counts: array[int] = msgspec.field(default_factory=lambda: array("L"))
+    weighted: WeightedMeans | None = None
 
     @property
     def asked(self) -> int:
@@ -82,6 +84,10 @@ class Tally(msgspec.Struct):
         if (outcome.low, outcome.high) != (self.low, self.high):
             self.varied = self.scored > 1
             self.low, self.high = min(self.low, outcome.low), max(self.high, outcome.high)
+        if outcome.weight is not None:
+            self.weighted = self.weighted or WeightedMeans(outcome.geometric)
+            self.weighted.add(value, outcome.weight)
+            return
         if question is None:
             self._once.add(value)
             return
@@ -92,8 +98,13 @@ class Tally(msgspec.Struct):
         self._sums[question] += value
         self._counts[question] += 1
 
-    def means(self) -> Means:
+    def means(self) -> Means | WeightedMeans:
         """The questions' means, and their mean."""
+        if self.weighted is not None:
+            return self.weighted
+        return self._plain()
+
+    def _plain(self) -> Means:
         if not self._counts:
             return self._once
         means = msgspec.structs.replace(self._once)
@@ -104,9 +115,11 @@ class Tally(msgspec.Struct):
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float] | None:
         """The mean's interval: Wilson's for a boolean metric, else Student's; see `Means`. None where nothing tells."""
+        if self.weighted is not None:
+            return self.weighted.number_interval(self.low, self.high, confidence)
         if self.boolean:
-            return self.means().share_interval(confidence)
-        return self.means().number_interval(self.low, self.high, confidence, varied=self.varied)
+            return self._plain().share_interval(confidence)
+        return self._plain().number_interval(self.low, self.high, confidence, varied=self.varied)
 
 
 class Questions:

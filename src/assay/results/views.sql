@@ -18,6 +18,16 @@ create view completions as
         where kind = 'completion' and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
+-- One row a text that was weighed: the same of those that no answer is asked for.
+create view weighed as
+    select * exclude (place) from (
+        select seq, time, key, run, checkpoint, iteration, digest, identity, suite, suite_version, suite_digest, sample,
+               "group", "index", batch, coalesce("at", 0) as "at", tokens, logprob, greedy,
+               row_number() over (partition by key order by seq desc) as place
+        from records
+        where kind = 'weighed' and coalesce(batch, '') not in (from void_batches)
+    ) where place = 1;
+
 -- One row a question of a suite as it was asked, whatever run asked it.
 create view samples as
     select * exclude (place) from (
@@ -53,7 +63,8 @@ create view all_cells as
                case when value in ('true', 'false') then (value = 'true')::int::double else try_cast(value as double) end
                    as value,
                value in ('true', 'false') as boolean,
-               low, high, scorer, scorer_version, detail, error_class, reason,
+               low, high, scorer, scorer_version, detail, error_class, reason, weight,
+               coalesce(lower_is_better, false) as lower_is_better, coalesce(geometric, false) as geometric,
                row_number() over (
                    partition by run, digest, identity, suite, suite_digest, answer_name(sample, repeat), metric,
                        coalesce(r.measure, '')
@@ -121,9 +132,14 @@ create view proofs as
     from cells c left join batches b using (batch) where c.digest <> ''
     group by c.run, c.suite, c.digest, c.identity;
 
+-- The mean of scores, by their weights where they have any, and of their logarithms where it is geometric.
+create macro mean_of(value, weight, geometric) as
+    case when bool_or(weight is not null and geometric) then exp(sum(ln(value) * weight) / sum(weight))
+         when bool_or(weight is not null) then sum(value * weight) / sum(weight) else avg(value) end;
+
 create view checkpoint_scores as
     select c.run, c.checkpoint, c.iteration, c.digest, c.suite, c.suite_version, c."group", c.metric,
-           c.judge, c.measure, avg(c.value) as mean,
+           c.judge, c.measure, mean_of(c.value, c.weight, c.geometric) as mean,
            case when bool_and(c.boolean) filter (where c.outcome = 'scored') then sum(c.value)::bigint end as correct,
            count(*) as asked,
            count(*) filter (where c.outcome = 'scored') as scored,

@@ -84,6 +84,9 @@ def records_of(
                 low=outcome.low,
                 high=outcome.high,
                 detail=dict(outcome.detail),
+                weight=outcome.weight,
+                lower_is_better=outcome.lower_is_better,
+                geometric=outcome.geometric,
             )
 
 
@@ -104,6 +107,9 @@ def _made(
         detail=dict(outcome.detail),
         judge=judge,
         measure=measure,
+        weight=outcome.weight,
+        lower_is_better=outcome.lower_is_better,
+        geometric=outcome.geometric,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
@@ -48,11 +49,17 @@ def _summed(parts: Sequence[Summary]) -> Summary:
     """All groups of one metric as one. A group with nothing scored has no `correct`, and adds none."""
     scored = sum(part.scored for part in parts)
     known = [part.correct for part in parts if part.scored]
-    total = sum(part.mean * part.scored for part in parts if part.mean is not None)
+    geometric = any(part.geometric for part in parts)
+    means = [
+        (math.log(part.mean) if geometric else part.mean, part.scored if part.weight is None else part.weight)
+        for part in parts
+        if part.mean is not None
+    ]
+    mean = sum(mean * weight for mean, weight in means) / sum(weight for _, weight in means) if means else None
     return structs.replace(
         parts[0],
         group="overall",
-        mean=total / scored if scored else None,
+        mean=math.exp(mean) if geometric and mean is not None else mean,
         correct=sum(c for c in known if c is not None) if known and None not in known else None,
         asked=sum(part.asked for part in parts),
         scored=scored,
