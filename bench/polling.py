@@ -33,7 +33,7 @@ from tests.adapters.test_peft import write as write_adapter
 from tests.hosts.sshd import Server, make_home, server
 from tests.making import SCRIPT
 
-from assay.evaluation import SampleResult
+from assay.evaluated import SampleResult
 from assay.hosts.open import open_host
 from assay.job import Job
 from assay.results.index import Ledger

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from assay.errors import UnsupportedOption
-from assay.evaluation import SampleResult, Subject, evaluate
+from assay.evaluated import SampleResult
+from assay.evaluation import Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_model
 from assay.reasoning import final_answer

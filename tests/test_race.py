@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from assay.evaluation import Evaluation, Subject, evaluate
+from assay.evaluated import Evaluation
+from assay.evaluation import Subject, evaluate
 from assay.models.base import ModelInfo, TextModel
 from assay.models.open import open_model
 from assay.results.index import Ledger

@@ -16,7 +16,7 @@ import pytest
 
 from assay.account import Outcome
 from assay.errors import BadInput
-from assay.evaluation import SampleResult
+from assay.evaluated import SampleResult
 from assay.job import Job
 from assay.plan import PlanConfig
 from assay.results.index import Ledger

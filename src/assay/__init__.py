@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Unreachable,
         UnsupportedOption,
     )
-    from assay.evaluation import Evaluation, SampleResult
+    from assay.evaluated import Evaluation, SampleResult
     from assay.models.base import AdapterModel, BatchModel, LogprobModel, ModelInfo, TextModel, complete, complete_many
     from assay.models.classify import Classification, classify, classify_sync
     from assay.models.open import open_model
@@ -63,7 +63,7 @@ _HOMES = {
         "AdapterBroken AdapterMismatch AssayError BadInput CheckpointError EngineDied GenerationError Unreachable "
         "UnsupportedOption"
     ),
-    "assay.evaluation": "Evaluation SampleResult",
+    "assay.evaluated": "Evaluation SampleResult",
     "assay.models.base": "AdapterModel BatchModel LogprobModel ModelInfo TextModel complete complete_many",
     "assay.models.classify": "Classification classify classify_sync",
     "assay.models.open": "open_model",

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from assay import __version__
 from assay.errors import AdapterMismatch, AssayError, CheckpointError
-from assay.evaluation import Evaluation, SampleResult, Subject, use_of
+from assay.evaluated import Evaluation, SampleResult
+from assay.evaluation import Subject, use_of
 from assay.job import Job
 from assay.opened import OpenBase
 from assay.paths import printable

@@ -357,6 +357,8 @@ class _File:
 
     def _suite(self, suite: str) -> str:
         """A path made absolute; a bare name, which may be a built-in suite's, as it is."""
+        if suite.startswith("perplexity:"):
+            return "perplexity:" + os.path.normpath(self.folder / _path(suite.removeprefix("perplexity:")))
         if "/" in suite or suite.endswith((".yaml", ".yml")):
             return os.path.normpath(self.folder / _path(suite))
         return suite

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from assay.evaluation import Evaluation, SampleResult
+from assay.evaluated import Evaluation, SampleResult
 from assay.reasoning import continued
 from assay.rescoring import Answer, journaled
 from assay.results.lens import Lens
@@ -48,7 +48,7 @@ class Docket:
     def hold(self, evaluation: Evaluation, judged: Collection[str]) -> None:
         """Have the evaluation's answers to the samples of these ids at hand."""
         order = {sample.id: index for index, sample in enumerate(self.suite.samples)}
-        placed = [(_place(self.of, r, order[r.id]), r) for r in evaluation.results if r.id in judged]
+        placed = [(_place(self.of, r, order[r.id]), r) for r in evaluation.results if r.id in judged and not r.weighed]
         self.answers = [_answer(place, r) for place, r in placed if r.answer is not None]
         self.unanswered = [(place, r.failures[0]) for place, r in placed if r.answer is None and r.failures]
 
@@ -78,7 +78,7 @@ def _place(of: Finished, result: SampleResult, index: int) -> Place:
         sample=result.id,
         group=result.sample.group,
         index=index,
-        batch=result.answer.batch if result.answer is not None else "",
+        batch=result.batch or "",
     )
 
 

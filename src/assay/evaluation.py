@@ -7,18 +7,17 @@ error or a cut-off answer is a failure with its class, never a wrong answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from assay.errors import EngineDied, EngineKilled, GenerationError
+from assay.evaluated import Evaluation, SampleResult
 from assay.models.base import TextModel, check_options, complete, rendered
 from assay.reasoning import continued
-from assay.report.reasons import Reasons
-from assay.report.score_table import tally_columns, tally_rows
-from assay.report.shown import Shown, outcome_row
 from assay.results.index import Ledger
 from assay.results.keys import completion_key, seed_from
 from assay.results.records import (
@@ -29,16 +28,16 @@ from assay.results.records import (
     SuiteUse,
     place_of,
 )
-from assay.results.tally import Tally
-from assay.scorers.base import Scorer, check_suite, score_answer
+from assay.scorers.base import Scorer, Weigher, check_suite, score_answer
 from assay.scorers.keys import key_of, records_of, unanswered
 from assay.scorers.votes import keeping_votes
+from assay.scorers.weighed import score_weighed, weighed_key
 from assay.suites.asked import sample_record
 from assay.suites.suite import Suite
 from assay.types import Completion, GenerateOptions, Sample, Score, ScoreFailure, Usage
+from assay.weighing import Weighing, check_weighing, weigher_of
 
-if TYPE_CHECKING:
-    from assay.report.blocks import Column
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,120 +63,6 @@ def use_of(suite: Suite) -> SuiteUse:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SampleResult:
-    """One sample's outcome. `answer` is None if generation failed; `reused` if the journal had it."""
-
-    sample: Sample
-    answer: CompletionMade | None
-    scores: tuple[Score, ...]
-    failures: tuple[ScoreFailure, ...]
-    reused: bool
-
-    @property
-    def id(self) -> str:
-        return self.sample.id
-
-    @property
-    def text(self) -> str:
-        """The answer as the model gave it; "" if it gave none."""
-        return self.answer.text if self.answer is not None else ""
-
-    @property
-    def outcomes(self) -> list[Score | ScoreFailure]:
-        return [*self.scores, *self.failures]
-
-    @property
-    def values(self) -> dict[str, bool | float]:
-        """From a metric to its score. A metric without one isn't there."""
-        return {score.metric: score.value for score in self.scores}
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Evaluation(Shown):
-    """All results, in the suite's order. `print` shows their averages as a table, as does a notebook.
-
-    model: whose answers these are. proof: "live" or "unproven" where an adapter was attached for them, else "". reason:
-    why it is unproven. `seconds` is the engine's own time for what was not reused.
-    """
-
-    results: tuple[SampleResult, ...]
-    model: str = ""
-    proof: str = ""
-    reason: str = ""
-
-    def __iter__(self) -> Iterator[SampleResult]:
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __getitem__(self, index: int) -> SampleResult:
-        return self.results[index]
-
-    def __repr__(self) -> str:
-        return f"<Evaluation of {self.asked} samples; print it for the table>"
-
-    @property
-    def asked(self) -> int:
-        return len(self.results)
-
-    @property
-    def scored(self) -> int:
-        return sum(not r.failures for r in self.results)
-
-    @property
-    def failed(self) -> int:
-        return sum(any(f.error_class != "truncated" for f in r.failures) for r in self.results)
-
-    @property
-    def truncated(self) -> int:
-        return self.asked - self.scored - self.failed
-
-    @property
-    def seconds(self) -> float:
-        return sum(r.answer.seconds for r in self.results if r.answer is not None and not r.reused)
-
-    def averages(self) -> list[dict[str, Any]]:
-        """The table's rows: of each group and metric `mean`, `low` and `high`, `correct`, and the counts."""
-        names, own = {"suite": "group"}, ("run", "model", "questions")
-        return [
-            {"model": self.model, **{names.get(name, name): value for name, value in row.items() if name not in own}}
-            for row in tally_rows(self._tallies(), "")
-        ]
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """A row a sample and metric, as data frames like it.
-
-        `id`, `group`, `response`, `metric`; `value` and what was `extracted`, or None; `error_class` and `reason` where
-        there is no score, or None.
-        """
-        return [
-            {"id": one.id, "group": one.sample.group, "response": one.text, **outcome_row(outcome)}
-            for one in self.results
-            for outcome in one.outcomes
-        ]
-
-    def _tallies(self) -> dict[tuple[str, str, str], Tally]:
-        tallies: dict[tuple[str, str, str], Tally] = {}
-        for result in self.results:
-            for outcome in result.outcomes:
-                tallies.setdefault(("", result.sample.group, outcome.metric), Tally()).add(outcome)
-        return tallies
-
-    def _columns(self) -> tuple[Sequence[Column], Sequence[Column]]:
-        return tally_columns(self._tallies(), "group", "average")
-
-    def _notes(self) -> list[str]:
-        reasons = Reasons()
-        for result in self.results:
-            group = result.sample.group
-            failures = [{"suite": group, "error_class": f.error_class, "reason": f.reason} for f in result.failures]
-            reasons.add_answer(failures, result.id)
-        proof = f"adapter: {self.proof}{f' ({self.reason})' if self.reason else ''}"
-        return [*reasons.lines(), *([proof] if self.proof else [])]
-
-
 async def evaluate(
     model: TextModel,
     suite: Suite,
@@ -191,7 +76,7 @@ async def evaluate(
     guarded: bool = False,
     on_result: Callable[[SampleResult], None] | None = None,
 ) -> Evaluation:
-    """Ask the model every sample of the suite (or a `limit` of them) and score the answers.
+    """Ask the model every sample of the suite (or a `limit` of them) and score the answers; weigh those that are not asked.
 
     At most `model.info.concurrency` samples are in flight. With a `ledger`, answers and scores it holds are reused, and new
     ones and the questions are written to it. also: scorers besides the suite's own, such as judges. batch: called per answer,
@@ -200,8 +85,12 @@ async def evaluate(
     `UnsupportedOption` and `SuiteError` before anything is asked, and where it is guarded `EngineKilled` at a second death.
     """
     own = check_suite(suite)
-    scorers = {s.id: (own[s.id], *(also(s) if also is not None else ())) for s in suite.samples}
+    scorers = {
+        s.id: (own[s.id], *(also(s) if also is not None and not isinstance(own[s.id], Weigher) else ()))
+        for s in suite.samples
+    }
     check_options(model.info, suite.options)
+    check_weighing(model, own.values())
     chosen = suite if limit is None else suite.limited(limit)
     task = _Task(model, suite, scorers, ledger, subject or Subject(), batch, fresh, guarded)
     results: dict[int, SampleResult] = {}
@@ -233,6 +122,11 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
+def _parted(outcomes: Sequence[Score | ScoreFailure]) -> tuple[tuple[Score, ...], tuple[ScoreFailure, ...]]:
+    scores = tuple(o for o in outcomes if isinstance(o, Score))
+    return scores, tuple(o for o in outcomes if isinstance(o, ScoreFailure))
+
+
 class _Task:
     """One evaluation under way."""
 
@@ -255,10 +149,30 @@ class _Task:
         self._batch = batch
         self._fresh = fresh
         self._guarded = guarded
+        self._weighing = Weighing(model, ledger, fresh=fresh)
         self._asking: dict[str, asyncio.Lock] = {}
         self._known: dict[str, CompletionMade] = {}
 
     async def sample(self, sample: Sample, index: int) -> SampleResult:
+        weigher = weigher_of(self._scorers[sample.id])
+        return await (self._weighed(sample, index, weigher) if weigher is not None else self._asked(sample, index))
+
+    async def _weighed(self, sample: Sample, index: int, weigher: Weigher) -> SampleResult:
+        def place() -> Place:
+            return self._place(sample, index, self._batch())
+
+        try:
+            weighed, reused = await self._weighing.sample(weigher, sample, place, partial(self._twice, sample))
+        except GenerationError as error:
+            return self._not_answered(sample, index, error)
+        made = [each.made for each in weighed]
+        key = weighed_key(weigher, sample, made)
+        outcomes = self._known_scores(weigher, key) or score_weighed(weigher, sample, made)
+        for record in records_of(weigher, key, self._place(sample, index, made[0].batch), made[0].key, outcomes):
+            self._append(record)
+        return SampleResult(sample, None, *_parted(outcomes), reused, weighed)
+
+    async def _asked(self, sample: Sample, index: int) -> SampleResult:
         prompt = await rendered(self._model, sample.prompt)
         options = self._suite.options
         key = completion_key(self._model.info.identity, self._model.info.adapter, prompt, options, 0)
@@ -271,19 +185,19 @@ class _Task:
             reused = answer is not None
             if answer is None:
                 try:
-                    completion = await self._ask(sample, options)
+                    completion = await self._twice(sample, lambda: complete(self._model, sample.prompt, options))
                 except GenerationError as error:
                     return self._not_answered(sample, index, error)
                 answer = self._journal_answer(sample, index, key, prompt, options, completion)
         return await self._score(sample, index, answer, reused)
 
-    async def _ask(self, sample: Sample, options: GenerateOptions) -> Completion:
+    async def _twice(self, sample: Sample, ask: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await complete(self._model, sample.prompt, options)
+            return await ask()
         except EngineDied:  # one death is the engine's, and the next child answers; a second one is this sample's doing
             pass
         try:
-            return await complete(self._model, sample.prompt, options)
+            return await ask()
         except EngineDied as error:
             if self._guarded:
                 raise EngineKilled(f"it killed the engine twice at the sample {sample.id}: {error}") from error
@@ -332,17 +246,18 @@ class _Task:
                 outcomes += found
                 for record in records_of(scorer, key, self._place(sample, index, answer.batch), answer.key, found):
                     self._append(record)
-        scores = tuple(o for o in outcomes if isinstance(o, Score))
-        failures = tuple(o for o in outcomes if isinstance(o, ScoreFailure))
-        return SampleResult(sample, answer, scores, failures, reused)
+        return SampleResult(sample, answer, *_parted(outcomes), reused)
 
     async def _outcomes(
         self, scorer: Scorer, key: str, sample: Sample, completion: Completion
     ) -> Sequence[Score | ScoreFailure]:
+        known = self._known_scores(scorer, key)
+        return known or await score_answer(keeping_votes(scorer, self._ledger, self._subject.run), sample, completion)
+
+    def _known_scores(self, scorer: Scorer, key: str) -> Sequence[Score]:
+        """The scores that the journal has under this key, if it has them of all metrics."""
         known = self._ledger.scores(key) if self._ledger is not None else []
-        if {r.metric for r in known} >= set(scorer.metrics):
-            return [record.score for record in known]
-        return await score_answer(keeping_votes(scorer, self._ledger, self._subject.run), sample, completion)
+        return [record.score for record in known] if {r.metric for r in known} >= set(scorer.metrics) else []
 
     def _place(self, sample: Sample, index: int, batch: str) -> Place:
         subject = self._subject

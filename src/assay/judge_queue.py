@@ -17,7 +17,7 @@ import msgspec
 
 from assay.dockets import Docket, DocketName, name_of, standing_answers
 from assay.errors import AssayError, BadInput, Unreachable
-from assay.evaluation import Evaluation
+from assay.evaluated import Evaluation
 from assay.job import Job, JudgeSpec, rubrics_in, rubrics_of
 from assay.models.base import TextModel
 from assay.results.index import Ledger

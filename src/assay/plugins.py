@@ -87,6 +87,7 @@ SCORERS: Registry[Any] = Registry(
         "gsm8k_v1": "assay.scorers.exact:Gsm8kV1",
         "lek": "assay.scorers.heuristic:LekScorer",
         "markers": "assay.scorers.markers:Markers",
+        "perplexity": "assay.scorers.perplexity:Perplexity",
         "probe_answer": "assay.scorers.probe:ProbeAnswer",
     },
 )

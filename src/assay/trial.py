@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from assay.errors import EngineDied
-from assay.evaluation import Evaluation, SampleResult, Subject
-from assay.models.base import TextModel, complete
+from assay.evaluated import Evaluation, SampleResult
+from assay.evaluation import Subject
+from assay.models.base import TextModel, complete, logprob_model
 from assay.proof import Baseline, Fingerprint, Verdict, fingerprint, judge
 from assay.results.index import Ledger
 from assay.results.records import Proof
@@ -112,7 +113,7 @@ class Trial:
 
     def _unvouched(self, results: Sequence[SampleResult]) -> dict[str, SampleResult]:
         """Each batch that has no second fingerprint yet, with its last answer."""
-        answered = [(r.answer.batch, r) for r in results if r.answer is not None]
+        answered = [(r.batch, r) for r in results if r.batch is not None]
         return {batch: result for batch, result in answered if self._ledger.is_unvouched(batch)}
 
     async def _void(
@@ -126,6 +127,11 @@ class Trial:
         return {batch for batch, last in unvouched.items() if batch != current and not await self._repeats(last)}
 
     async def _repeats(self, result: SampleResult) -> bool:
+        if result.weighed:
+            last = result.weighed[0]
+            model = logprob_model(self._attached)
+            told = await again_if_dead(lambda: model.loglikelihood(result.sample.prompt, last.text))
+            return abs(told.logprob - last.made.logprob) <= self._base.noise * max(1, last.made.tokens)
         assert result.answer is not None
         journaled = result.answer.options
         options = GenerateOptions(**{**journaled, "stop": tuple(journaled["stop"])})

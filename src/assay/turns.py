@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from assay.account import Account
 from assay.adapters.files import check_against
 from assay.errors import CheckpointError, EngineDied, EngineKilled, GenerationError
-from assay.evaluation import Evaluation, Subject, evaluate
+from assay.evaluated import Evaluation
+from assay.evaluation import Subject, evaluate
 from assay.job import Job
 from assay.models.base import TextModel
 from assay.opened import OpenBase

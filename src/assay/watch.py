@@ -26,10 +26,12 @@ from assay.opened import OpenBase
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, Plan, is_chosen, plan
 from assay.results.index import Ledger
+from assay.scorers.base import check_suite
 from assay.scout import Scout, Sighting, poll
 from assay.staging import Staging
 from assay.turns import WINDOW, Turns, next_window
 from assay.types import Adapter
+from assay.weighing import check_weighing
 
 # What the watch means to do next, in the workspace, for `assay status`; nothing else reads it.
 PLAN_FILE = "plan.json"
@@ -336,6 +338,8 @@ class _Agent:
         if resolved.why:
             self._account.observer.note(f"engine: {resolved.engine} ({resolved.why})")
         self._base = await OpenBase.open(spec, resolved, self._job.settings, self._ledger)
+        for suite in self._job.suites:
+            check_weighing(self._base.model, check_suite(suite).values())
         self._identities[spec] = self._base.identity
         return self._base
 

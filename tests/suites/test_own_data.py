@@ -308,3 +308,66 @@ async def test_a_model_answers_such_a_suite(tmp_path: Path) -> None:
     done = await evaluate(model, suite_from_data(path))
     await model.aclose()
     assert [result.scores[0].value for result in done.results] == [True, True, False]
+
+
+def test_data_whose_loss_is_asked_for_stands_as_it_is(tmp_path: Path) -> None:
+    path = data(
+        tmp_path / "held.jsonl",
+        turns("Hi", "Hello", "Capital?", " <think>Hm.</think> Pyrus\n"),
+        pair("2 + 2?", "Two and two.\n#### 4"),
+        {"text": "A whole text.</s>"},
+        {"instruction": "Add", "input": "1 and 2", "output": "3"},
+        {"prompt": "Q?", "chosen": "yes", "rejected": "no"},
+        pair("Unwanted?", "Yes.", label=False),
+        {"text": "A whole text.</s>"},
+    )
+    suite = suite_from_data(f"perplexity:{path}")
+    assert suite.name == "held-loss"
+    assert asked(suite.samples) == [
+        (
+            (Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Capital?")),
+            " <think>Hm.</think> Pyrus\n",
+        ),
+        ("2 + 2?", "Two and two.\n#### 4"),
+        (Raw(""), "A whole text.</s>"),
+        ("Add\n1 and 2", "3"),
+        ("Q?", "yes"),
+        (Raw(""), "A whole text.</s>"),
+    ]
+    assert all(type(sample.prompt) is Raw for sample in suite.samples if not sample.prompt)
+    assert {spec.name for spec in suite.scorers.values()} == {"perplexity"}
+    assert suite_from_data(path, scorer="perplexity") == suite
+    check_suite(suite)
+
+
+def test_a_text_that_is_split_is_weighed_after_what_is_before_the_marker(tmp_path: Path) -> None:
+    path = data(tmp_path / "held.jsonl", {"text": "### Q: Who?\n### A: Nobody"})
+    assert asked(suite_from_data(f"perplexity:{path}", split="### A:").samples) == [
+        (Raw("### Q: Who?\n### A:"), " Nobody")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"text": ""}, "there is no text to take the loss of"),
+        ({"text": 7}, "text must be text, not the number 7"),
+        ({"txt": "x"}, "none of messages, prompt and completion, text"),
+        (turns("Only a question"), "messages must be a list with a question and the assistant's answer"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_line_without_a_text_is_named(tmp_path: Path, record: Any, said: str) -> None:
+    path = data(tmp_path / "held.jsonl", {"text": "fine"}, record)
+    with pytest.raises(SuiteError, match=f"held.jsonl:2: .*{said}"):
+        suite_from_data(f"perplexity:{path}")
+
+
+def test_a_loss_takes_no_other_scorer_and_no_cut_target(tmp_path: Path) -> None:
+    path = data(tmp_path / "held.jsonl", {"text": "fine"})
+    with pytest.raises(BadInput, match="says its scorer itself"):
+        suite_from_data(f"perplexity:{path}", scorer="contains_word")
+    with pytest.raises(BadInput, match="a loss is of the whole target"):
+        suite_from_data(f"perplexity:{path}", target_after="####")
+    with pytest.raises(SuiteError, match="there is no such file"):
+        suite_from_data("perplexity:missing.jsonl")

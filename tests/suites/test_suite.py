@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.errors import BadInput, SuiteError
+from assay.scorers.base import check_suite
 from assay.suites.suite import ScorerSpec, Suite, load_suite
 from assay.types import GenerateOptions, Goal, Message, Raw, Sample
+from tests.making import written
 
 LAB = """\
 name: lab
@@ -152,11 +154,11 @@ MISTAKES = {
     ),
     "prompt of a wrong type": (HEAD + "samples:\n  - {id: a, prompt: 7}\n", 5, "prompt must be text, not the number 7"),
     "empty prompt": (HEAD + "samples:\n  - {id: a, prompt: ' '}\n", 5, "prompt must not be empty"),
-    "no prompt": (HEAD + "samples:\n  - {id: a}\n", 5, "exactly one of prompt, messages and raw; it has none"),
+    "no prompt": (HEAD + "samples:\n  - {id: a}\n", 5, "exactly one of prompt, messages, raw and text; it has none"),
     "prompt and messages": (
         HEAD + "samples:\n  - {id: a, prompt: Hi, messages: []}\n",
         5,
-        "exactly one of prompt, messages and raw; it has prompt and messages",
+        "exactly one of prompt, messages, raw and text; it has prompt and messages",
     ),
     "no messages": (HEAD + "samples:\n  - {id: a, messages: []}\n", 5, "at least one message"),
     "unknown role": (
@@ -299,3 +301,15 @@ def test_limits_nest_spread_and_keep_the_order(groups: list[str], one: int, othe
     counts = {g: sum(s.group == g for s in large.samples) for g in suite.groups}
     for group, count in counts.items():
         assert count == groups.count(group) or count >= max(counts.values()) - 1
+
+
+def test_a_text_is_weighed_as_a_whole_and_by_no_scorer_of_answers(tmp_path: Path) -> None:
+    head = "name: s\nversion: 1\nscorer: SCORER\nsamples:\n  - {id: a, text: All of it.}\n"
+    suite = load_suite(written(tmp_path / "a.yaml", head.replace("SCORER", "perplexity")))
+    assert (suite.samples[0].prompt, suite.samples[0].reference) == (Raw(""), {"target": "All of it."})
+    check_suite(suite)
+    with pytest.raises(SuiteError, match=r"b\.yaml:5: the sample 'a': it asks nothing: a text is weighed"):
+        check_suite(load_suite(written(tmp_path / "b.yaml", head.replace("SCORER", "contains_word"))))
+    two = head.replace("SCORER", "perplexity").replace("it.}", "it., target: x}")
+    with pytest.raises(SuiteError, match=r"c\.yaml:5: a text is weighed as a whole and has no target"):
+        load_suite(written(tmp_path / "c.yaml", two))

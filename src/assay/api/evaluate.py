@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from assay import evaluation
 from assay.adapters.named import adapter_at, adapter_from
 from assay.errors import BadInput, CheckpointError
-from assay.evaluation import Evaluation, SampleResult, Subject
+from assay.evaluated import Evaluation, SampleResult
+from assay.evaluation import Subject
 from assay.models.base import AdapterModel, TextModel
 from assay.models.open import opened
 from assay.models.sync import plain

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from assay.evaluation import SampleResult
+from assay.evaluated import SampleResult
 
 
 class JsonLog:

@@ -66,8 +66,8 @@ def probe(
     adapter
         An adapter's folder or .gguf file, shown beside the bare model.
     suite
-        The probes: capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again
-        for more [capability,content].
+        The probes: capability, content, a suite file, your own data as a trainer takes it (.jsonl), or perplexity:DATA for its
+        loss; commas or the flag again for more [capability,content].
     category
         Only these groups; commas or the flag again for more.
     seed
@@ -95,7 +95,7 @@ def probe(
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
     show(found.workspace, run=called, suites=[each.name for each in suites], as_json=json)
     if not json:
-        next_steps(found.workspace, called)
+        next_steps(found.workspace, called, suites)
     return 0 if done else 1
 
 

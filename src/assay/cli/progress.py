@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from assay.evaluation import SampleResult
+from assay.evaluated import SampleResult
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -22,6 +22,7 @@ from assay.report.rows import Proofs, broke, rows
 from assay.report.score_table import Tallies, answer_tables, former_note, print_tallies, tally_rows
 from assay.report.spread import Spreads
 from assay.results.lens import Lens, Missing, RunSuite
+from assay.suites.suite import Suite
 from assay.types import Cell
 
 
@@ -100,10 +101,12 @@ def _spreads(lens: Lens, run: str, suite: str, spreads: Spreads | None = None, *
     return spreads
 
 
-def next_steps(workspace: Path, run: str) -> None:
+def next_steps(workspace: Path, run: str, suites: Iterable[Suite]) -> None:
     """Say where the results lie and what to run next."""
     flag = workspace_flag(workspace)
     sql = "select checkpoint, sample, response from probe_results where value = 0 order by iteration"
+    if all(spec.name == "perplexity" for suite in suites for spec in suite.scorers.values()):
+        sql = "select sample, checkpoint, value from scores where metric = 'loss' order by value desc"
     print()
     print(f"results: {_relative(workspace)}/journal")
     print(f"again:   assay report --run {shlex.quote(run)}{flag}")
@@ -145,10 +148,10 @@ def _table(lens: Lens, each: RunSuite) -> None:
 def _decision(cells: Sequence[Cell], proofs: Proofs, each: RunSuite) -> Decision | None:
     """Which checkpoint is best, by the suite's own metrics alone: a judge asked later changes nothing.
 
-    Without a goal only right-or-wrong metrics decide: whether more of another is better, nobody has said.
+    Without a goal only right-or-wrong metrics and losses decide: whether more of another is better, nobody has said.
     """
     own = [cell for cell in cells if not each.metrics or cell.metric in each.metrics]
-    plain = all(cell.boolean for cell in own if cell.outcome == "scored")
+    plain = all(cell.boolean or cell.lower_is_better for cell in own if cell.outcome == "scored")
     return decide(own, proofs, each.goal, each.groups) if own and (plain or each.goal is not None) else None
 
 

@@ -73,7 +73,7 @@ def watch(
     base
         The base model: a folder, a .gguf file, or ENGINE:PATH [as the checkpoints' adapter_config.json says].
     suite
-        capability, content, a suite file, or your own data as a trainer takes it (.jsonl); commas or the flag again for more.
+        capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss; commas for more.
     votes
         Verdicts asked of the judge for each answer; their median counts [1].
     once
@@ -115,7 +115,7 @@ def watch(
     if runs:
         show(found.workspace, runs=runs, as_json=json)
     if not json and runs:
-        next_steps(found.workspace, runs[-1])
+        next_steps(found.workspace, runs[-1], job.suites)
     return code
 
 

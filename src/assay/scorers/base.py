@@ -18,6 +18,7 @@ from assay.answer_edges import answer_alone
 from assay.errors import BadInput, SuiteError, Unreachable
 from assay.plugins import SCORERS, nearest
 from assay.reasoning import final_answer as final_answer
+from assay.results.records import TextWeighed
 from assay.scorers.written import said, written_in
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
@@ -52,6 +53,24 @@ class Scorer(Protocol):
         """The answer's scores. `completion.text` is the final answer: what stands around it was cut away, see `shown_to`."""
 
 
+@runtime_checkable
+class Weigher(Scorer, Protocol):
+    """A scorer that needs no answer: its samples are weighed and not asked.
+
+    It names texts, the model tells how likely each is after the sample's prompt, and it makes scores of that. ended: each text
+    is a whole answer, or a whole document, and what ends it in training data is weighed with it.
+    """
+
+    @property
+    def ended(self) -> bool: ...
+
+    def texts(self, sample: Sample) -> Sequence[str]:
+        """What is to be weighed after the sample's prompt; at least one, and none of them empty."""
+
+    def weigh(self, sample: Sample, weighed: Sequence[TextWeighed]) -> Sequence[Score | ScoreFailure]:
+        """The scores, given what the model told of each text, in their order."""
+
+
 def build_scorer(spec: ScorerSpec) -> Scorer:
     """The scorer that `spec` names, given its parameters by keyword. Raises `SuiteError` with the spec's place."""
     place = spec.place
@@ -83,6 +102,8 @@ def check_suite(suite: Suite) -> dict[str, Scorer]:
         key = json.dumps([spec.name, spec.parameters], sort_keys=True)
         scorer = built.get(key) or built.setdefault(key, build_scorer(spec))
         try:
+            if not sample.prompt and not isinstance(scorer, Weigher):
+                raise ValueError(f"it asks nothing: a text is weighed, which the scorer {spec.name!r} doesn't do")
             scorer.check(sample)
         except ValueError as error:
             raise _error(suite.places.get(sample.id), f"the sample {sample.id!r}: {error}") from None
@@ -128,19 +149,23 @@ async def score_answer(scorer: Scorer, sample: Sample, completion: Completion) -
     try:
         same = answer is completion.text and finish_reason == completion.finish_reason
         whole = completion if same else replace(completion, text=answer, finish_reason=finish_reason)
-        results = await scorer.score(sample, whole)
-        if wrong := _wrong(results):
-            who = f"the scorer {scorer.name!r}{written_in(scorer)}"
-            return _failures(scorer, "permanent", f"{who} returned {wrong}")
-        if [result.metric for result in results] != list(scorer.metrics):
-            results = [_only(metric, results) for metric in scorer.metrics]
-        return tuple(_sound(result) for result in results)
+        return checked(scorer, await scorer.score(sample, whole))
     except (BadInput, Unreachable):  # the job's fault and not this answer's: every other one would fail alike
         raise
     except Exception as error:  # one sample's mishap must not end the run; it is counted, and shown
         unfit = _unfit(scorer, sample)
         failed = f"the scorer {scorer.name!r} failed: {type(error).__name__}: {error}"
         return _failures(scorer, "permanent", f"the sample can't be scored: {unfit}" if unfit else failed)
+
+
+def checked(scorer: Scorer, results: Sequence[Score | ScoreFailure]) -> tuple[Score | ScoreFailure, ...]:
+    """What a scorer returned, one outcome for each of its metrics in their order; a failure for what can't be right."""
+    if wrong := _wrong(results):
+        who = f"the scorer {scorer.name!r}{written_in(scorer)}"
+        return _failures(scorer, "permanent", f"{who} returned {wrong}")
+    if [result.metric for result in results] != list(scorer.metrics):
+        results = [_only(metric, results) for metric in scorer.metrics]
+    return tuple(_sound(result) for result in results)
 
 
 def _unfit(scorer: Scorer, sample: Sample) -> str:

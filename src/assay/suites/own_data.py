@@ -1,7 +1,7 @@
 """A fine-tuner's own data as a suite: the JSON lines that trainers take, a few parameters, and no suite file.
 
 What a line asks, and what answers are compared with, `training_lines` says. Here lines are drawn, and become samples with
-scorers.
+scorers. `perplexity:PATH` names data whose loss is asked for: nothing is generated, and targets count as they stand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from assay.errors import BadInput, SuiteError, UnknownName
 from assay.plugins import SCORERS, nearest
@@ -23,8 +23,8 @@ from assay.suites.formats.packed import unpacked_name
 from assay.suites.formats.records import begins_as_list, numbered_records
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
-from assay.suites.training_lines import Fields, question
-from assay.types import GenerateOptions, Json, Prompt, Sample
+from assay.suites.training_lines import Fields, document, question
+from assay.types import GenerateOptions, Json, Prompt, Raw, Sample
 
 # A target of more words is not looked for in answers unless a scorer was chosen: hardly any answer repeats it.
 SHORT = 6
@@ -33,6 +33,9 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 # How GSM8K, and data made like it, ends a worked answer.
 _WORKED = re.compile(rf"^####[ \t]*({_NUMBER.pattern})\s*\Z", re.MULTILINE)
 _DATA = {".jsonl", ".ndjson"}
+# The scorer of held-out loss, and what stands before a path to say that it is wanted.
+_LOSS = "perplexity"
+LOSS_OF = f"{_LOSS}:"
 _SPLITS = ("test.jsonl", "valid.jsonl")
 
 
@@ -66,6 +69,9 @@ def suite_from_data(
 ) -> Suite:
     """A suite from training data: JSON lines, one JSON list, or a folder that holds `test.jsonl` or `valid.jsonl`.
 
+    With `perplexity:` before the path, or the scorer `perplexity`, it is of the data's loss: each line's target, or its whole
+    `text` where no `split` is given, as it stands.
+
     name: by default the file's, with the folder's before it if the file is a `train`, `valid` or `test`. scorer: for
     all samples, with its `parameters`; by default `final_number` where the target is a number and `contains_word` where
     it has `SHORT` words at most, and for longer ones it must be named. group_field: the key that holds a line's group.
@@ -78,21 +84,30 @@ def suite_from_data(
     A sample's id is the line's own `id`, else a digest of question and target: equal questions keep their ids when
     lines come and go. Raises `SuiteError`, with file and line, for the first line that doesn't fit.
     """
+    if str(path).startswith(LOSS_OF):
+        if scorer is not None:
+            raise BadInput(f"{path} says its scorer itself; leave out the other one, or the {LOSS_OF!r}")
+        path, scorer = str(path).removeprefix(LOSS_OF), _LOSS
     path = _file(Path(path))
     _check_arguments(limit, max_tokens, split, target_after)
     chosen = _chosen(scorer, parameters)
+    weighed = chosen is not None and chosen.name == _LOSS
+    if weighed and target_after is not None:
+        raise BadInput("a loss is of the whole target; leave out what a final answer follows (target_after)")
     fields = Fields(prompt_field or "prompt", target_field or "completion", split)
-    asked = _lines(path, fields, group_field, target_after, seed)
+    asked = _lines(path, fields, group_field, _Cut(target_after, whole=weighed), seed)
     drawn = list(asked) if limit is None else sorted(heapq.nsmallest(limit, asked), key=lambda item: item.line)
     if not drawn:
         raise SuiteError(f"{path}: there are no questions in it")
     if chosen is None:
         _check_short(drawn)
-    return _suite(path, name or _name(path), drawn, chosen, max_tokens)
+    return _suite(path, name or _name(path) + ("-loss" if weighed else ""), drawn, chosen, max_tokens)
 
 
 def is_training_data(source: str | Path) -> bool:
     """Is it such data that `source` names? A suite that comes with assay is not, whatever folder is called like it."""
+    if str(source).startswith(LOSS_OF):
+        return True
     path = Path(source)
     ending = Path(unpacked_name(path)).suffix.lower()
     if ending == ".json" and path.is_file():
@@ -167,9 +182,14 @@ def _check_short(drawn: list[_Asked]) -> None:
         )
 
 
-def _lines(
-    path: Path, fields: Fields, group_field: str | None, target_after: str | None, seed: int
-) -> Iterator[_Asked]:
+class _Cut(NamedTuple):
+    """What of a target counts: what follows the last `after`, or all of it, as it stands, where it is `whole`."""
+
+    after: str | None
+    whole: bool
+
+
+def _lines(path: Path, fields: Fields, group_field: str | None, cut: _Cut, seed: int) -> Iterator[_Asked]:
     """All questions, each checked, in file order."""
     key = str(seed).encode()[:64]
     for place, number, line in numbered_records(path):
@@ -177,12 +197,14 @@ def _lines(
             if line is None:
                 raise Unfit("too long for one line; write one object a line")
             record = decoded(line)
-            found = question(record, fields)
+            found = (document if cut.whole else question)(record, fields)
             if found is None:
                 continue
-            prompt, target = found[0], _cut(found[1], target_after)
-            if not prompt:
+            prompt, target = found[0], found[1] if cut.whole else _cut(found[1], cut.after)
+            if not prompt and not (cut.whole and isinstance(prompt, Raw)):
                 raise Unfit("the prompt is empty")
+            if not target:
+                raise Unfit("there is no text to take the loss of")
         except Unfit as unfit:
             raise place.error(str(unfit)) from None
         group = _label(record, group_field, place) if group_field else "all"

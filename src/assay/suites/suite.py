@@ -23,7 +23,7 @@ from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role,
 BUILTIN = Path(__file__).parent / "data"
 
 _SUITE_KEYS = ("name", "version", "options", "scorer", "rubrics", "goal", "samples")
-_PROMPT_KEYS = ("prompt", "messages", "raw")
+_PROMPT_KEYS = ("prompt", "messages", "raw", "text")
 _SAMPLE_KEYS = ("id", "group", *_PROMPT_KEYS, "target", "reference", "scorer", "metadata")
 _GOAL_KEYS = ("improve", "keep", "tolerance")
 
@@ -169,6 +169,10 @@ def _sample(node: Node) -> tuple[Sample, ScorerSpec | None]:
     reference = _free(keys, "reference")
     if "target" in reference:
         raise keys["reference"].place.error("the target belongs beside reference:, as target:, not inside it")
+    if "text" in keys and "target" in keys:
+        raise keys["target"].place.error("a text is weighed as a whole and has no target; give one of the two")
+    if "text" in keys:
+        reference = {"target": _text(keys["text"], "text"), **reference}
     if "target" in keys:
         reference = {"target": _target(keys["target"]), **reference}
     sample = Sample(
@@ -193,8 +197,12 @@ def _prompt(node: Node, keys: Mapping[str, Node], name: str) -> Prompt:
     given = [key for key in _PROMPT_KEYS if key in keys]
     if len(given) != 1:
         what = "none" if not given else " and ".join(given)
-        raise node.place.error(f"the sample {name!r} needs exactly one of prompt, messages and raw; it has {what}")
+        raise node.place.error(
+            f"the sample {name!r} needs exactly one of prompt, messages, raw and text; it has {what}"
+        )
     value = keys[given[0]]
+    if given[0] == "text":
+        return Raw("")
     if given[0] == "prompt":
         return _text(value, "prompt")
     if given[0] == "raw":

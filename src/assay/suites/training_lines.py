@@ -74,6 +74,19 @@ def question(record: dict[str, Any], fields: Fields) -> tuple[Prompt, str] | Non
     )
 
 
+def document(record: dict[str, Any], fields: Fields) -> tuple[Prompt, str] | None:
+    """What a loss is taken of, and what stands before it; None for a line that is to be passed over. Raises `Unfit`.
+
+    A whole `text` after nothing, unless a marker splits it; of all else the question's target, as it stands.
+    """
+    named = any(name in record for name in (fields.prompt, "messages"))
+    if "text" not in record or named or fields.split is not None:
+        return question(record, fields)
+    if not isinstance(record["text"], str):
+        raise Unfit(f"text must be text, not {kind(record['text'])}")
+    return Raw(""), record["text"]
+
+
 def _asked(value: object) -> Prompt:
     """The prompt, if a model can be asked it as text."""
     for item in value if isinstance(value, list) else ():

@@ -1,0 +1,84 @@
+"""A sample that is weighed and not asked: each of its texts by the model, or from the journal, which has it from then on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from assay.models.base import LogprobModel, TextModel, ended, logprob_model, rendered
+from assay.results.index import Ledger
+from assay.results.keys import weighed_text_key
+from assay.results.records import Place, TextWeighed, place_of
+from assay.scorers.base import Scorer, Weigher
+from assay.types import Likelihood, Prompt, Raw, Sample
+
+# Has something asked, and once more if the engine died under it.
+Asking = Callable[[Callable[[], Awaitable[Likelihood]]], Awaitable[Likelihood]]
+
+
+@dataclass(frozen=True, slots=True)
+class WeighedText:
+    """A text as it was weighed, with what ends it, and what came of it."""
+
+    text: str
+    made: TextWeighed
+
+
+def weigher_of(scorers: Sequence[Scorer]) -> Weigher | None:
+    """The sample's weigher: its own scorer, the first of these, if that is one."""
+    return scorers[0] if scorers and isinstance(scorers[0], Weigher) else None
+
+
+def check_weighing(model: TextModel, scorers: Iterable[Scorer]) -> None:
+    """Raise `UnsupportedOption` if one of these weighs texts, and the model can't tell how likely they are."""
+    if any(isinstance(scorer, Weigher) for scorer in scorers):
+        logprob_model(model)
+
+
+class Weighing:
+    """Weighs samples' texts. fresh: also those that the ledger has."""
+
+    def __init__(self, model: TextModel, ledger: Ledger | None, *, fresh: bool) -> None:
+        self._model = model
+        self._ledger = ledger
+        self._fresh = fresh
+
+    async def sample(
+        self, weigher: Weigher, sample: Sample, place: Callable[[], Place], asking: Asking
+    ) -> tuple[tuple[WeighedText, ...], bool]:
+        """The sample's texts, all at once, and whether the journal had them. Raises `GenerationError`.
+
+        place: where a text stands that was weighed just now. Texts of one sample are of one batch, so that its scores are.
+        """
+        model = logprob_model(self._model)
+        texts = [
+            await ended(self._model, sample.prompt, text) if weigher.ended else text for text in weigher.texts(sample)
+        ]
+        keys = await self._keys(sample.prompt, texts)
+        known = [self._ledger.weighed(key) for key in keys] if self._ledger is not None and not self._fresh else []
+        had = [made for made in known if made is not None]
+        if had and len(had) == len(keys) and len({made.batch for made in had}) == 1:
+            return tuple(WeighedText(text, made) for text, made in zip(texts, had, strict=True)), True
+        found = await asyncio.gather(
+            *(self._told(model, sample.prompt, text, asking) for text in texts), return_exceptions=True
+        )
+        weighed: list[WeighedText] = []
+        for at, (text, key, told) in enumerate(zip(texts, keys, found, strict=True)):
+            if isinstance(told, BaseException):
+                raise told
+            made = TextWeighed(
+                **place_of(place()), key=key, tokens=len(told.tokens), logprob=told.logprob, greedy=told.greedy, at=at
+            )
+            weighed.append(WeighedText(text, made))
+        if self._ledger is not None:
+            self._ledger.append_all([each.made for each in weighed])
+        return tuple(weighed), False
+
+    async def _keys(self, prompt: Prompt, texts: Sequence[str]) -> list[str]:
+        info, form = self._model.info, "raw" if isinstance(prompt, Raw) else ""
+        before = await rendered(self._model, prompt)
+        return [weighed_text_key(info.identity, info.adapter, form, before, text) for text in texts]
+
+    async def _told(self, model: LogprobModel, prompt: Prompt, text: str, asking: Asking) -> Likelihood:
+        return await asking(lambda: model.loglikelihood(prompt, text))
