@@ -38,6 +38,7 @@ from assay.config import load_config
 from assay.errors import SuiteError
 from assay.hosts.address import parse_address as parse_host_address
 from assay.models.http_address import parse_address
+from assay.models.open import named_on_hub
 from assay.models.scripted import open_engine
 from assay.models.vllm_api import START as VLLM_START
 from assay.results.lens import Lens
@@ -161,6 +162,10 @@ def _of_a_server(match: re.Match[str]) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", match[0])) <= flags()
 
 
+def _of_a_hub(match: re.Match[str]) -> None:
+    assert named_on_hub(match[1])[1] is not None, f"{match[1]} is no hub's id"
+
+
 def _of_a_host(match: re.Match[str]) -> None:
     parse_host_address(match[2])
     assert match[1] in verbs(), f"there is no verb {match[1]}"
@@ -184,6 +189,7 @@ UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"\. (\.venv)/bin/activate": _environment_of_make,  # there is no such folder here; PATH is set instead
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
     r"(?:ASSAY_API_KEY=\S+ )?assay (\S+) .*https?://\S+#.*": _of_a_server,  # there is no server here
+    r"assay fetch (\S+)": _of_a_hub,  # there is no hub here
     r"assay (\S+) (ssh://\S+).*": _of_a_host,  # there is no such host here
     r"(VLLM_\w+=True) vllm serve \S+ (--enable-lora) .*": _vllm,  # wants a GPU
     r"(?:\S+/)?python3? (bench/\w+\.py)(.*)": _benchmark,  # takes minutes, and prints times

@@ -370,7 +370,7 @@ class _File:
             return spec
         prefix = f"{found[1]}:" if found[1] else ""
         path = self.folder / _path(found[2])
-        explicit = found[2].startswith(("./", "../", "~")) or found[1] in ("llama", "llama-server", "scripted")
+        explicit = found[2].startswith(("./", "../", "~")) or found[2].endswith(".gguf") or found[1] == "scripted"
         return f"{prefix}{os.path.normpath(path)}" if explicit or path.exists() else spec
 
 

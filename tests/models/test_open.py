@@ -22,8 +22,8 @@ MAC = platform.system() == "Darwin"
 
 
 def test_a_spec_names_its_engine() -> None:
-    assert resolve("mlx:some/folder").spec == "mlx:some/folder"
-    assert resolve("mlx:some/folder").why == ""
+    assert resolve("mlx:./some/folder").spec == "mlx:./some/folder"
+    assert resolve("mlx:./some/folder").why == ""
     assert resolve("scripted:C:odd.yaml").path == "C:odd.yaml"
 
 

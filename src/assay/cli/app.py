@@ -36,6 +36,7 @@ app.command(
     name="convert",
     help="Write an adapter in another engine's form.",
 )
+app.command("assay.cli.fetch:fetch", name="fetch", help="Fetch a model from the hub into its cache on this machine.")
 app.command("assay.cli.models:models", name="models", help="Show the engines that are installed, and how to get more.")
 app.command(
     "assay.cli.rescore:rescore_command",

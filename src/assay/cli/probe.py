@@ -15,7 +15,7 @@ from assay.adapters.named import adapter_at
 from assay.checkpoints.naming import run_name
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Votes, close_judge, judges_of, open_judge
-from assay.cli.probe_run import model_name, run_of
+from assay.cli.probe_run import run_of
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_limit, check_run, settings
 from assay.cli.show import next_steps, show
@@ -25,7 +25,7 @@ from assay.cli.suites import DataFlags, load, named
 from assay.errors import BadInput, CheckpointError, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
 from assay.models.base import AdapterModel, TextModel
-from assay.models.open import open_model
+from assay.models.open import open_model, resolve
 from assay.plugins import nearest
 from assay.proof import baseline
 from assay.results.index import Ledger
@@ -89,7 +89,7 @@ def probe(
         if judge is None and each.needs_judge:
             raise BadInput(f"{each.path or each.name}: only a judge can score its answers; name one with --judge")
     spec = found.model(model).spec
-    check_run(model_name(spec) if run is None else run)
+    check_run(resolve(spec).name if run is None else run)
     tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), adapter_at(adapter))
     with resumable(found.workspace):
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))

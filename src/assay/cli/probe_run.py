@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from assay.errors import BadInput
 from assay.models.base import ModelInfo
@@ -12,15 +11,6 @@ from assay.results.index import Ledger
 
 # Digits of an identity that tell two models of one name apart.
 _DIGITS = 6
-
-
-def model_name(spec: str) -> str:
-    """The model's own name: of a URL what stands behind the #, of a file its name without the ending."""
-    found = resolve(spec)
-    path = Path(found.path)
-    if found.remote:
-        return found.path.partition("#")[2] or found.path
-    return path.stem if path.is_file() else path.resolve().name
 
 
 def run_of(info: ModelInfo, ledger: Ledger, wanted: str | None, note: Callable[[str], None]) -> str:
@@ -39,7 +29,7 @@ def run_of(info: ModelInfo, ledger: Ledger, wanted: str | None, note: Callable[[
                 )
             note(f"{info.name} or its engine has changed since the run {wanted!r} began; it shows the new answers only")
         return wanted
-    name = model_name(info.name)
+    name = resolve(info.name).name
     first = ledger.run(name)
     if first is None or first.identity == info.identity:
         return name

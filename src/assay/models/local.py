@@ -181,11 +181,12 @@ def _settle(future: asyncio.Future[T], item: T | AssayError) -> None:
 class LocalModel:
     """Every kind of model over a `LocalEngine`; a `LogprobModel` only where the engine is a `LogprobEngine`."""
 
-    def __init__(self, thread: EngineThread, engine: LocalEngine) -> None:
+    def __init__(self, thread: EngineThread, engine: LocalEngine, name: str = "") -> None:
         self._thread = thread
         self._engine = engine
         self._info = replace(
             engine.info,
+            name=name or engine.info.name,
             batch=engine.batch if isinstance(engine, BatchEngine) else 1,
             likelihoods=isinstance(engine, LogprobEngine),
         )
@@ -198,11 +199,11 @@ class LocalModel:
         self._closed = False
 
     @classmethod
-    async def open(cls, factory: Callable[[], LocalEngine], name: str) -> LocalModel:
-        """Start the engine's thread and load the engine on it."""
-        thread = EngineThread(f"engine {name}")
+    async def open(cls, factory: Callable[[], LocalEngine], spec: str, name: str = "") -> LocalModel:
+        """Start the engine's thread and load the engine on it. name: the model's, unless the engine's own will do."""
+        thread = EngineThread(f"engine {spec}")
         try:
-            return cls(thread, await thread.call(factory))
+            return cls(thread, await thread.call(factory), name)
         except BaseException:
             thread.stop()
             raise

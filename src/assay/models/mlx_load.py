@@ -18,9 +18,10 @@ from assay.adapters.header import read_header
 from assay.errors import CheckpointError, ModelError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
+WEIGHTS = "model*.safetensors"
 # Besides the weights, all that mlx-lm or the tokenizer reads: any of these can change an answer.
-_IDENTITY = ("*.json", "*.jinja", "*.tiktoken", "tokenizer.model", "tiktoken.model", "*.txt", "chat_templates/*")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+BESIDE = ("*.json", "*.jinja", "*.tiktoken", "tokenizer.model", "tiktoken.model", "*.txt", "chat_templates/*")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def check_folder(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path / 'config.json'}: names no model_type; fetch the model again")
     weights = weight_files(path)
-    if not weights and any(any(path.glob(pattern)) for pattern in _PICKLES):
+    if not weights and any(any(path.glob(pattern)) for pattern in PICKLES):
         raise ModelError(
             f"{path}: has only pickled weights, which can run code and are refused; convert to safetensors"
         )
@@ -90,7 +91,7 @@ def check_folder(path: Path) -> dict[str, Any]:
 
 def weight_files(path: Path) -> list[Path]:
     """The files that mlx-lm loads, and no others."""
-    return sorted(path.glob("model*.safetensors"))
+    return sorted(path.glob(WEIGHTS))
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -213,7 +214,7 @@ def _identity(path: Path, versions: str) -> str:
 
 def identity_files(path: Path) -> Iterator[tuple[str, str]]:
     """Each file of a model folder that can change an answer, with the sha256 hex of its bytes; weights first."""
-    others = {file for pattern in _IDENTITY for file in path.glob(pattern) if file.is_file()}
+    others = {file for pattern in BESIDE for file in path.glob(pattern) if file.is_file()}
     # The shards' index only repeats what the shards say.
     others.discard(path / "model.safetensors.index.json")
     for file in [*weight_files(path), *sorted(others)]:

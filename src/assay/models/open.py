@@ -1,6 +1,7 @@
-"""From a spec ("mlx:PATH", "llama:PATH.gguf", "scripted:FILE", "http://HOST/v1#MODEL", a bare path) to an open model.
+"""From a spec ("mlx:PATH", "llama:PATH.gguf", "mlx:org/name", "http://HOST/v1#MODEL", a bare path) to an open model.
 
-A bare path picks the engine that fits its files and this machine, and says which and why.
+A path that is not there may be a hub's id, and is looked for in the hub's cache. A bare path or id picks the engine that
+fits its files and this machine, and says which and why.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import platform
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ import msgspec
 from assay.errors import ModelError
 from assay.models.base import TextModel
 from assay.models.http_address import SCHEMES, masked, parse_url
+from assay.models.hub import SHOWN, HubName, cached, check_whole, gguf_of, hub_name
 from assay.models.local import LocalEngine, LocalModel
 from assay.paths import encodable
 from assay.plugins import Registry, nearest
@@ -40,27 +44,52 @@ ENGINES: Registry[EngineFactory] = Registry(
     },
 )
 
+# What others call an engine.
+_ALIASES = {"hf": "transformers"}
+# The engines whose models lie on hubs: as GGUF files, and as folders of safetensors.
+_OF_GGUF = ("llama", "llama-server")
+_OF_HUBS = (*_OF_GGUF, "mlx", "transformers")
+
 # The engine's name of models behind a URL; no name in a spec, where the URL says it.
 HTTP = "http"
 
 # MLX on a Linux CPU is a reference, not a fast engine: it is never picked in silence for more than this.
 _MLX_CPU_BYTES = 2_000_000_000
 
+# What the engines for safetensors are made of.
+_PACKAGES = {"mlx": ("mlx", "mlx_lm"), "transformers": ("torch", "transformers", "peft")}
+
+# There is one where NVIDIA's driver runs; asking torch would cost seconds.
+_NVIDIA = Path("/proc/driver/nvidia/version")
 
 # A GGUF that is split into several files is named by its first.
 _LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """An engine's name, the path or URL it opens, and why it was chosen ("" where the spec named it)."""
+    """An engine's name, the path or URL it opens, and why it was chosen ("" where the spec named it).
+
+    hub: of a model that lies in the hub's cache what it is called there, with its commit.
+    """
 
     engine: str
     path: str
     why: str = ""
+    hub: str = ""
 
     @property
     def spec(self) -> str:
-        return self.path if self.remote else f"{self.engine}:{self.path}"
+        return self.path if self.remote else f"{self.engine}:{self.hub or self.path}"
+
+    @property
+    def name(self) -> str:
+        """The model's own name: of a URL what stands behind the #, of a file its name without the ending."""
+        if self.remote:
+            return self.path.partition("#")[2] or self.path
+        if self.engine not in _OF_GGUF and (known := hub_name(self.hub)) is not None:
+            return known.repo.partition("/")[2]
+        path = Path(self.path)
+        return path.stem if path.is_file() else path.resolve().name
 
     @property
     def remote(self) -> bool:
@@ -78,13 +107,49 @@ def resolve(spec: str) -> Resolved:
     if spec.lower().startswith(SCHEMES):
         return Resolved(HTTP, parse_url(spec).spec)
     prefix, colon, path = spec.partition(":")
+    prefix = _ALIASES.get(prefix, prefix)
     if colon and prefix in ENGINES and not path:
         raise ModelError(f"{spec!r} names no model; give a path after the colon")
     if colon and prefix in ENGINES:
-        return Resolved(prefix, path)
+        return _of_hub(path, prefix, spec) or Resolved(prefix, path)
     if colon and not Path(spec).exists() and "/" not in prefix and len(prefix) > 1:
         raise ModelError(f"unknown engine {prefix!r} in {masked(spec)!r}; {nearest(prefix, ENGINES.names())}")
-    return _by_files(Path(spec))
+    return _of_hub(spec, "", spec) or _by_files(Path(spec))
+
+
+def named_on_hub(spec: str) -> tuple[str, HubName | None]:
+    """The engine that the spec names or "" (llama for all of GGUF files), and the hub's id in it; None if it is none."""
+    prefix, colon, rest = spec.partition(":")
+    engine = _ALIASES.get(prefix, prefix)
+    if colon and engine in _OF_HUBS:
+        return ("llama" if engine in _OF_GGUF else engine), hub_name(rest)
+    return "", hub_name(spec)
+
+
+def _of_hub(text: str, engine: str, spec: str) -> Resolved | None:
+    """What the hub's cache holds under this id; None for a path that is there, or can be no id."""
+    name = hub_name(text) if not engine or engine in _OF_HUBS else None
+    if name is None or Path(text).exists():
+        return None
+    if name.part and engine and engine not in _OF_GGUF:
+        raise ModelError(
+            f"{spec!r} names a GGUF file, which {engine} can't open; leave :{name.part} out, or say llama:"
+        )
+    snapshot = cached(name, spec)
+    exact = replace(name, revision=snapshot.name[:SHOWN])
+    why = f"{name.repo} is in the hub's cache, at {exact.revision}"
+    if engine in _OF_GGUF or name.part:
+        file = gguf_of(snapshot, name)
+        exact = replace(exact, part=file.relative_to(snapshot).as_posix())
+        return Resolved(engine or "llama", str(file), f"{exact.part} of {why}", str(exact))
+    if engine or not any(snapshot.glob("*.gguf")):
+        check_whole(snapshot, name, spec)
+    if engine:
+        return Resolved(engine, str(snapshot), why, str(exact))
+    found = _by_folder(snapshot)
+    if found.engine == "llama":
+        exact = replace(exact, part=Path(found.path).name)
+    return Resolved(found.engine, found.path, f"{why}; {found.why}", str(exact))
 
 
 def _by_files(path: Path) -> Resolved:
@@ -103,12 +168,16 @@ def _by_folder(path: Path) -> Resolved:
     ggufs = [f for f in sorted(path.glob("*.gguf")) if not _LATER_SHARD.search(f.name)]
     safetensors = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
     mac = platform.system() == "Darwin" and platform.machine() == "arm64"
+    if safetensors and not mac and not ggufs and _NVIDIA.exists() and _installed("transformers"):
+        return Resolved("transformers", str(path), "a folder of safetensors, and this machine has an NVIDIA GPU")
     if safetensors and (mac or not ggufs):
+        if not _installed("mlx") and _installed("transformers"):
+            return Resolved("transformers", str(path), "a folder of safetensors, and mlx is not installed")
         size = sum(f.stat().st_size for f in path.glob("*.safetensors"))
         if not mac and size > _MLX_CPU_BYTES:
             raise ModelError(
                 f"{path} holds {size / 1e9:.1f} GB of safetensors, which MLX would run very slowly on this CPU; put a GGUF "
-                f"of it there, or say mlx:{path} if you mean it"
+                f"of it there, or say mlx:{path} or transformers:{path} if you mean it"
             )
         where = "this Mac" if mac else "a folder of safetensors without a GGUF, small enough for MLX on this CPU"
         return Resolved("mlx", str(path), where)
@@ -120,6 +189,11 @@ def _by_folder(path: Path) -> Resolved:
         names = ", ".join(f.name for f in ggufs[:4])
         raise ModelError(f"{path} holds {len(ggufs)} GGUF files ({names}); name the one you mean")
     raise ModelError(f"{path} holds no model: expected config.json with *.safetensors, or a .gguf file")
+
+
+def _installed(engine: str) -> bool:
+    """Whether the packages of an engine for safetensors are here. Imports none of them."""
+    return all(find_spec(package) is not None for package in _PACKAGES[engine])
 
 
 async def open_model(
@@ -166,4 +240,5 @@ async def open_local(spec: str, settings: EngineSettings | None = None) -> Local
 
 async def _opened(resolved: Resolved, settings: EngineSettings | None) -> LocalModel:
     factory = ENGINES.get(resolved.engine)
-    return await LocalModel.open(partial(factory, resolved.path, settings or EngineSettings()), resolved.spec)
+    name = resolved.spec if resolved.hub else ""
+    return await LocalModel.open(partial(factory, resolved.path, settings or EngineSettings()), resolved.spec, name)
