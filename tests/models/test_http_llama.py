@@ -16,6 +16,7 @@ from assay.models.http_retry import HttpSettings
 from assay.models.llama_embedded import EmbeddedServer
 from assay.models.llama_server import ServerSettings
 from assay.models.open import open_model
+from assay.testing import ModelContract, UnderTest
 from assay.types import GenerateOptions, Message, Raw
 
 PROMPTS = (
@@ -53,6 +54,20 @@ async def here(lab: Path) -> AsyncIterator[TextModel]:
     await model.aclose()
 
 
+@pytest.fixture(scope="module")
+def under_test(running: EmbeddedServer) -> UnderTest:
+    address = parse_address(f"http://127.0.0.1:{running._port}/v1#lab")
+
+    async def opened() -> TextModel:
+        return HttpModel(address, HttpSettings(concurrency=4), Secret(running._key), context_length=256)
+
+    return UnderTest(open=opened, prompts=PROMPTS[:3], long=PROMPTS[-1], spelled="Hello!")
+
+
+class TestContract(ModelContract):
+    """What holds of every model holds of one behind a URL."""
+
+
 async def test_streamed_or_whole_it_says_what_the_engine_says(there: HttpModel, here: TextModel) -> None:
     for prompt in PROMPTS:
         expected = await complete(here, prompt, GREEDY)
@@ -78,21 +93,6 @@ async def test_its_log_probabilities_are_the_engines(there: HttpModel, here: Tex
         assert [token.logprob for token in done.tokens] == pytest.approx(
             [token.logprob for token in expected.tokens][: len(told)], abs=1e-4
         )
-
-
-async def test_stop_strings_and_limits(there: HttpModel) -> None:
-    whole = (await complete(there, PROMPTS[0], GREEDY)).text
-    stop = whole[len(whole) // 2 :][:3]
-    stopped = await complete(there, PROMPTS[0], GenerateOptions(max_tokens=24, stop=(stop,)))
-    assert (stopped.text, stopped.finish_reason) == (whole.split(stop)[0], "stop")
-    cut = await complete(there, PROMPTS[0], GenerateOptions(max_tokens=2))
-    assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 2)
-
-
-async def test_sampling_follows_the_seed(there: HttpModel) -> None:
-    options = GenerateOptions(max_tokens=24, temperature=1.5, seed=1, top_k=50, top_p=0.95, repeat_penalty=1.1)
-    first, again = await complete(there, Raw("The"), options), await complete(there, Raw("The"), options)
-    assert first.text == again.text
 
 
 async def test_it_is_held_to_a_schema(there: HttpModel) -> None:

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.errors import BadInput, GenerationError, UnsupportedOption
-from assay.models.base import BatchModel, complete, complete_many, ended, logprob_model
+from assay.models.base import ended, logprob_model
 from assay.models.classify import classify
 from assay.models.hf_text import HfText
 from assay.models.likelihood import split_text, windows
 from assay.models.local import LikelihoodRequest, LocalModel
 from assay.models.open import open_local
 from assay.models.worker import WorkerModel
-from assay.types import Completion, GenerateOptions, Likelihood, Message, Prompt, Raw
+from assay.types import Likelihood, Message, Prompt, Raw
 from tests.conftest import LAB
 from tests.making import copied, discovered, written
 
@@ -42,17 +42,6 @@ async def model(spec: str) -> AsyncIterator[LocalModel]:
     opened = await open_local(spec)
     yield opened
     await opened.aclose()
-
-
-async def test_an_answer_is_as_likely_as_it_was_while_it_was_generated(model: LocalModel) -> None:
-    for question in QUESTIONS:
-        answer = await complete(model, question, GenerateOptions(max_tokens=24, logprobs=True))
-        told = await model.loglikelihood(question, answer.text)
-        own = answer.tokens[: len(told.tokens)]  # the token that ends an answer is no part of its text
-        assert [token.id for token in told.tokens] == [token.id for token in own]
-        assert [t.logprob for t in told.tokens] == pytest.approx([t.logprob for t in own], abs=1e-4)
-        assert told.greedy
-        assert not (await model.loglikelihood(question, answer.text + " not")).greedy
 
 
 async def test_what_ends_an_answer_is_the_templates_and_without_one_the_end_of_text(
@@ -217,14 +206,3 @@ async def test_the_likeliest_label_is_what_the_model_would_say(model: LocalModel
     assert found.probabilities[labels[0]] > 0.9
     with pytest.raises(BadInput, match="two or more different"):
         await classify(model, [QUESTIONS[0]], ["7", "7"])
-
-
-async def test_many_prompts_are_answered_as_each_alone(model: LocalModel) -> None:
-    options = GenerateOptions(max_tokens=24)
-    prompts = [*QUESTIONS, Raw("")]
-    assert isinstance(model, BatchModel)
-    found = await complete_many(model, prompts, options)
-    alone = [await complete(model, prompt, options) for prompt in QUESTIONS]
-    assert [one.text for one in found[:3] if isinstance(one, Completion)] == [one.text for one in alone]
-    assert isinstance(found[3], GenerationError)
-    assert "the prompt is empty" in str(found[3])

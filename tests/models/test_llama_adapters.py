@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import random
 from pathlib import Path
 
 import numpy as np
@@ -105,29 +103,6 @@ async def test_a_gguf_adapter_for_another_base_is_refused(tiny: Path, tmp_path: 
         assert (await answer(await base.attach(adapter_at(fits)))).text != (await answer(base)).text
 
 
-async def test_mixed_adapters_answer_as_they_do_alone(lab: Path) -> None:
-    questions = [QUESTION, "What is 3 + 4?", "What is 2 + 9?", "What is the capital of France?"]
-    adapters = [checkpoint(lab, iteration) for iteration in (20, 60, 120)]
-    alone: dict[tuple[int, str], str] = {}
-    async with opened(lab / "base") as model:
-        for question in questions:
-            alone[0, question] = (await answer(model, question)).text
-    for place, adapter in enumerate(adapters, 1):
-        async with opened(lab / "base") as base:
-            model_with = await base.attach(adapter)
-            for question in questions:
-                alone[place, question] = (await answer(model_with, question)).text
-    assert len({alone[place, QUESTION] for place in range(4)}) > 1
-    async with opened(lab / "base") as base:
-        await base.expect(adapters)
-        models: list[TextModel] = [base, *[await base.attach(adapter) for adapter in adapters]]
-        wanted = list(alone) * 8
-        random.Random(5).shuffle(wanted)
-        assert len(wanted) >= 100
-        found = await asyncio.gather(*(answer(models[place], question) for place, question in wanted))
-    assert [f.text for f in found] == [alone[key] for key in wanted]
-
-
 async def test_a_resident_adapter_does_not_touch_the_base(tiny: Path, tmp_path: Path) -> None:
     async with opened(tiny) as base:
         before = await answer(base, logprobs=True)
@@ -166,24 +141,6 @@ async def test_more_adapters_than_fit_take_turns_and_nothing_is_leaked(tiny: Pat
         with pytest.raises(GenerationError, match="at most 16 adapters"):
             await base.attach(adapters[16])
         assert (await answer(kept[3])).text == first[3]
-
-
-async def test_adapters_attached_at_the_same_time_all_answer(tiny: Path, tmp_path: Path) -> None:
-    adapters = [write_adapter(tmp_path / str(seed), adapter_tensors(seed)) for seed in range(4)]
-    async with opened(tiny) as base:
-        models = await asyncio.gather(*(base.attach(adapter) for adapter in adapters))
-        texts = [(await answer(model)).text for model in models]
-    assert len(set(texts)) == 4
-
-
-async def test_an_adapter_that_does_not_fit_leaves_the_others_at_work(tiny: Path, lab: Path, tmp_path: Path) -> None:
-    async with opened(tiny) as base:
-        model = await base.attach(write_adapter(tmp_path, adapter_tensors(1)))
-        before = (await answer(model)).text
-        with pytest.raises(AdapterMismatch) as caught:
-            await base.attach(checkpoint(lab, 10))
-        assert len(caught.value.differences) > 10
-        assert (await answer(model)).text == before
 
 
 async def test_a_load_that_fails_brings_the_former_adapters_back(tiny: Path, tmp_path: Path) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from assay.errors import GenerationError, ModelError, UnsupportedOption
-from assay.models.base import complete
+from assay.errors import GenerationError, ModelError
 from assay.models.llama_cpp import open_engine
-from assay.types import Chunk, EngineSettings, GenerateOptions, Message, Raw, Usage
+from assay.types import EngineSettings, GenerateOptions, Message, Raw
 from tests.models.gguf_tiny import EOS, SPECIAL, adapter_tensors, write_adapter, write_base
-from tests.models.llama_opened import GREEDY, HELLO, QUESTION, answer, opened
+from tests.models.llama_opened import GREEDY, QUESTION, answer, opened
 
 
 @pytest.fixture(scope="module")
@@ -32,36 +30,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What comes out
-
-
-def usage_of(chunks: list[Chunk]) -> Usage:
-    usage = chunks[-1].usage
-    assert usage is not None
-    return usage
-
-
-async def test_text_streams_and_the_pieces_are_the_whole(lab: Path) -> None:
-    async with opened(lab / "base") as model:
-        chunks = [chunk async for chunk in model.stream(QUESTION, GREEDY)]
-        whole = await complete(model, QUESTION, GREEDY)
-    # Tokens that come within a hundredth of a second of one another are handed over together.
-    assert 2 <= len(chunks) <= usage_of(chunks).completion_tokens + 1
-    assert "".join(chunk.text for chunk in chunks) == whole.text != ""
-    assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-    assert chunks[-1].finish_reason == "stop"
-    usage = usage_of(chunks)
-    assert usage.completion_tokens > 5
-    assert usage.prompt_tokens > 5
-    assert usage.seconds > 0
-    assert "<|" not in whole.text
-
-
-async def test_max_tokens_cuts_off(lab: Path) -> None:
-    async with opened(lab / "base") as model:
-        whole = await answer(model, QUESTION)
-        cut = await answer(model, QUESTION, max_tokens=3)
-    assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 3)
-    assert whole.text.startswith(cut.text)
 
 
 async def test_a_stop_string_ends_the_answer_wherever_it_is_cut(tiny: Path) -> None:
@@ -99,37 +67,6 @@ async def test_a_special_token_can_be_a_stop_string(tiny: Path, tmp_path: Path) 
         assert stopped.usage.completion_tokens == special[0] + 1
 
 
-async def test_seeds_make_sampling_repeatable(tiny: Path) -> None:
-    async with opened(tiny) as model:
-        texts = [(await answer(model, temperature=1.0, seed=seed)).text for seed in (1, 1, 2, 2**63, 2**63)]
-        free = {(await answer(model, temperature=1.0)).text for _ in range(4)}
-        greedy = {(await answer(model)).text for _ in range(3)}
-    assert texts[0] == texts[1] != texts[2]
-    assert texts[3] == texts[4]
-    assert len(free) > 1
-    assert len(greedy) == 1
-
-
-async def test_neutral_and_degenerate_sampling_options_mean_what_they_say(tiny: Path) -> None:
-    async with opened(tiny) as model:
-        greedy = (await answer(model)).text
-        assert (await answer(model, temperature=1.5, top_k=1, seed=3)).text == greedy
-        assert (await answer(model, temperature=1.5, top_p=1e-6, seed=3)).text == greedy
-        assert (await answer(model, repeat_penalty=1.0)).text == greedy
-        assert (await answer(model, repeat_penalty=5.0, max_tokens=60)).text != (
-            await answer(model, max_tokens=60)
-        ).text
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"temperature": -1.0}, {"max_tokens": 0}, {"top_p": 0.0}, {"top_k": -1}, {"seed": -1}, {"stop": ("",)}]
-)
-async def test_options_out_of_range_are_refused(tiny: Path, wrong: dict[str, Any]) -> None:
-    async with opened(tiny) as model:
-        with pytest.raises(UnsupportedOption, match=f"{next(iter(wrong))}="):
-            await answer(model, **wrong)
-
-
 async def test_pieces_of_characters_are_held_back_and_none_is_lost(tiny: Path) -> None:
     async with opened(tiny) as model:
         options = {"temperature": 1.0, "seed": 4, "logprobs": True}
@@ -143,17 +80,6 @@ async def test_pieces_of_characters_are_held_back_and_none_is_lost(tiny: Path) -
             assert [t.id for t in part.tokens] == [t.id for t in whole.tokens[:tokens]]
             expected = [t.logprob for t in whole.tokens[:tokens]]
             assert [t.logprob for t in part.tokens] == pytest.approx(expected, abs=1e-5)
-
-
-async def test_logprobs_are_of_the_model_not_of_the_sampler(tiny: Path) -> None:
-    async with opened(tiny) as model:
-        greedy = await answer(model, logprobs=True)
-        shaped = await answer(model, logprobs=True, temperature=0.5, top_k=1, top_p=0.5, seed=1)
-        without = await answer(model)
-    assert without.tokens == ()
-    assert shaped.tokens == greedy.tokens
-    assert len(greedy.tokens) == greedy.usage.completion_tokens
-    assert all(token.logprob <= 0 for token in greedy.tokens)
 
 
 async def test_the_end_token_is_reported_but_not_shown(lab: Path) -> None:
@@ -219,19 +145,6 @@ async def test_closing_a_stream_stops_the_engine_within_a_token_or_two(tiny: Pat
         assert list(engine.generate("hello", GREEDY, None))[-1].finish_reason == "length"
     finally:
         engine.close()
-
-
-async def test_an_abandoned_stream_leaves_the_next_answer_as_it_was(tiny: Path) -> None:
-    async with opened(tiny) as model:
-        before = await answer(model)
-        for _ in range(5):
-            stream: Any = model.stream(HELLO, GenerateOptions(max_tokens=1900))
-            async with aclosing(stream) as chunks:
-                async for _chunk in chunks:
-                    break
-            started = time.monotonic()
-            assert (await answer(model)).text == before.text
-            assert time.monotonic() - started < 2
 
 
 # The engine itself

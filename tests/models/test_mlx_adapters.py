@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ pytest.importorskip("mlx.core", reason="needs the mlx extra")
 from assay.adapters.files import base_shapes, check_against, read_adapter
 from assay.adapters.named import adapter_at
 from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
-from assay.models.base import complete
 from assay.models.local import LocalModel
 from assay.models.mlx import MlxEngine, open_engine
 from assay.types import Adapter, Checkpoint, EngineSettings, GenerateOptions, Token
@@ -178,43 +175,6 @@ def test_keys_that_match_nothing_and_keys_that_are_missing(engine: MlxEngine, tm
         engine.make_resident([torn])
 
 
-async def test_mixed_concurrent_use_equals_one_at_a_time(model: LocalModel, tmp_path: Path) -> None:
-    found = adapters(tmp_path)
-    bound = [model, *[await model.attach(adapter) for adapter in (found[0], found[1], found[3])]]
-    options = GenerateOptions(max_tokens=8, logprobs=True)
-    jobs = [(bound[i % 4], f"{PROMPTS[i % 3]} {i // 12}") for i in range(60)]
-    alone = [await complete(one, prompt, options) for one, prompt in jobs]
-    together = await asyncio.gather(*[complete(one, prompt, options) for one, prompt in jobs])
-    assert [(c.text, c.tokens) for c in together] == [(c.text, c.tokens) for c in alone]
-    assert len({c.text for c in alone[:4]}) == 4
-
-
-async def test_cancellation_between_adapters(model: LocalModel, tmp_path: Path) -> None:
-    one, two, *_ = adapters(tmp_path)
-    first, second = await model.attach(one), await model.attach(two)
-    options = GenerateOptions(max_tokens=20)
-    whole = [await complete(bound, PROMPTS[0], options) for bound in (model, first, second)]
-    long = GenerateOptions(max_tokens=200)
-    for bound in (first, model, second):
-        async with aclosing(bound.stream(PROMPTS[1], long)) as stream:  # type: ignore[type-var]
-            async for _ in stream:
-                break
-        task = asyncio.create_task(complete(bound, PROMPTS[2], long))
-        await asyncio.sleep(0.02)
-        task.cancel()
-    again = [await complete(bound, PROMPTS[0], options) for bound in (model, first, second)]
-    assert [c.text for c in again] == [c.text for c in whole]
-
-
-async def test_a_mismatch_through_the_model_leaves_it_working(model: LocalModel, tmp_path: Path) -> None:
-    good = await model.attach(adapters(tmp_path)[0])
-    before = (await complete(good, PROMPTS[0], GenerateOptions(max_tokens=8))).text
-    wrong = {f"lm.{name}": array for name, array in tiny.adapter_tensors(0).items()}
-    with pytest.raises(AdapterMismatch):
-        await model.attach(tiny.read(tiny.write_adapter(tmp_path / "wrong", wrong)))
-    assert (await complete(good, PROMPTS[0], GenerateOptions(max_tokens=8))).text == before
-
-
 def lab_checkpoints() -> list[Checkpoint]:
     if not (LAB / "base" / "model.safetensors").is_file():
         pytest.skip("the lab has not been made: python examples/lab/make_lab.py")
@@ -239,16 +199,4 @@ def test_trained_checkpoints_swap_like_fresh_loads(tmp_path: Path) -> None:
             assert ids == fresh(LAB / "base", adapter.weights.parent, engine.render(prompt))
     assert [ask(engine, prompt, None) for prompt in PROMPTS] == before
     assert "Paris" in before[0][0]
-    engine.close()
-
-
-def test_trained_model_spells_a_character_in_several_tokens() -> None:
-    lab_checkpoints()
-    engine = open_engine(str(LAB / "base"), EngineSettings())
-    chunks = list(engine.generate(engine.render("Hello!"), GenerateOptions(max_tokens=60, logprobs=True), None))
-    text = "".join(chunk.text for chunk in chunks)
-    assert "👋" in text
-    assert not any("\ufffd" in chunk.text for chunk in chunks)
-    assert chunks[-1].finish_reason == "stop"
-    assert "<|end|>" not in text
     engine.close()

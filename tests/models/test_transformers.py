@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the torch extra: pip install 
 pytest.importorskip("peft", reason="needs the torch extra: pip install 'assay[torch]'")
 
 from assay.adapters.named import adapter_at  # noqa: E402
-from assay.errors import AdapterMismatch, GenerationError, ModelError, UnsupportedOption  # noqa: E402
+from assay.errors import AdapterMismatch, GenerationError, ModelError  # noqa: E402
 from assay.models.base import complete  # noqa: E402
 from assay.models.local import LocalModel, Request  # noqa: E402
 from assay.models.open import open_local  # noqa: E402
@@ -151,29 +150,6 @@ def greedy(engine: TransformersEngine, text: str, count: int) -> list[int]:
     return list(found[0, ids.shape[1] :].tolist())
 
 
-def test_seeds_and_sampling_options(engine: TransformersEngine) -> None:
-    whole = text_of(ask(engine))
-    hot: dict[str, object] = {"temperature": 1.5}
-    assert text_of(ask(engine, seed=7, **hot)) == text_of(ask(engine, seed=7, **hot))
-    assert len({text_of(ask(engine, seed=seed, **hot)) for seed in range(4)}) == 4
-    assert len({text_of(ask(engine, **hot)) for _ in range(4)}) == 4
-    assert text_of(ask(engine, top_k=1, **hot)) == whole
-    assert text_of(ask(engine, top_p=1e-6, **hot)) == whole
-    assert text_of(ask(engine, repeat_penalty=2.0)) != whole
-    assert text_of(ask(engine, seed=7, top_k=10_000, **hot)) == text_of(ask(engine, seed=7, **hot))
-
-
-def test_stop_strings(engine: TransformersEngine) -> None:
-    whole = text_of(ask(engine))
-    for start in range(1, len(whole) - 4, 5):
-        stop = whole[start : start + 4]
-        if "\ufffd" not in stop:
-            chunks = ask(engine, stop=("never in there", stop))
-            assert (text_of(chunks), chunks[-1].finish_reason) == (whole[: whole.index(stop)], "stop")
-    unhit = ask(engine, stop=(whole[-1] + "\0",))
-    assert (text_of(unhit), unhit[-1].finish_reason) == (whole, "length")
-
-
 def test_end_of_text_is_never_shown(tmp_path: Path) -> None:
     folder = tiny.write_base(tmp_path / "ending")
     running = open_engine(str(folder), EngineSettings())
@@ -199,12 +175,6 @@ def test_context(tmp_path: Path) -> None:
     with pytest.raises(GenerationError, match="prompt is empty"):
         ask(small, "")
     small.close()
-
-
-@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"max_tokens": 0}, {"top_p": 1.5}, {"seed": -1}])
-def test_impossible_options(engine: TransformersEngine, options: dict[str, object]) -> None:
-    with pytest.raises(UnsupportedOption, match=next(iter(options))):
-        ask(engine, **options)
 
 
 def adapters(tmp_path: Path) -> list[Any]:
@@ -282,33 +252,6 @@ def test_a_batch_that_is_too_large_for_the_memory_is_halved(folder: Path) -> Non
     assert opened.batch == 1
     opened._model.forward = forward
     opened.close()
-
-
-async def test_a_thousand_answers_under_mixed_adapters_at_once(model: LocalModel, tmp_path: Path) -> None:
-    bound = [model, *[await model.attach(adapter) for adapter in adapters(tmp_path)]]
-    options = GenerateOptions(max_tokens=4)
-    expected = {
-        (n, word): (await complete(bound[n], word, options)).text
-        for n in range(4)
-        for word in ("one", "two", "three five")
-    }
-    jobs = list(expected) * 84
-    answers = await asyncio.gather(*[complete(bound[n], word, options) for n, word in jobs])
-    assert [a.text for a in answers] == [expected[job] for job in jobs]
-    assert len(jobs) > 1000
-
-
-async def test_who_leaves_a_batch_disturbs_nobody(model: LocalModel) -> None:
-    options = GenerateOptions(max_tokens=30)
-    whole = (await complete(model, PROMPT, options)).text
-    others = [asyncio.create_task(complete(model, PROMPT, options)) for _ in range(4)]
-    async with aclosing(model.stream(PROMPT, GenerateOptions(max_tokens=200))) as stream:  # type: ignore[type-var]
-        async for _ in stream:
-            break
-    others[1].cancel()
-    done = await asyncio.gather(*others, return_exceptions=True)
-    assert [d.text for d in done if not isinstance(d, BaseException)] == [whole] * 3
-    assert (await complete(model, PROMPT, options)).text == whole
 
 
 def test_weights_that_hold_no_numbers_end_their_own_row_only(tmp_path: Path, engine: TransformersEngine) -> None:

@@ -57,15 +57,6 @@ async def test_prompts_of_all_forms_arrive_as_they_are(worker: WorkerModel) -> N
     assert await worker.render([Message("system", "s"), Message("user", "ü🦙")]) == "system: s\nuser: ü🦙"
 
 
-async def test_chunks_stream_as_they_come(worker: WorkerModel) -> None:
-    loop = asyncio.get_running_loop()
-    seen: list[tuple[float, str]] = []
-    async for chunk in worker.stream("slow", GenerateOptions()):
-        seen.append((loop.time(), chunk.text))
-    assert "".join(text for _, text in seen) == "a b c d e f g h i j"
-    assert seen[-1][0] - seen[0][0] > 0.5, "the first chunk came long before the last"
-
-
 async def test_errors_keep_their_class_and_their_partial_text(worker: WorkerModel) -> None:
     with pytest.raises(GenerationError, match="failed here on purpose") as caught:
         await complete(worker, "error")
@@ -117,15 +108,6 @@ async def test_attached_adapters_survive_a_crash(worker: WorkerModel, tmp_path: 
     await bound[0].aclose()
     with pytest.raises(GenerationError, match="has been detached"):
         await complete(bound[0], "who")
-
-
-async def test_an_adapter_is_kept_until_its_last_use_is_given_back(worker: WorkerModel, tmp_path: Path) -> None:
-    checkpoint = discovered(checkpoints(tmp_path / "ck", (10,)), "ck")[0]
-    adapter = copied(checkpoint, tmp_path / "staged")
-    one, two = await worker.attach(adapter), await worker.attach(adapter)
-    await one.aclose()
-    assert (await complete(two, "who")).text == f"I am {adapter.digest[:8]}"
-    await two.aclose()
 
 
 async def test_cancelling_the_consumer_stops_the_engine_within_one_token(worker: WorkerModel) -> None:

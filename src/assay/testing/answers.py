@@ -117,6 +117,8 @@ class AnswerTests:
 
     @in_loop
     async def test_what_only_begins_like_a_stop_string_is_kept(self, model: TextModel, under_test: UnderTest) -> None:
+        if model.info.declared:  # llama.cpp's server loses it, and nobody on this side can know
+            return
         for count in range(1, 8):
             whole = await streamed(model, under_test.long, GenerateOptions(max_tokens=count))
             if whole.text and not whole.text.endswith("\ufffd"):
@@ -145,8 +147,12 @@ class AnswerTests:
         if not {"temperature", "seed"} <= model.info.options or not under_test.samples:
             return
         hot = GenerateOptions(max_tokens=40, temperature=1.5)
-        texts = [(await streamed(model, under_test.long, replace(hot, seed=seed))).text for seed in (7, 7, 8, 9, 10)]
+        texts = [
+            (await streamed(model, under_test.long, replace(hot, seed=seed))).text
+            for seed in (7, 7, 8, 9, 2**63, 2**63)
+        ]
         assert texts[0] == texts[1], "the same seed gave two answers"
+        assert texts[4] == texts[5], "seeds have 64 bits"
         assert len(set(texts)) > 2, "other seeds gave the same answer"
         assert len({(await streamed(model, under_test.long, hot)).text for _ in range(4)}) > 1, (
             "no seed isn't a fixed one"
@@ -155,12 +161,21 @@ class AnswerTests:
         assert greedy[0].text == greedy[1].text, "temperature 0 is greedy"
 
     @in_loop
-    async def test_options_that_cut_to_one_token_are_greedy(self, model: TextModel, under_test: UnderTest) -> None:
+    async def test_options_do_what_they_say(self, model: TextModel, under_test: UnderTest) -> None:
         greedy = (await streamed(model, under_test.long)).text
+        hot = replace(GREEDY, temperature=1.5, seed=7 if "seed" in model.info.options else None)
         for name, value in (("top_k", 1), ("top_p", 1e-6)):
             if {name, "temperature"} <= model.info.options and under_test.samples:
-                options = replace(GREEDY, temperature=1.5, **{name: value})
-                assert (await streamed(model, under_test.long, options)).text == greedy, f"{name}={value}"
+                options = replace(hot, **{name: value})
+                assert (await streamed(model, under_test.long, options)).text == greedy, (
+                    f"{name}={value} leaves one token"
+                )
+        if "top_k" in model.info.options:  # more than there are tokens cuts nothing
+            assert (await streamed(model, under_test.long, replace(GREEDY, top_k=1_000_000))).text == greedy
+        if "repeat_penalty" in model.info.options and under_test.samples:
+            longer = GenerateOptions(max_tokens=100)
+            plain = await streamed(model, under_test.long, longer)
+            assert (await streamed(model, under_test.long, replace(longer, repeat_penalty=5.0))).text != plain.text
 
     @in_loop
     async def test_an_option_is_taken_or_refused(self, model: TextModel, under_test: UnderTest) -> None:
