@@ -194,9 +194,9 @@ async def test_a_real_engine_killed_in_mid_answer_answers_the_same_afterwards(
         await complete(bound, "Count from 1 to 20.", on_chunk=kill)
     assert (await complete(bound, "What is the capital of Genovia?")).text == expected
     assert worker.restarts == 1
-    assert len(list(scratch.iterdir())) == 1, "the converted adapters of the killed engine are gone"
+    assert len(list(scratch.glob("assay-*"))) == 1, "the converted adapters of the killed engine are gone"
     await worker.aclose()
-    assert list(scratch.iterdir()) == []
+    assert list(scratch.glob("assay-*")) == []  # torch keeps a folder of its own where it is imported
 
 
 def test_a_start_that_is_cancelled_leaves_no_process_and_no_open_pipe(
