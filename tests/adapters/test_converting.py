@@ -44,8 +44,8 @@ def written(folder: Path, scale: float = 2.0, rank: int = 3, dtype: type = np.fl
 
 
 def test_there_and_back_is_the_same_file(trained: Path, tmp_path: Path) -> None:
-    there = convert(source_at(trained).lora, tmp_path / "peft", "peft", None)
-    back = convert(source_at(there.path).lora, tmp_path / "mlx", "mlx", None)
+    there = convert(source_at(trained), tmp_path / "peft", "peft", None)
+    back = convert(source_at(there.path), tmp_path / "mlx", "mlx", None)
     own = read_adapter(trained, trained.with_name("adapter_config.json")).digest
     assert there.digest == back.digest == adapter_at(there.path).digest == own
     before, after = load_file(trained), load_file(back.path / "adapters.safetensors")
@@ -63,7 +63,7 @@ def test_a_scale_survives_where_ranks_are_powers_of_two(
 ) -> None:
     folder = tmp_path_factory.mktemp("scale")
     source = source_at(written(folder / "mlx", scale, rank))
-    assert convert(source.lora, folder / "peft", "peft", None).digest == source.digest
+    assert convert(source, folder / "peft", "peft", None).digest == source.digest()
 
 
 @given(scale=st.floats(1e-3, 1e3), rank=st.sampled_from([3, 5, 12, 48]))
@@ -71,7 +71,7 @@ def test_a_scale_survives_to_the_last_bit_else(
     scale: float, rank: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("scale")
-    there = convert(source_at(written(folder / "mlx", scale, rank)).lora, folder / "peft", "peft", None)
+    there = convert(source_at(written(folder / "mlx", scale, rank)), folder / "peft", "peft", None)
     assert adapter_at(there.path).scale == pytest.approx(scale, rel=3e-16)
 
 
@@ -95,35 +95,36 @@ def test_every_type_becomes_every_other_as_torch_does_it(source: str, target: st
 def test_numbers_too_large_for_a_type_are_said(tmp_path: Path) -> None:
     source = source_at(written(tmp_path / "mlx", size=1e6))
     with pytest.raises(AdapterMismatch, match=r"its numbers don't fit into f16 \(the largest is \d"):
-        convert(source.lora, tmp_path / "half", "peft", None, "f16")
+        convert(source, tmp_path / "half", "peft", None, "f16")
     assert [path.name for path in tmp_path.iterdir()] == ["mlx"]
-    assert convert(source.lora, tmp_path / "bf16", "peft", None, "bf16").dtypes == ("BF16",)
+    assert convert(source, tmp_path / "bf16", "peft", None, "bf16").dtypes == ("BF16",)
 
 
 def test_what_is_there_is_kept_unless_it_may_go(trained: Path, lab: Path, tmp_path: Path) -> None:
-    lora, base = source_at(trained).lora, read_base(lab / "base")
+    source, base = source_at(trained), read_base(lab / "base")
     for form, name in (("peft", "out"), ("mlx", "out2"), ("gguf", "a.gguf")):
-        first = convert(lora, tmp_path / name, form, base)  # type: ignore[arg-type]
+        first = convert(source, tmp_path / name, form, base)  # type: ignore[arg-type]
+        assert first.digest == adapter_at(tmp_path / name).digest
         with pytest.raises(BadInput, match=r"is there already; choose another name, or give --overwrite"):
-            convert(lora, tmp_path / name, form, base)  # type: ignore[arg-type]
-        again = convert(lora, tmp_path / name, form, base, "f16", overwrite=True)  # type: ignore[arg-type]
+            convert(source, tmp_path / name, form, base)  # type: ignore[arg-type]
+        again = convert(source, tmp_path / name, form, base, "f16", overwrite=True)  # type: ignore[arg-type]
         assert first.digest != again.digest == adapter_at(tmp_path / name).digest
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match=r"more than an adapter of this form \(notes\.txt\)"):
-        convert(lora, tmp_path / "out", "peft", base, overwrite=True)
+        convert(source, tmp_path / "out", "peft", base, overwrite=True)
     with pytest.raises(BadInput, match="more than an adapter of this form"):
-        convert(lora, tmp_path / "out", "mlx", base, overwrite=True)
+        convert(source, tmp_path / "out", "mlx", base, overwrite=True)
     with pytest.raises(BadInput, match="where the adapter itself lies"):
-        convert(source_at(tmp_path / "out2").lora, tmp_path / "out2", "mlx", base, overwrite=True)
+        convert(source_at(tmp_path / "out2"), tmp_path / "out2", "mlx", base, overwrite=True)
     with pytest.raises(BadInput, match=r"a name that ends in \.gguf"):
-        convert(lora, tmp_path / "b", "gguf", base)
+        convert(source, tmp_path / "b", "gguf", base)
     with pytest.raises(BadInput, match="is a folder, not a file"):
-        convert(lora, tmp_path / "b.gguf", "peft", base)
+        convert(source, tmp_path / "b.gguf", "peft", base)
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file, which the output can't take the place of"):
-        convert(lora, tmp_path / "file", "peft", base, overwrite=True)
+        convert(source, tmp_path / "file", "peft", base, overwrite=True)
     (tmp_path / "empty").mkdir()
-    convert(lora, tmp_path / "empty", "peft", base)
+    convert(source, tmp_path / "empty", "peft", base)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "empty", "file", "out", "out2"]
 
 
@@ -140,10 +141,10 @@ def test_a_full_disk_leaves_nothing(small_disk: Path, tmp_path: Path) -> None:
     )
     config = {"num_layers": 1, "lora_parameters": {"rank": 8, "scale": 2.0, "dropout": 0.0}}
     (tmp_path / "big" / "adapter_config.json").write_text(json.dumps(config))
-    lora = source_at(tmp_path / "big").lora
+    source = source_at(tmp_path / "big")
     for form in ("peft", "mlx"):
         with pytest.raises(DiskFault, match="make room there"):
-            convert(lora, small_disk / "out", form, None)  # type: ignore[arg-type]
+            convert(source, small_disk / "out", form, None)  # type: ignore[arg-type]
     assert list(small_disk.iterdir()) == []
 
 
@@ -158,7 +159,7 @@ def test_another_base_is_refused_with_every_difference(trained: Path, tmp_path: 
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_attention_heads": 4}))
     for form, name in (("peft", "out"), ("mlx", "out"), ("gguf", "out.gguf")):
         with pytest.raises(AdapterMismatch) as caught:
-            convert(source_at(trained).lora, tmp_path / name, form, read_base(folder))  # type: ignore[arg-type]
+            convert(source_at(trained), tmp_path / name, form, read_base(folder))  # type: ignore[arg-type]
         assert len(caught.value.differences) > 50
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
@@ -214,7 +215,7 @@ def test_experts_are_refused_by_name(tmp_path: Path) -> None:
     folder = written(tmp_path / "mlx")
     save_file(tensors, folder / "adapters.safetensors")
     with pytest.raises(AdapterMismatch, match=r"switch_mlp\.up_proj\.lora_a: PEFT has no layer for it"):
-        convert(source_at(folder).lora, tmp_path / "out", "peft", None)
+        convert(source_at(folder), tmp_path / "out", "peft", None)
 
 
 def test_pickled_weights_and_gguf_are_no_sources(tmp_path: Path, lab: Path, trained: Path) -> None:
@@ -226,7 +227,7 @@ def test_pickled_weights_and_gguf_are_no_sources(tmp_path: Path, lab: Path, trai
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3, "lora_alpha": 3}))
     with pytest.raises(BadInput, match="a pickled PyTorch file, not safetensors"):
         source_at(folder)
-    gguf = convert(source_at(trained).lora, tmp_path / "a.gguf", "gguf", read_base(lab / "base")).path
+    gguf = convert(source_at(trained), tmp_path / "a.gguf", "gguf", read_base(lab / "base")).path
     with pytest.raises(BadInput, match=r"a GGUF adapter, laid out for llama\.cpp, and is not converted back"):
         source_at(gguf)
 
@@ -244,7 +245,7 @@ def test_without_gguf_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ModelError, match=r"pip install 'assay\[llama\]'"):
-        convert(source_at(trained).lora, tmp_path / "a.gguf", "gguf", read_base(lab / "base"))
+        convert(source_at(trained), tmp_path / "a.gguf", "gguf", read_base(lab / "base"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,10 +255,10 @@ import resource, signal
 from pathlib import Path
 from assay.adapters.convert import convert
 from assay.adapters.sources import source_at
-lora = source_at(Path({str(trained)!r})).lora
+source = source_at(Path({str(trained)!r}))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes of a file, beyond which the kernel ends the process
-convert(lora, Path({str(tmp_path / "out")!r}), "peft", None)
+convert(source, Path({str(tmp_path / "out")!r}), "peft", None)
 """
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGXFSZ

@@ -44,7 +44,7 @@ async def found(source: Source, form: Form, made: Converted, *bases: str, prompt
 
 @pytest.mark.parametrize("form", ["mlx", "peft", "gguf"])
 async def test_what_is_the_same_agrees(form: Form, source: Source, base: Path, tmp_path: Path) -> None:
-    made = convert(source.lora, tmp_path / ("a.gguf" if form == "gguf" else "out"), form, read_base(base))
+    made = convert(source, tmp_path / ("a.gguf" if form == "gguf" else "out"), form, read_base(base))
     (tmp_path / "prompts.txt").write_text("the thing\n\nthere\n", encoding="utf-8")
     agreement = await found(source, form, made, str(base), prompts=tmp_path / "prompts.txt")
     assert agreement.problem == ""
@@ -54,7 +54,7 @@ async def test_what_is_the_same_agrees(form: Form, source: Source, base: Path, t
 
 
 async def test_one_that_was_laid_out_wrongly_is_seen(source: Source, base: Path, tmp_path: Path) -> None:
-    made = convert(source.lora, tmp_path / "a.gguf", "gguf", read_base(base))
+    made = convert(source, tmp_path / "a.gguf", "gguf", read_base(base))
     data = (tmp_path / "a.gguf").read_bytes()
     tensors = load_file(source.lora.weights)
     name = "model.layers.1.self_attn.q_proj.lora_b"
@@ -70,7 +70,7 @@ async def test_one_that_was_laid_out_wrongly_is_seen(source: Source, base: Path,
 
 @pytest.mark.parametrize("form", ["mlx", "peft"])
 async def test_a_scale_that_is_not_the_same_is_seen(form: Form, source: Source, base: Path, tmp_path: Path) -> None:
-    made = convert(source.lora, tmp_path / "out", form, read_base(base))
+    made = convert(source, tmp_path / "out", form, read_base(base))
     path = tmp_path / "out" / "adapter_config.json"
     config = json.loads(path.read_text())
     if form == "peft":
@@ -86,7 +86,7 @@ async def test_one_that_does_nothing_proves_nothing(base: Path, tmp_path: Path) 
     weights = folder / "adapters.safetensors"
     save_file({k: v * np.float32("lora_a" in k) for k, v in load_file(weights).items()}, weights)
     source = source_at(folder)
-    made = convert(source.lora, tmp_path / "a.gguf", "gguf", read_base(base))
+    made = convert(source, tmp_path / "a.gguf", "gguf", read_base(base))
     agreement = await found(source, "gguf", made, str(base))
     assert agreement.problem == "the adapter moves the numbers too little to tell whether both apply it"
     assert agreement.changed == 0

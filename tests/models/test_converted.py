@@ -40,7 +40,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 def made(adapter: Path, form: Form, out: Path, base: Path, dtype: Dtype | None = None) -> Path:
-    return convert(source_at(adapter).lora, out, form, read_base(base), dtype).path
+    return convert(source_at(adapter), out, form, read_base(base), dtype).path
 
 
 def by_peft(base: Path, adapter: Path | None) -> Any:
@@ -159,7 +159,7 @@ def test_what_peft_itself_wrote(settings: dict[str, Any], bases: Mapping[str, Pa
     assert np.abs(by_peft(base, again) - tuned).max() < 1e-5
     assert ('"use_rslora": true' in (again / "adapter_config.json").read_text()) == ("use_rslora" in settings)
     assert adapter_at(theirs).digest == adapter_at(mlx).digest == adapter_at(again).digest
-    without_base = convert(source_at(theirs).lora, tmp_path / "blind", "mlx", None).path
+    without_base = convert(source_at(theirs), tmp_path / "blind", "mlx", None).path
     assert np.abs(by_mlx(base, without_base) - tuned).max() < 2e-4
 
 

@@ -6,8 +6,10 @@ What is written appears whole or not at all. What a form can't express is refuse
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Literal, TypeAlias, get_args
 
 from assay.adapters.bases import Base, check_embeddings
 from assay.adapters.dtypes import DTYPES, Dtype
-from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_adapter
+from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_lora
 from assay.adapters.fit import BLOCK_OF, EMBEDDINGS, block_count, check_tensors
 from assay.adapters.gguf_lora import read_gguf_adapter
 from assay.adapters.gguf_writing import check_architecture, write_gguf
@@ -23,6 +25,7 @@ from assay.adapters.lora import Lora, lora_of
 from assay.adapters.mlx_files import write_mlx
 from assay.adapters.peft import patterns, read_peft
 from assay.adapters.peft_writing import write_peft
+from assay.adapters.sources import Source
 from assay.checkpoints.layouts import PEFT_WEIGHTS
 from assay.errors import NO_ROOM, AdapterBroken, AdapterMismatch, BadInput, DiskFault, ModelError
 from assay.types import Adapter, TensorSpec
@@ -35,13 +38,14 @@ FORMS: tuple[Form, ...] = get_args(Form)
 class Converted:
     """What was written.
 
-    digest: of the adapter in its new form; None where its modules differ, so that it can't be evaluated in it. dtypes: of its
-    tensors. size: of all its files, in bytes.
+    digest, former: of the adapter in its new form and in the one that it had; None where its modules differ, so that it
+    can't be evaluated. dtypes: of its tensors. size: of all its files, in bytes.
     """
 
     path: Path
     form: Form
     digest: str | None
+    former: str | None
     tensors: int
     dtypes: tuple[str, ...]
     size: int
@@ -62,7 +66,13 @@ def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, k
 
 
 def convert(
-    lora: Lora, destination: Path, form: Form, base: Base | None, dtype: Dtype | None = None, *, overwrite: bool = False
+    source: Source,
+    destination: Path,
+    form: Form,
+    base: Base | None,
+    dtype: Dtype | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Converted:
     """Write the adapter in another form: a folder, or for GGUF one file. It is on the disk before it has its name.
 
@@ -70,8 +80,8 @@ def convert(
     are float32, in which llama.cpp computes alike. overwrite: a former output may be there. Raises `BadInput` for a destination
     that is taken, `AdapterMismatch` for what the form can't say or the base has not, and as `mlx_to_gguf` does.
     """
-    _check_destination(destination, form, lora, overwrite=overwrite)
-    lora = _checked(lora, form, base)
+    _check_destination(destination, form, source.lora, overwrite=overwrite)
+    lora = _checked(source.lora, form, base)
     kind = DTYPES[dtype] if dtype is not None else "F32" if form == "gguf" else None
     tensors = {name: TensorSpec(spec.shape, kind or spec.dtype) for name, spec in lora.tensors.items()}
     with _place(destination, lora.weights) as temporary:
@@ -79,10 +89,13 @@ def convert(
             files = _write(lora, temporary, form, base, tensors)
         except OverflowError as error:
             raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
-        size = sum(_settled(file) for file in files)
-        digest = _digest(lora, form, temporary)
+        with ThreadPoolExecutor(2) as others:  # to be on the disk takes as long as either digest
+            settling, reading = others.submit(_settled, files), others.submit(source.digest)
+            digest = _digest(lora, form, files, tensors, reading.result)
+            former, size = reading.result(), settling.result()
         _put(temporary, destination)
-    return Converted(destination, form, digest, len(tensors), tuple(sorted({s.dtype for s in tensors.values()})), size)
+    kinds = tuple(sorted({spec.dtype for spec in tensors.values()}))
+    return Converted(destination, form, digest, former, len(tensors), kinds, size)
 
 
 def _checked(lora: Lora, form: Form, base: Base | None) -> Lora:
@@ -117,6 +130,7 @@ def _layers(lora: Lora, blocks: int) -> int:
 
 
 def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict[str, TensorSpec]) -> list[Path]:
+    """Write the files that the form has, the one with the tensors first."""
     if form == "gguf":
         assert base is not None, "checked before"
         if not base.heads:
@@ -130,25 +144,35 @@ def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict
     return list(files)
 
 
-def _digest(lora: Lora, form: Form, place: Path) -> str | None:
-    """The digest of what was written, read back."""
+def _digest(
+    lora: Lora, form: Form, files: list[Path], tensors: dict[str, TensorSpec], former: Callable[[], str | None]
+) -> str | None:
+    """The digest of what was written. The same numbers under the same scale are the same adapter; others are read back."""
+    weights, *config = files
     if form == "gguf":
-        return read_gguf_adapter(place).digest
-    if form == "mlx":
-        return read_adapter(place / WEIGHTS_NAME, place / CONFIG_NAME).digest
-    if lora.uniform is None:
+        return read_gguf_adapter(weights).digest
+    written = (read_lora if form == "mlx" else _read_peft)(weights, *config)
+    if written.uniform is None:
         return None
-    files = place / PEFT_WEIGHTS, place / CONFIG_NAME
-    return read_peft(*files, *files).digest()
+    return former() if tensors == lora.tensors and written.uniform == lora.uniform else written.digest()
+
+
+def _read_peft(weights: Path, config: Path) -> Lora:
+    return read_peft(weights, config, weights, config)
 
 
 @contextmanager
 def _place(destination: Path, source: Path) -> Iterator[Path]:
-    """A place of the destination's name beside it, which is gone at the end. Faults of the disk are said as such."""
+    """A free name beside the destination; what has it at the end goes. Faults of the disk are said as such."""
+    place = destination.with_name(f".convert-{secrets.token_hex(6)}{destination.suffix}")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".convert-", dir=destination.parent) as folder:
-            yield Path(folder) / destination.name
+        try:
+            yield place
+        finally:
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            place.unlink(missing_ok=True)
     except OSError as error:
         if error.errno in NO_ROOM or error.errno is None:  # numpy's error for what it could write only in part has none
             raise DiskFault(
@@ -182,18 +206,20 @@ def _check_destination(destination: Path, form: Form, lora: Lora, *, overwrite: 
 
 
 def _put(made: Path, destination: Path) -> None:
-    """Give the output its name; a folder that it replaces goes with the temporary one."""
+    """Give the output its name; a folder that it replaces goes then."""
+    former = made.with_suffix(".former")
     if destination.is_dir():
-        destination.rename(made.with_name(f"{made.name}.former"))
+        destination.rename(former)
     made.replace(destination)
-    if os.name == "posix":
-        _sync(destination.parent)
+    _sync(destination.parent)
+    shutil.rmtree(former, ignore_errors=True)
 
 
-def _settled(file: Path) -> int:
-    """The file's size, once it is on the disk."""
-    _sync(file)
-    return file.stat().st_size
+def _settled(files: list[Path]) -> int:
+    """The bytes of the files, once they and their names are on the disk."""
+    for place in [*files, files[0].parent]:
+        _sync(place)
+    return sum(file.stat().st_size for file in files)
 
 
 def _sync(path: Path) -> None:

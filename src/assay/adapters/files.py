@@ -11,16 +11,16 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from msgspec import structs
 
 from assay.adapters.fit import BLOCK_OF, base_shapes, check_against
 from assay.adapters.gguf_lora import GGUF_NAME, read_gguf_adapter
-from assay.adapters.header import Layout, read_header, read_layout
-from assay.adapters.lora import blocks_of, digest_of
+from assay.adapters.header import read_header, read_layout
+from assay.adapters.lora import Lora, Part
 from assay.adapters.peft import normalise
 from assay.errors import AdapterBroken, CheckpointError, DiskFault, HostFault, NotReady
 from assay.hosts.base import Host
@@ -152,32 +152,43 @@ def _holds(final: Path, adapter: Adapter) -> bool:
     return False
 
 
-def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Adapter:
-    """`read_adapter`, with errors that name the files as the user knows them."""
-    rank, scale, layers = _read_config(config, shown_config)
+def read_lora(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | None = None) -> Lora:
+    """The adapter by its headers: its numbers are not looked at. shown, raises: as `read_adapter`."""
+    shown_weights, shown_config = shown or (weights, config)
+    rank, scale, layers, base = _read_config(config, shown_config)
     try:
         with weights.open("rb") as file:
             layout = read_layout(file, shown_weights)
-            _check_pairs(layout.tensors, rank, shown_weights)
-            digest = digest_of(_tensors(file, layout, shown_weights), rank, scale, shown_weights)
     except FileNotFoundError:
         raise _missing(shown_weights) from None
     except OSError as error:
         raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
-    return Adapter(digest, weights, rank, scale, layers, dict(layout.tensors))
+    _check_pairs(layout.tensors, rank, shown_weights)
+    parts = {name: Part(spec, *layout.spans[name]) for name, spec in layout.tensors.items()}
+    modules = {name.rpartition(".")[0] for name in parts}
+    ranks, scales = dict.fromkeys(modules, rank), dict.fromkeys(modules, scale)
+    return Lora(weights, shown_weights, parts, ranks, scales, layers, base)
 
 
-def _tensors(file: BinaryIO, layout: Layout, shown: PurePath) -> Iterator[tuple[str, TensorSpec, Iterator[bytes]]]:
-    for name in sorted(layout.tensors):
-        yield name, layout.tensors[name], blocks_of(file, *layout.spans[name], shown)
+def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Adapter:
+    """`read_adapter`, with errors that name the files as the user knows them."""
+    lora = read_lora(weights, config, (shown_weights, shown_config))
+    assert lora.uniform is not None, "mlx-lm's configuration has one rank and one scale"
+    try:
+        digest = lora.digest()
+    except FileNotFoundError:
+        raise _missing(shown_weights) from None
+    except OSError as error:
+        raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
+    return Adapter(digest, weights, *lora.uniform, lora.layers, lora.tensors)
 
 
 def _missing(path: PurePath) -> NotReady:
     return NotReady(f"{path}: the file is not there (yet); training may still be writing it")
 
 
-def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int]:
-    """(rank, scale, layers) of an mlx-lm `adapter_config.json`; other keys are the trainer's business."""
+def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int, str]:
+    """(rank, scale, layers, the base's name or "") of an mlx-lm `adapter_config.json`; other keys are the trainer's."""
     config = _load_config(path, shown)
     if "peft_type" in config:
         raise AdapterBroken(
@@ -198,8 +209,11 @@ def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int]:
         raise AdapterBroken(f"{shown}: num_layers must be a whole number, not {layers!r}")
     keys = parameters.get("keys")
     if isinstance(keys, list) and any(BLOCK_OF.fullmatch(str(key)) for key in keys):
-        return rank, float(scale), 0
-    return rank, float(scale), layers if layers > 0 else -1
+        layers = 0
+    elif layers <= 0:
+        layers = -1
+    base = config.get("model")
+    return rank, float(scale), layers, base if isinstance(base, str) else ""
 
 
 def _load_config(path: Path, shown: PurePath) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def gguf_names(lora: Lora) -> dict[str, str]:
         else:
             unknown.append(f"{key}: llama.cpp has no layer for it")
     raise_differences(unknown, len(lora.parts), all_strange=False)
-    return names
+    return dict(sorted(names.items(), key=lambda item: item[1]))
 
 
 def alpha_of(lora: Lora) -> float:
@@ -73,7 +73,7 @@ def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, 
     the `gguf` package is missing.
     """
     check_architecture(arch)
-    names, alpha = gguf_names(lora), alpha_of(lora)
+    names = gguf_names(lora)
     try:
         from gguf import GGMLQuantizationType, GGUFWriter
     except ImportError:
@@ -82,21 +82,27 @@ def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, 
     try:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", alpha)
+        writer.add_float32("adapter.lora.alpha", alpha_of(lora))
         kind, width = GGMLQuantizationType[dtype], np.dtype(_STORED[dtype]).itemsize
         for key, name in names.items():
-            rows, columns = lora.parts[key].spec.shape
-            shape = (rows, columns) if _looked_up(name) else (columns, rows)
+            rows, columns = shape = _shape(lora, key, name)
             writer.add_tensor_info(name, shape, np.dtype(_STORED[dtype]), width * rows * columns, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        with lora.weights.open("rb") as file:
-            for key, name in names.items():
-                bits = cast(lora.read(file, key), lora.parts[key].spec.dtype, dtype)
-                writer.write_tensor_data(np.ascontiguousarray(_laid_out(bits, name, arch, heads, kv_heads)))
     finally:
         writer.close()
+    with lora.weights.open("rb") as source, path.open("ab") as file:
+        for key, name in names.items():
+            bits = cast(lora.read(source, key), lora.parts[key].spec.dtype, dtype)
+            file.write(bytes(-file.tell() % writer.data_alignment))
+            file.write(np.ascontiguousarray(_laid_out(bits, name, arch, heads, kv_heads)).data)
+        file.write(bytes(-file.tell() % writer.data_alignment))
+
+
+def _shape(lora: Lora, key: str, name: str) -> tuple[int, int]:
+    rows, columns = lora.parts[key].spec.shape
+    return (rows, columns) if _looked_up(name) else (columns, rows)
 
 
 def _looked_up(name: str) -> bool:

@@ -83,11 +83,34 @@ class Lora:
         if self.uniform is None:
             raise AdapterBroken(f"{self.shown}: its modules differ in rank or scale, so mlx-lm's form has none like it")
         with self.weights.open("rb") as file:
-            blocks = ((name, self.parts[name].spec, self._blocks(file, name)) for name in sorted(self.parts))
-            return digest_of(blocks, *self.uniform, self.shown)
+            return self._digest(file, *self.uniform)
+
+    def _digest(self, file: BinaryIO, rank: int, scale: float) -> str:
+        """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
+        digest = hashlib.sha256()
+        for name in sorted(self.parts):
+            spec = self.parts[name].spec
+            digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
+            for block in self._blocks(file, name):
+                if not finite(block, spec.dtype):
+                    raise AdapterBroken(f"{self.shown}: {name} holds NaN or infinite values; the training has diverged")
+                digest.update(block)
+        digest.update(json.dumps({"rank": rank, "scale": scale}).encode())
+        return digest.hexdigest()
 
     def _blocks(self, file: BinaryIO, name: str) -> Iterator[bytes]:
-        yield np.ascontiguousarray(self.read(file, name)).tobytes()
+        part = self.parts[name]
+        if part.turned:
+            yield np.ascontiguousarray(self.read(file, name)).tobytes()
+            return
+        file.seek(part.start)
+        left = part.end - part.start
+        while left:
+            block = file.read(min(_BLOCK, left))
+            if not block:
+                raise _shorter(self.shown)
+            yield block
+            left -= len(block)
 
 
 def lora_of(adapter: Adapter) -> Lora:
@@ -100,32 +123,6 @@ def lora_of(adapter: Adapter) -> Lora:
     modules = {name.rpartition(".")[0] for name in parts}
     ranks, scales = dict.fromkeys(modules, adapter.rank), dict.fromkeys(modules, adapter.scale)
     return Lora(adapter.weights, adapter.weights, parts, ranks, scales, adapter.layers)
-
-
-def digest_of(
-    tensors: Iterator[tuple[str, TensorSpec, Iterator[bytes]]], rank: int, scale: float, shown: PurePath
-) -> str:
-    """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
-    digest = hashlib.sha256()
-    for name, spec, blocks in tensors:
-        digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
-        for block in blocks:
-            if not finite(block, spec.dtype):
-                raise AdapterBroken(f"{shown}: {name} holds NaN or infinite values; the training has diverged")
-            digest.update(block)
-    digest.update(json.dumps({"rank": rank, "scale": scale}).encode())
-    return digest.hexdigest()
-
-
-def blocks_of(file: BinaryIO, start: int, end: int, shown: PurePath) -> Iterator[bytes]:
-    """The bytes from `start` to `end`, some at a time. Raises `NotReady` if the file became shorter."""
-    file.seek(start)
-    while start < end:
-        block = file.read(min(_BLOCK, end - start))
-        if not block:
-            raise _shorter(shown)
-        yield block
-        start += len(block)
 
 
 def _shorter(shown: PurePath) -> NotReady:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from assay.adapters.files import CONFIG_NAME, read_adapter
-from assay.adapters.lora import Lora, lora_of
+from assay.adapters.files import CONFIG_NAME, read_lora
+from assay.adapters.lora import Lora
 from assay.adapters.named import weights_at
 from assay.adapters.peft import read_peft
 from assay.checkpoints.layouts import PEFT_WEIGHTS, is_gguf
@@ -17,11 +16,14 @@ from assay.types import Layout
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An adapter to be converted. digest: None where its modules differ in rank or scale, so that it can't be evaluated."""
+    """An adapter to be converted, by its headers."""
 
     lora: Lora
     form: Layout
-    digest: str | None
+
+    def digest(self) -> str | None:
+        """Its digest; None where its modules differ in rank or scale, so that it can't be evaluated. Reads the whole file."""
+        return self.lora.digest() if self.lora.uniform is not None else None
 
 
 def source_at(place: Path) -> Source:
@@ -36,14 +38,7 @@ def source_at(place: Path) -> Source:
         raise BadInput(f"{weights.parent} holds no {CONFIG_NAME}; copy the one that was written beside {weights.name}")
     try:
         if weights.name == PEFT_WEIGHTS:
-            lora = read_peft(weights, config, weights, config)
-            return Source(lora, "peft", lora.digest() if lora.uniform is not None else None)
-        adapter = read_adapter(weights, config)
-        return Source(replace(lora_of(adapter), base=_base(config)), "mlx", adapter.digest)
+            return Source(read_peft(weights, config, weights, config), "peft")
+        return Source(read_lora(weights, config), "mlx")
     except CheckpointError as error:
         raise BadInput(str(error)) from error
-
-
-def _base(config: Path) -> str:
-    named = json.loads(config.read_text(encoding="utf-8")).get("model")
-    return named if isinstance(named, str) else ""

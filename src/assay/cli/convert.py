@@ -65,7 +65,7 @@ def convert_command(
     source = source_at(adapter)
     chosen = verifying.plan(source, to, base or [], prompts, tolerance) if verify else None
     try:
-        made = convert(source.lora, out, to, _base(base[0] if base else None, source), dtype, overwrite=overwrite)
+        made = convert(source, out, to, _base(base[0] if base else None, source), dtype, overwrite=overwrite)
     except AdapterMismatch as error:
         raise BadInput(_all(error)) from error
     except CheckpointError as error:
@@ -104,10 +104,10 @@ def _shown(source: Source, made: Converted) -> list[str]:
     modules = len(lora.ranks)
     what = f"{modules} {'module' if modules == 1 else 'modules'}, {' and '.join(made.dtypes)}, {_bytes(made.size)}"
     lines = [f"{made.path}: {_NAMES[made.form]}, {what}"]
-    if made.digest is not None and made.digest == source.digest:
+    if made.digest is not None and made.digest == made.former:
         lines.append(f"the same adapter: its digest stays {made.digest[:12]}")
     else:
-        lines += [f"digest  {_digest(source.digest)}  {lora.shown}", f"        {_digest(made.digest)}  {made.path}"]
+        lines += [f"digest  {_digest(made.former)}  {lora.shown}", f"        {_digest(made.digest)}  {made.path}"]
     return lines
 
 
@@ -126,7 +126,7 @@ def _as_json(source: Source, made: Converted, found: tuple[Agreement, tuple[str,
         "path": str(made.path),
         "rank": uniform[0] if uniform else None,
         "scale": uniform[1] if uniform else None,
-        "source": {"path": str(source.lora.shown), "form": source.form, "digest": source.digest},
-        "same": made.digest is not None and made.digest == source.digest,
+        "source": {"path": str(source.lora.shown), "form": source.form, "digest": made.former},
+        "same": made.digest is not None and made.digest == made.former,
         "verified": None if found is None else verifying.as_json(*found),
     }

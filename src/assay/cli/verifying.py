@@ -34,7 +34,7 @@ class Plan:
 
 def plan(source: Source, to: Form, bases: Sequence[str], prompts: Path | None, tolerance: float) -> Plan:
     """Raise `BadInput` for what can't be run, before anything is written."""
-    if source.digest is None:
+    if source.lora.uniform is None:
         raise BadInput("--verify: its modules differ in rank or scale, so it can't be run as it is; leave --verify out")
     named = list(bases) or ([source.lora.base] if source.lora.base else [])
     if not 1 <= len(named) <= 2:
