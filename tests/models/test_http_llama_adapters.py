@@ -24,8 +24,10 @@ from assay.models.base import TextModel, complete
 from assay.models.http import HttpModel
 from assay.models.http_open import open_http
 from assay.models.llama_embedded import port_of
+from assay.models.llama_log import ServerLog
 from assay.types import GenerateOptions, Raw
 from tests.models import llama_opened
+from tests.models.llama_programs import PROGRAMS, REAL
 
 QUESTIONS = (llama_opened.QUESTION, "What is 3 + 4?", "What is the capital of France?")
 GREEDY = GenerateOptions(max_tokens=24)
@@ -89,9 +91,23 @@ def set_scales(url: str, *scales: float) -> None:
     asked(url, "/lora-adapters", [{"id": place, "scale": scale} for place, scale in enumerate(scales)])
 
 
-@pytest.fixture(scope="module")
-def url(base: Path, files: list[Path]) -> Iterator[str]:
-    with served(base, files) as url:
+@contextmanager
+def really_served(base: Path, files: list[Path]) -> Iterator[str]:
+    """The same by a real llama-server, called as users call it."""
+    called = [REAL, "--model", str(base), "--alias", "lab", "--port", "0", "--ctx-size", "2048", "--parallel", "4"]
+    called += ["--threads", "1", "--lora", ",".join(map(str, files))]
+    with subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+        try:
+            assert server.stdout is not None
+            port = ServerLog(server.stdout).port(60)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def url(request: pytest.FixtureRequest, base: Path, files: list[Path]) -> Iterator[str]:
+    with really_served(base, files) if request.param == "real" else served(base, files) as url:
         yield url
 
 

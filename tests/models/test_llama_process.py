@@ -19,6 +19,7 @@ import pytest
 
 from assay.adapters.files import read_adapter
 from assay.errors import EngineDied, GenerationError, ModelError
+from assay.models import llama_process
 from assay.models.base import TextModel
 from assay.models.llama_cpp import LlamaCppEngine, open_on_llama_server
 from assay.models.llama_process import ServerProcess
@@ -207,8 +208,6 @@ print(*[process.pid for process in psutil.Process().children(recursive=True)], f
 how = sys.argv[3]
 if how == "raise":
     raise RuntimeError("on purpose")
-if how == "hard":
-    os._exit(3)
 if how == "wait":
     time.sleep(60)
 """
@@ -223,10 +222,8 @@ def gone(processes: list[psutil.Process], seconds: float = 20) -> bool:
     [
         ("end", None),
         ("raise", None),
-        ("hard", None),
         ("wait", signal.SIGTERM),
         ("wait", signal.SIGINT),
-        ("wait", signal.SIGHUP),
         ("wait", signal.SIGKILL),
     ],
 )
@@ -257,7 +254,10 @@ def test_nothing_outlives_assay_and_the_supervisor_killed_together(tiny: Path, s
     assert gone(left)
 
 
-async def test_a_supervisor_that_hangs_takes_nothing_with_it(tiny: Path, settings: EngineSettings) -> None:
+async def test_a_supervisor_that_hangs_is_ended_with_its_server(
+    tiny: Path, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_process, "_CLOSE_SECONDS", 0.3)
     async with opened(tiny, settings) as model:
         server = server_of(model)
         ours = [psutil.Process(server._process.pid), *family(server._process.pid)]

@@ -92,7 +92,7 @@ class ServerProcess(LlamaServer):
         assert self._process.stdin is not None
         self._process.stdin.close()
         if not self._log.ended(_CLOSE_SECONDS):  # so there is still somebody in its group
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter where all are dead
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._folder.cleanup()
