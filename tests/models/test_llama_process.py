@@ -214,7 +214,11 @@ if how == "wait":
 
 
 def gone(processes: list[psutil.Process], seconds: float = 20) -> bool:
-    return not psutil.wait_procs(processes, timeout=seconds)[1]
+    """Do they all end in time? Those that don't are ended here, lest a test that fails leaves them."""
+    left = psutil.wait_procs(processes, timeout=seconds)[1]
+    for process in left:
+        process.kill()
+    return not left
 
 
 @pytest.mark.parametrize(
