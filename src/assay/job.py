@@ -6,20 +6,26 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from msgspec import structs
+
 from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
+from assay.config import ModelConfig
 from assay.errors import BadInput, SuiteError
 from assay.hosts.base import Host, shown
 from assay.hosts.local import LocalHost
 from assay.models.base import TextModel
-from assay.models.open import Resolved, resolve
+from assay.models.open import resolve
 from assay.paths import printable, text_path
 from assay.plan import PlanConfig, is_chosen
 from assay.results.records import CheckpointSeen, FileSeen
 from assay.scorers.base import check_suite
 from assay.scorers.rubric_file import load_rubric
 from assay.suites.suite import Suite
-from assay.types import Checkpoint, EngineSettings, Sample
+from assay.types import AdapterPlace, Checkpoint, EngineSettings, HttpSettings, Sample
+
+# Where adapters lie for a server on this machine, in the workspace, while they are loaded there.
+_SERVED = "served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Job:
     folder: on `host`, which is this machine unless given. base: a model's spec; None takes what each checkpoint's configuration
     names, looked up in `bases` first. run: the run's name; None takes the folders'. every, plan: see `assay.plan`. limit:
     samples asked of each suite. fetch_bytes: copies of checkpoints held at once. judge: judges the answers of suites that have
-    rubrics, see `rubrics_of`; None for nobody.
+    rubrics, see `rubrics_of`; None for nobody. models: by their specs those that have settings of their own; http: how to talk
+    to a base behind a URL that hasn't.
     """
 
     folder: PurePosixPath
@@ -55,12 +62,20 @@ class Job:
     limit: int | None = None
     poll_seconds: float = 10.0
     settings: EngineSettings = field(default_factory=EngineSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
     host: Host = field(default_factory=LocalHost)
     plan: PlanConfig = field(default_factory=PlanConfig)
     bases: Mapping[str, str] = field(default_factory=dict)
     families: tuple[Family, ...] = FAMILIES
     fetch_bytes: int = 20 << 30
     judge: JudgeSpec | None = None
+
+    def remote(self, spec: str) -> tuple[HttpSettings, AdapterPlace]:
+        """How to talk to a base behind a URL, and where its server finds adapters."""
+        named = self.models.get(spec)
+        http, place = (self.http, AdapterPlace()) if named is None else (named.http, named.adapters)
+        return http, structs.replace(place, own=self.workspace / _SERVED)
 
     @property
     def names(self) -> Names:
@@ -166,7 +181,7 @@ async def check_job(
         check_suite(suite)
     _check_rubrics(job)
     if job.base is not None:
-        resolved_base(job.base)
+        resolve(job.base)
     discovery = job.discovery(seen)
     found = await discovery.look()
     config = settings_of(job)
@@ -202,12 +217,3 @@ def _unchosen(job: Job, there: Sequence[Checkpoint]) -> str:
     if config.every is not None and not any(is_chosen(c, replace(config, filters=())) for c in there):
         return f"{none} is at a multiple of --every {config.every}"
     return f"{none} that {filtered} is at a multiple of --every {config.every}"
-
-
-def resolved_base(base: str) -> Resolved:
-    resolved = resolve(base)
-    if resolved.remote:
-        raise BadInput(
-            f"a base behind a URL ({base}) can't take the checkpoints found here; name a local model as base"
-        )
-    return resolved

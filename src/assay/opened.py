@@ -1,17 +1,23 @@
-"""A base that is open in a child process, and what is known of it: shapes, baseline, the fingerprints of its adapters."""
+"""A base that is open, and what is known of it: shapes, baseline, the fingerprints of its adapters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from assay.adapters.fit import base_shapes
+from assay.models.base import AdapterModel, TextModel
 from assay.models.open import Resolved
 from assay.models.worker import WorkerModel
 from assay.proof import Baseline, Fingerprint, baseline
 from assay.results.index import Ledger
-from assay.trial import again_if_dead
-from assay.types import EngineSettings
+from assay.trial import Worker, again_if_dead
+from assay.types import AdapterPlace, EngineSettings, HttpSettings
+
+
+class BaseModel(TextModel, AdapterModel, Worker, Protocol):
+    """What a base must be: in a child process, so that its end is not the watch's, or behind a URL."""
 
 
 @dataclass(slots=True)
@@ -24,15 +30,25 @@ class OpenBase:
 
     name: str
     place: str
-    model: WorkerModel
+    model: BaseModel
     shapes: dict[str, tuple[int, ...]]
     prints: dict[str, Fingerprint]
     runs: set[str] = field(default_factory=set)
     _baseline: Baseline | None = None
 
     @classmethod
-    async def open(cls, name: str, resolved: Resolved, settings: EngineSettings, ledger: Ledger) -> OpenBase:
-        """Load the base. Raises `ModelError`."""
+    async def open(
+        cls,
+        name: str,
+        resolved: Resolved,
+        settings: EngineSettings,
+        remote: tuple[HttpSettings, AdapterPlace],
+        ledger: Ledger,
+    ) -> OpenBase:
+        """Load the base, or see that its server takes adapters; `remote` is for that. Raises `ModelError`, `Unreachable`."""
+        if resolved.remote:
+            served = await _served(resolved, settings, *remote)
+            return cls(name, resolved.place, served, {}, ledger.fingerprints(served.info.identity))
         # An engine from elsewhere checks its adapters itself: what its path names is its own business.
         shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "llama-server", "mlx") else {}
         model = await WorkerModel.open(resolved.spec, settings)
@@ -47,3 +63,17 @@ class OpenBase:
         if self._baseline is None:
             self._baseline = await again_if_dead(lambda: baseline(self.model))
         return self._baseline
+
+
+async def _served(
+    resolved: Resolved, settings: EngineSettings, http: HttpSettings, adapters: AdapterPlace
+) -> BaseModel:
+    from assay.models.http_open import open_url
+
+    model = await open_url(resolved.path, http, settings.context_length, adapters)
+    try:
+        await model.prepare()
+    except BaseException:
+        await model.aclose()
+        raise
+    return model

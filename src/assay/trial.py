@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from assay.errors import EngineDied
 from assay.evaluated import Evaluation, SampleResult
@@ -39,8 +39,9 @@ async def again_if_dead(ask: Callable[[], Awaitable[T]]) -> T:
         return await ask()
 
 
+@runtime_checkable
 class Worker(Protocol):
-    """What a trial needs of the engine's process: how often it was replaced, and a way to replace it."""
+    """What a trial needs of the engine's process or its server: how often it was replaced, and a way to replace it."""
 
     @property
     def restarts(self) -> int: ...
@@ -54,6 +55,11 @@ class InProcess:
     restarts = 0
 
     async def restart(self) -> None: ...
+
+
+def worker_of(base: TextModel) -> Worker:
+    """What runs this base."""
+    return base if isinstance(base, Worker) else InProcess()
 
 
 class Trial:

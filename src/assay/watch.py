@@ -20,8 +20,9 @@ from assay.checkpoints.naming import called
 from assay.copies import STAGED, base_of_copy, checkpoint_of, copies_left, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
 from assay.hosts.base import shown
-from assay.job import Job, check_job, resolved_base, settings_of
+from assay.job import Job, check_job, settings_of
 from assay.judge_queue import JudgeQueue
+from assay.models.open import resolve
 from assay.opened import OpenBase
 from assay.paths import text_path
 from assay.plan import Candidate, Failed, Plan, is_chosen, plan
@@ -334,10 +335,10 @@ class _Agent:
         if self._base is not None:
             await self._base.model.aclose()
             self._base = None
-        resolved = resolved_base(spec)
+        resolved = resolve(spec)
         if resolved.why:
             self._account.observer.note(f"engine: {resolved.engine} ({resolved.why})")
-        self._base = await OpenBase.open(spec, resolved, self._job.settings, self._ledger)
+        self._base = await OpenBase.open(spec, resolved, self._job.settings, self._job.remote(spec), self._ledger)
         for suite in self._job.suites:
             check_weighing(self._base.model, check_suite(suite).values())
         self._identities[spec] = self._base.identity

@@ -58,6 +58,9 @@ class VllmServer(OpenAIServer):
         self.loads: list[str] = []
         self.unloads: list[str] = []
         self.deaf = False  # for the model that is named: it answers with its base whatever that is
+        self.idle = (
+            False  # it takes adapters, and uses no tensor of theirs, as vLLM does with names that it doesn't know
+        )
 
     async def __aenter__(self) -> VllmServer:
         self._engine = await open_local(self._engine_spec)
@@ -71,11 +74,12 @@ class VllmServer(OpenAIServer):
         assert self._engine is not None
         await self._engine.aclose()
 
-    async def restart(self) -> None:
-        """Lose all that a new process would not know."""
+    def restart(self) -> None:
+        """End all that is under way, and lose all that a new process would not know."""
         self.loras.clear()
         self._cache.clear()
-        await self._forget(list(self._bound))
+        for task in self._tasks:
+            task.cancel()
 
     def _listed(self) -> Reply:
         cards = [_card(BASE, "/models/base", None), *(_card(name, path, BASE) for name, path in self.loras.items())]
@@ -90,6 +94,7 @@ class VllmServer(OpenAIServer):
             check_request(path, body, self.rejects)
             if body["model"] != BASE and body["model"] not in self.loras:
                 raise _refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError", "model")
+            headers["lora-path"] = self.loras.get(body["model"], "")
         ask = Ask(len(self.asked), path, headers, body)
         self.asked.append(ask)
         return ask
@@ -160,12 +165,12 @@ class VllmServer(OpenAIServer):
         name = BASE if self.deaf else ask.body["model"]
         key = name, json.dumps({**ask.body, "stream": None, "stream_options": None})
         if key not in self._cache:
-            path = self.loras.get(name)
-            self._cache[key] = asyncio.create_task(self._computed(ask, path))
+            self._cache[key] = asyncio.create_task(self._computed(ask))
         return await asyncio.shield(self._cache[key])
 
-    async def _computed(self, ask: Ask, path: str | None) -> Completion:
-        model = self._engine if path is None else await self._model(path)
+    async def _computed(self, ask: Ask) -> Completion:
+        path = ask.headers["lora-path"]
+        model = self._engine if not path or self.idle or self.deaf else await self._model(path)
         assert model is not None
         return await complete(model, _prompt(ask.body), _options(ask.body))
 

@@ -21,7 +21,7 @@ from assay.results.index import Ledger
 from assay.scorers.base import Scorer
 from assay.suites.own_data import is_training_data, suite_from_data
 from assay.suites.suite import Suite, load_suite
-from assay.trial import Evaluations, InProcess, Trial
+from assay.trial import Evaluations, Trial, worker_of
 from assay.types import Adapter, Sample
 
 
@@ -74,7 +74,7 @@ async def evaluate(
             async def proven(batch: Callable[[], str]) -> Evaluations:
                 return [(loaded, await ask(attached, kept, batch))]
 
-            trial = Trial(kept, subject, attached, before, {}, InProcess())
+            trial = Trial(kept, subject, attached, before, {}, worker_of(base))
             verdict, [(_, found)] = await trial.run(proven, lambda note: None)
             return replace(found, proof=verdict.verdict, reason=verdict.reason)
 

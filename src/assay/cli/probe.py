@@ -33,7 +33,7 @@ from assay.results.records import Run
 from assay.scorers.base import Scorer, check_suite
 from assay.suites.own_data import is_training_data
 from assay.suites.suite import Suite
-from assay.trial import Evaluations, InProcess, Trial
+from assay.trial import Evaluations, Trial, worker_of
 from assay.types import Adapter, Sample
 
 _PROBES = ("capability", "content")
@@ -188,7 +188,7 @@ async def _ask(
                 async def ask(batch: Callable[[], str]) -> Evaluations:
                     return await task.ask(subject, model, batch)
 
-                trial = Trial(ledger, subject, model, await baseline(base), {}, InProcess())
+                trial = Trial(ledger, subject, model, await baseline(base), {}, worker_of(base))
                 verdict, evaluations = await trial.run(ask, reporter.note)
                 done = [*done, *evaluations]
                 live = verdict.verdict == "live"

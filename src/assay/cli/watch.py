@@ -71,7 +71,8 @@ def watch(
     folder
         Where the trainer writes its checkpoints, here or at ssh://[USER@]HOST[:PORT]/PATH.
     base
-        The base model: a folder, a .gguf file, or ENGINE:PATH [as the checkpoints' adapter_config.json says].
+        The base model: a folder, a .gguf file, ENGINE:PATH, or a vLLM server's URL with #MODEL [as the checkpoints'
+        adapter_config.json says].
     suite
         capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss; commas for more.
     votes
@@ -166,6 +167,8 @@ def _job(
         limit=limit,
         poll_seconds=seconds,
         settings=model.settings,
+        http=model.http,
+        models={each.spec: each for each in (*found.models.values(), model)},
         host=host,
         plan=PlanConfig(
             order=order or "oldest",

@@ -86,7 +86,7 @@ class AdaptedHttpModel(HttpModel):
     async def attach(self, adapter: Adapter) -> AttachedByName:
         """Have the server load the adapter, and bind a model to it.
 
-        Raises `AdapterMismatch` for one that the server refuses, `ModelError` and `BadInput` for what the user has to put
+        Raises `CheckpointError` for one that the server refuses, `ModelError` and `BadInput` for what the user has to put
         right, `GenerationError` for what may pass, and `Unreachable`.
         """
         held = self._held.setdefault(self._name(adapter.digest), _Held(adapter))

@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 
 from assay.config import Secret
-from assay.errors import AdapterMismatch, AssayError, GenerationError, ModelError, Unreachable
+from assay.errors import AdapterMismatch, AssayError, CheckpointError, GenerationError, ModelError, Unreachable
 from assay.models.http_address import Address
 from assay.models.http_ask import ask
 from assay.models.http_faults import API_ADDRESS, Fault, scrubbed
@@ -76,7 +76,7 @@ class VllmApi:
     async def load(self, name: str, path: str) -> bool:
         """Have the adapter at `path` loaded as `name`; False if it was.
 
-        Raises `Unseen`, `AdapterMismatch` for one that the server refuses, `ModelError` for a server that takes none,
+        Raises `Unseen`, `CheckpointError` for one that the server refuses, `ModelError` for a server that takes none,
         `Unreachable`, and `GenerationError` for what may pass.
         """
         try:
@@ -114,7 +114,7 @@ class VllmApi:
         if _MOMENTARY.search(said):
             return GenerationError(f"{self._address.base} could not load it: {said}", error_class="transient")
         if _RANK.search(said):
-            return AdapterMismatch(
+            return CheckpointError(
                 f"its rank is above what {self._address.base} takes ({said}); start vLLM with a higher --max-lora-rank"
             )
         if _DISABLED.search(said):

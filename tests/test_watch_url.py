@@ -1,0 +1,163 @@
+"""The agent on a base behind a URL: vLLM's protocol, the lab's answers. The same table as in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from assay.errors import ModelError, Unreachable
+from assay.job import Job
+from assay.results.journal import read
+from assay.results.lens import Lens
+from assay.results.records import CompletionMade, Proof, Run
+from assay.suites.suite import load_suite
+from assay.types import HttpSettings
+from tests.cli.running import ASSAY
+from tests.conftest import LAB
+from tests.models.http_opened import QUICK
+from tests.models.openai_server import OpenAIServer
+from tests.models.vllm_server import VllmServer
+from tests.test_watch import run
+
+pytest.importorskip("mlx_lm", reason="needs the mlx extra")
+
+ENGINE = f"mlx:{LAB / 'base'}"
+CHOSEN = (10, 40, 120)
+ROWS = "select checkpoint, sample, response, value from probe_results where \"group\" <> 'x' order by all"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[VllmServer]:
+    async with VllmServer(ENGINE, max_loras=2) as running:
+        yield running
+
+
+@pytest.fixture
+def job(server: VllmServer, tmp_path: Path) -> Job:
+    folder = tmp_path / "lab" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", *(f"{each:07d}_adapters.safetensors" for each in CHOSEN)):
+        shutil.copy(LAB / "checkpoints" / name, folder)
+    suite = load_suite(LAB / "suite.yaml")
+    http = HttpSettings(**QUICK)
+    return Job(PurePosixPath(folder), server.spec, (suite,), "lab", tmp_path / "results", once=True, http=http)
+
+
+def table(workspace: Path) -> list[tuple[object, ...]]:
+    with Lens(workspace) as lens:
+        return list(lens.query(ROWS).rows)
+
+
+async def test_the_table_is_that_of_a_local_engine(server: VllmServer, job: Job) -> None:
+    outcome, listener = await run(job)
+    assert (outcome.exit_code, outcome.evaluated) == (0, 3), listener.notes
+    here = replace(job, base=ENGINE, workspace=job.workspace.with_name("here"))
+    await run(here)
+    there = table(job.workspace)
+    assert there == table(here.workspace)
+    assert {row[0] for row in there} == {"base", "lab @10", "lab @40", "lab @120"}
+    assert len(there) == 4 * 30
+    records = [record for _, record in read(job.workspace)]
+    (begun,) = [record for record in records if isinstance(record, Run)]
+    assert (begun.base, begun.engine, begun.declared) == (server.spec, "http", True)
+    assert {record.verdict for record in records if isinstance(record, Proof)} == {"open", "live"}
+    assert server.loras == {}, "nothing is left there"
+    assert sorted(set(server.loads)) == sorted(set(server.unloads))
+    assert not (job.workspace / "served").exists()
+    asked = len(server.asked)
+    again, _ = await run(job)
+    assert (again.exit_code, len(server.asked)) == (0, asked + 1), "what was earned is not asked again"
+
+
+async def test_a_server_that_was_started_again_in_the_middle_changes_nothing(server: VllmServer, job: Job) -> None:
+    lost: list[int] = []
+    answer = server._answer
+
+    async def losing(ask):  # type: ignore[no-untyped-def]
+        if ask.body["model"] in server.loras and len(lost) < 2 and len(server.asked) > 50 * (len(lost) + 1):
+            lost.append(len(server.asked))
+            server.restart()
+        return await answer(ask)
+
+    server._answer = losing  # type: ignore[method-assign]
+    outcome, listener = await run(job)
+    assert len(lost) == 2
+    assert (outcome.exit_code, outcome.evaluated) == (0, 3), listener.notes
+    here = replace(job, base=ENGINE, workspace=job.workspace.with_name("here"))
+    await run(here)
+    assert table(job.workspace) == table(here.workspace)
+
+
+async def test_a_rank_that_is_too_high_is_that_checkpoints_fault(job: Job) -> None:
+    async with VllmServer(ENGINE, max_rank=4) as small:
+        outcome, listener = await run(replace(job, base=small.spec))
+    assert (outcome.exit_code, len(outcome.aside), outcome.misfit) == (1, 3, False)
+    assert sum("cannot be used: its rank is above what" in note for note in listener.notes) == 3
+
+
+async def test_an_adapter_that_the_server_ignores_is_unproven(server: VllmServer, job: Job) -> None:
+    server.idle = True
+    outcome, listener = await run(replace(job, limit=3))
+    assert outcome.exit_code == 1
+    assert len(outcome.unproven) == 3
+    assert "lab @10 is unproven: the canaries are answered exactly as by the base" in listener.notes
+
+
+async def test_what_is_wrong_with_the_server_ends_the_start(job: Job) -> None:
+    async with VllmServer(ENGINE, runtime=False) as strict:
+        with pytest.raises(ModelError, match="takes no adapters at run time; start vLLM with"):
+            await run(replace(job, base=strict.spec))
+    async with OpenAIServer() as other:
+        with pytest.raises(ModelError, match="is the server of 'test' that takes no adapters"):
+            await run(replace(job, base=other.spec))
+        gone = replace(job, base=other.spec)
+    with pytest.raises(Unreachable):
+        await run(gone)
+    assert not [record for _, record in read(job.workspace) if isinstance(record, CompletionMade)]
+
+
+async def test_a_killed_watch_leaves_nothing_that_the_next_one_minds(server: VllmServer, job: Job) -> None:
+    suite = job.workspace.parent / "suite.yaml"
+    shutil.copy(LAB / "suite.yaml", suite)
+    words = [str(job.folder), "--base", server.spec, "--suite", str(suite), "--run", "lab", "--once"]
+    command = [ASSAY, "watch", *words, "--workspace", str(job.workspace)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env={**os.environ}
+    )
+    while not server.loras:
+        assert process.returncode is None
+        await asyncio.sleep(0.02)
+    process.kill()
+    await process.wait()
+    left = list(server.loras)
+    assert len(left) == 1
+    process = await asyncio.create_subprocess_exec(
+        *command, "--json", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    said, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert server.unloads[0] == left[0]
+    assert server.loras == {}
+    assert not (job.workspace / "served").exists()
+    proofs = {(row["checkpoint"], row["proof"]) for row in json.loads(said)}
+    assert proofs == {("base", None), ("lab @10", "live"), ("lab @40", "live"), ("lab @120", "live")}
+
+
+async def test_interrupted_it_unloads_what_it_had_loaded(server: VllmServer, job: Job) -> None:
+    task = asyncio.create_task(run(job))
+    while not server.loras:
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert server.loras == {}
+    assert not (job.workspace / "served").exists()
