@@ -70,6 +70,25 @@ def write_model(folder: Path, kind: str, **settings: Any) -> Path:
     return folder
 
 
+def write_multimodal(folder: Path) -> Path:
+    """A Gemma 3 that takes images as well; its text model lies within, under other names in the file than in transformers."""
+    import transformers
+
+    vision = transformers.SiglipVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    tokens = {"image_token_index": 258, "boi_token_index": 257, "eoi_token_index": 259, "mm_tokens_per_image": 4}
+    text = transformers.Gemma3TextConfig(**_config("gemma3"))
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision, **tokens)
+    transformers.Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**written, "vocab_size": len(_TOKENS)})
+    )  # where mlx-lm looks for it
+    _write_tokenizer(folder)
+    return folder
+
+
 def _config(kind: str) -> dict[str, Any]:
     made = {
         "vocab_size": len(_TOKENS),
@@ -165,7 +184,7 @@ def shapes_of(folder: Path) -> dict[str, tuple[int, int]]:
     """The (out, in) shapes of the model's linear layers, by module."""
     found = {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        if weight.ndim == 2 and "_proj" in name:
+        if weight.ndim == 2 and "_proj." in name and not name.startswith(("vision_tower", "multi_modal")):
             found[name.removesuffix(".weight")] = (weight.shape[0], weight.shape[1])
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("torch")
 pytest.importorskip("mlx.core")
@@ -18,11 +19,18 @@ from assay.adapters.convert import Form, convert
 from assay.adapters.dtypes import Dtype
 from assay.adapters.named import adapter_at
 from assay.adapters.sources import source_at
-from assay.errors import AdapterMismatch
+from assay.errors import AdapterMismatch, BadInput
 from assay.models.base import TextModel, complete
 from assay.models.open import open_local
 from assay.types import GenerateOptions, Raw
-from tests.models.architectures import ARCHITECTURES, layers_of, shapes_of, write_adapter, write_model
+from tests.models.architectures import (
+    ARCHITECTURES,
+    layers_of,
+    shapes_of,
+    write_adapter,
+    write_model,
+    write_multimodal,
+)
 
 # PEFT asks transformers by a name that it has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -126,7 +134,7 @@ async def test_embeddings_and_the_output(bases: Mapping[str, Path], tmp_path: Pa
     assert max(np.abs(np.array(logprobs) - found[0][1]).max() for _, logprobs in found) < 2e-4
 
 
-def trained(base: Path, folder: Path, **settings: Any) -> Path:
+def trained(base: Path, folder: Path, save_embedding_layers: bool | str = False, **settings: Any) -> Path:
     """An adapter that PEFT itself has made and saved."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -139,7 +147,7 @@ def trained(base: Path, folder: Path, **settings: Any) -> Path:
     for name, parameter in made_by_peft.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, 0, 0.3)
-    made_by_peft.save_pretrained(str(folder), save_embedding_layers=False)
+    made_by_peft.save_pretrained(str(folder), save_embedding_layers=save_embedding_layers)
     return folder
 
 
@@ -236,3 +244,43 @@ async def test_an_embedding_that_is_the_output_is_refused(bases: Mapping[str, Pa
             await model.attach(adapter_at(mlx))
         assert (await told(model))[0]
         await model.aclose()
+
+
+async def test_a_text_model_within_another(tmp_path: Path) -> None:
+    base = write_multimodal(tmp_path / "base")
+    shapes = {name: shape for name, shape in shapes_of(base).items() if ".layers.5." in name}
+    assert len(shapes) == 7
+    mlx = write_adapter(tmp_path / "mlx", shapes, layers=1)
+    peft = made(mlx, "peft", tmp_path / "peft", base)
+    tuned = by_peft(base, peft)
+    assert np.abs(tuned - by_peft(base, None)).max() > 0.1
+    assert np.abs(by_mlx(base, made(peft, "mlx", tmp_path / "back", base)) - tuned).max() < 2e-3
+    assert adapter_at(peft).digest == adapter_at(mlx).digest
+    model = await open_local(f"transformers:{base}")
+    text, logprobs = await told(await model.attach(adapter_at(mlx)))
+    await model.aclose()
+    model = await open_local(f"mlx:{base}")
+    assert (await told(await model.attach(adapter_at(mlx))))[0] == text
+    await model.aclose()
+    assert logprobs
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+def test_weights_of_the_base_that_peft_saves_are_compared(bases: Mapping[str, Path], tmp_path: Path) -> None:
+    base = bases["llama"]
+    targets = ["q_proj", "embed_tokens", "lm_head"]
+    theirs = trained(base, tmp_path / "theirs", save_embedding_layers="auto", target_modules=targets)
+    weights = theirs / "adapter_model.safetensors"
+    carried = [name for name in load_file(weights) if "lora" not in name]
+    assert carried
+    with pytest.raises(BadInput, match=r"holds weights of the base itself .* have assay convert compare them"):
+        convert(source_at(theirs), tmp_path / "blind", "mlx", None)
+    with pytest.raises(BadInput, match="holds weights of the base itself"):
+        adapter_at(theirs)
+    mlx = made(theirs, "mlx", tmp_path / "mlx", base)
+    tuned = by_peft(base, theirs)
+    assert np.abs(tuned - by_peft(base, None)).max() > 1
+    assert np.abs(by_mlx(base, mlx) - tuned).max() < 2e-4
+    save_file({k: v + np.float32(k in carried) for k, v in load_file(weights).items()}, weights, {"format": "pt"})
+    with pytest.raises(AdapterMismatch, match="holds weights that are not the base's own"):
+        made(theirs, "mlx", tmp_path / "other", base)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from assay.adapters.bases import Base, check_embeddings
+from assay.adapters.carried import check_carried
 from assay.adapters.dtypes import DTYPES, Dtype
 from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME, read_lora
 from assay.adapters.fit import BLOCK_OF, EMBEDDINGS, block_count, check_tensors
@@ -23,7 +24,7 @@ from assay.adapters.gguf_lora import read_gguf_adapter
 from assay.adapters.gguf_writing import check_architecture, write_gguf
 from assay.adapters.lora import Lora, lora_of
 from assay.adapters.mlx_files import write_mlx
-from assay.adapters.peft import patterns, read_peft
+from assay.adapters.peft import carries, patterns, read_peft
 from assay.adapters.peft_writing import write_peft
 from assay.adapters.sources import Source
 from assay.checkpoints.layouts import PEFT_WEIGHTS
@@ -106,6 +107,8 @@ def _checked(lora: Lora, form: Form, base: Base | None) -> Lora:
         )
     embeddings = [module for module in lora.ranks if module.rpartition(".")[2] in EMBEDDINGS]
     if base is None:
+        if lora.carried:
+            raise BadInput(carries(lora))
         if form == "gguf" or embeddings:
             why = (
                 f"it adapts the embedding ({embeddings[0]})"
@@ -114,6 +117,7 @@ def _checked(lora: Lora, form: Form, base: Base | None) -> Lora:
             )
             raise BadInput(f"{lora.shown}: {why}, so the base must be known; name it with --base")
         return lora
+    check_carried(lora, base)
     check_embeddings(embeddings, tied=base.tied)
     check_tensors(lora.tensors, lora.ranks.__getitem__, lora.layers, base.shapes)
     return replace(lora, layers=_layers(lora, block_count(base.shapes)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import BinaryIO, TypeAlias
 
@@ -23,7 +23,7 @@ from assay.types import Adapter, TensorSpec
 Bits: TypeAlias = "npt.NDArray[np.unsignedinteger[npt.NBitBase]]"
 
 _BLOCK = 1 << 20  # bytes at a time, so that memory stays bounded
-_WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Lora:
     """Each module's pair by mlx-lm's names (`model.layers.0.self_attn.q_proj.lora_a`), and what decides its size.
 
     shown: what errors call the file. ranks, scales: of each module; `scale` is what its product is multiplied with. layers: as
-    in `Adapter`. base: what the adapter's configuration calls its base, "" where it doesn't.
+    in `Adapter`. base: what the adapter's configuration calls its base, "" where it doesn't. stabilised: by PEFT's rsLoRA.
+    carried: weights of the base itself that the file holds besides, by the base's names.
     """
 
     weights: Path
@@ -52,6 +53,7 @@ class Lora:
     layers: int
     base: str = ""
     stabilised: bool = False
+    carried: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:
@@ -69,13 +71,13 @@ class Lora:
 
     def read(self, file: BinaryIO, name: str) -> Bits:
         """The tensor as mlx-lm lays it out, perhaps a view of another order. Raises `NotReady` if the file became shorter."""
-        part = self.parts[name]
+        part = self.parts[name] if name in self.parts else self.carried[name]
         shape = tuple(reversed(part.spec.shape)) if part.turned else part.spec.shape
         file.seek(part.start)
         raw = file.read(part.end - part.start)
         if len(raw) < part.end - part.start:
             raise _shorter(self.shown)
-        bits: Bits = np.frombuffer(raw, dtype=f"<u{_WIDTHS[part.spec.dtype]}").reshape(shape)
+        bits: Bits = np.frombuffer(raw, dtype=f"<u{FLOATS[part.spec.dtype]}").reshape(shape)
         return bits.T if part.turned else bits
 
     def digest(self) -> str:

@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from assay.adapters.header import Layout, read_layout
-from assay.adapters.lora import Lora, Part
+from assay.adapters.lora import FLOATS, Lora, Part
 from assay.adapters.mlx_files import write_mlx
+from assay.adapters.module_names import has_text_model, in_transformers, stored
 from assay.errors import AdapterBroken, NotReady
 from assay.types import TensorSpec
 
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(.+)\.lora_(?:([AB])(?:\.default)?\.weight|embedding_([AB])(?:\.default)?)")
-_BASE_LAYER = re.compile(r"(.+)\.base_layer\.weight|(?:model\.)?(embed_tokens|lm_head)\.weight")
+_BASE_LAYER = re.compile(r"base_model\.model\.(.*(?:embed_tokens|lm_head))(?:\.base_layer)?\.weight")
 _BLOCK = re.compile(r"(?:.*\.)?layers\.(\d+)\..+")
 # What makes it more than a product of two matrices, by the values that mean "not used".
 _UNUSED: Mapping[str, tuple[object, ...]] = {
@@ -53,6 +54,8 @@ def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config
     what mlx-lm's form can't express; `NotReady` for a file that is cut off.
     """
     lora = read_peft(weights, config, shown_weights, shown_config)
+    if lora.carried:
+        raise AdapterBroken(carries(lora))
     if lora.uniform is None:
         raise AdapterBroken(
             f"{shown_config}: uses {patterns(lora)}, so its modules differ, which mlx-lm's form can't say; it can't be "
@@ -84,11 +87,13 @@ def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config
             layout = read_layout(file, shown_weights)
     except FileNotFoundError:
         raise NotReady(f"{shown_weights}: the file is not there (yet); training may still be writing it") from None
-    parts = _parts(layout, shown_weights)
+    within = has_text_model(name.removeprefix(_PREFIX) for name in layout.tensors)
+    carried = _carried(layout, within=within)
+    parts = _parts(layout, carried, shown_weights, within=within)
     modules = sorted({name.rpartition(".")[0] for name in parts})
     ranks, scales = {}, {}
     for module in modules:
-        ranks[module], scales[module] = _rank_and_scale(settings, module, shown_config)
+        ranks[module], scales[module] = _rank_and_scale(settings, in_transformers(module), shown_config)
     _check_ranks(parts, ranks, shown_weights)
     base = settings.get("base_model_name_or_path")
     return Lora(
@@ -100,6 +105,15 @@ def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config
         _layers(modules, settings),
         base if isinstance(base, str) else "",
         stabilised=bool(settings.get("use_rslora")),
+        carried=dict(carried.values()),
+    )
+
+
+def carries(lora: Lora) -> str:
+    """Why an adapter that carries weights of the base can't be taken as it is."""
+    return (
+        f"{lora.shown}: holds weights of the base itself ({min(lora.carried)}), which PEFT saves where embeddings are adapted "
+        "or resized; save it with save_embedding_layers=False, or have assay convert compare them with those of --base"
     )
 
 
@@ -151,31 +165,33 @@ def _own(settings: Mapping[str, Any], setting: str, module: str, default: Any, s
     return default
 
 
-def _parts(layout: Layout, shown: PurePath) -> dict[str, Part]:
+def _carried(layout: Layout, *, within: bool) -> dict[str, tuple[str, Part]]:
+    """Weights of the base by the file's names, each with the base's name for it."""
+    found: dict[str, tuple[str, Part]] = {}
+    for name, spec in layout.tensors.items():
+        if (match := _BASE_LAYER.fullmatch(name)) is not None and spec.dtype in FLOATS:
+            found[name] = f"{stored(match[1], within=within)}.weight", Part(spec, *layout.spans[name])
+    return found
+
+
+def _parts(layout: Layout, carried: Container[str], shown: PurePath, *, within: bool) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     for name, spec in layout.tensors.items():
+        if name in carried:
+            continue
         match = _PAIR.fullmatch(name.removeprefix(_PREFIX))
         if match is None or not name.startswith(_PREFIX):
-            raise AdapterBroken(f"{shown}: {_strange(name)}")
+            raise AdapterBroken(f"{shown}: the tensor {name} is no part of a LoRA over linear layers or embeddings")
         if len(spec.shape) != 2:
             raise AdapterBroken(
                 f"{shown}: the tensor {name} has the shape {spec.shape}; a linear layer's LoRA has two dimensions"
             )
-        ours = f"{match[1]}.lora_{(match[2] or match[3]).lower()}"
+        ours = f"{stored(match[1], within=within)}.lora_{(match[2] or match[3]).lower()}"
         if ours in parts:
             raise AdapterBroken(f"{shown}: two of its tensors are of one layer")
         turned = TensorSpec((spec.shape[1], spec.shape[0]), spec.dtype)
         parts[ours] = Part(turned, *layout.spans[name], turned=True)
     return parts
-
-
-def _strange(name: str) -> str:
-    if _BASE_LAYER.fullmatch(name.removeprefix(_PREFIX)):
-        return (
-            f"holds weights of the base itself ({name}), which PEFT saves where embeddings are adapted or resized; save it "
-            "with save_embedding_layers=False if the vocabulary is the base's own"
-        )
-    return f"the tensor {name} is no part of a LoRA over linear layers or embeddings"
 
 
 def _check_ranks(parts: Mapping[str, Part], ranks: Mapping[str, int], shown: PurePath) -> None:

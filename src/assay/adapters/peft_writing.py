@@ -12,6 +12,7 @@ from pathlib import Path
 from assay.adapters.dtypes import cast
 from assay.adapters.fit import EMBEDDINGS, raise_differences
 from assay.adapters.lora import Bits, Lora
+from assay.adapters.module_names import in_transformers
 from assay.adapters.safetensors_file import write_safetensors
 from assay.types import TensorSpec
 
@@ -41,9 +42,8 @@ def write_peft(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, Te
 def _name(name: str) -> str:
     module, _, leaf = name.rpartition(".")
     side = leaf[-1].upper()
-    if module.rpartition(".")[2] in EMBEDDINGS:
-        return f"base_model.model.{module}.lora_embedding_{side}"
-    return f"base_model.model.{module}.lora_{side}.weight"
+    path = f"base_model.model.{in_transformers(module)}"
+    return f"{path}.lora_embedding_{side}" if module.rpartition(".")[2] in EMBEDDINGS else f"{path}.lora_{side}.weight"
 
 
 def _settings(lora: Lora, base: str) -> dict[str, object]:
@@ -61,7 +61,7 @@ def _settings(lora: Lora, base: str) -> dict[str, object]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "target_modules": sorted(ranks),
+        "target_modules": sorted(map(in_transformers, ranks)),
         "rank_pattern": {_pattern(module): own for module, own in sorted(ranks.items()) if own != rank},
         "alpha_pattern": {_pattern(module): own for module, own in sorted(alphas.items()) if own != alpha},
     }
@@ -80,4 +80,4 @@ def _alpha(lora: Lora, module: str) -> float:
 
 
 def _pattern(module: str) -> str:
-    return re.escape(module)
+    return re.escape(in_transformers(module))

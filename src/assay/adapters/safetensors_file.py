@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.adapters.lora import Bits
+from assay.adapters.lora import FLOATS, Bits
 from assay.types import TensorSpec
-
-_SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 
 
 def write_safetensors(
@@ -21,11 +19,11 @@ def write_safetensors(
 ) -> None:
     """Write the tensors, each as `read` gives it by its name. about: what the header says besides."""
     # The wide ones first, so that each lies where its type wants it; the header is filled up for the same reason.
-    order = sorted(tensors, key=lambda name: (-_SIZES[tensors[name].dtype], name))
+    order = sorted(tensors, key=lambda name: (-FLOATS[tensors[name].dtype], name))
     header: dict[str, Any] = {"__metadata__": dict(about)} if about else {}
     end = 0
     for name in order:
-        start, end = end, end + math.prod(tensors[name].shape) * _SIZES[tensors[name].dtype]
+        start, end = end, end + math.prod(tensors[name].shape) * FLOATS[tensors[name].dtype]
         header[name] = {"dtype": tensors[name].dtype, "shape": tensors[name].shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

@@ -9,6 +9,7 @@ from typing import Any
 
 from assay.adapters.bases import check_embeddings
 from assay.adapters.fit import check_against
+from assay.adapters.module_names import has_text_model, in_transformers, stored
 from assay.errors import AdapterBroken
 from assay.types import Adapter
 
@@ -20,7 +21,9 @@ class PeftSlots:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+        weights = model.state_dict()
+        within = has_text_model(weights)
+        self._shapes = {stored(name, within=within): tuple(weight.shape) for name, weight in weights.items()}
         kinds = "Linear", "Embedding"
         self._adaptable = {name for name, module in model.named_modules() if type(module).__name__ in kinds}
         output = model.get_output_embeddings()
@@ -60,7 +63,7 @@ class PeftSlots:
         check_against(adapter, self._shapes)
         modules = sorted({name.rpartition(".")[0] for name in adapter.tensors})
         check_embeddings(modules, tied=self._tied)
-        strange = [module for module in modules if module not in self._adaptable]
+        strange = [module for module in modules if in_transformers(module) not in self._adaptable]
         if strange:
             raise AdapterBroken(
                 f"{adapter.weights}: the transformers engine adapts linear layers and embeddings only, not "
@@ -76,7 +79,7 @@ class PeftSlots:
         from peft import LoraConfig
         from peft.tuners.lora import LoraModel
 
-        modules = sorted({name.rpartition(".")[0] for name in tensors})
+        modules = sorted({in_transformers(name.rpartition(".")[0]) for name in tensors})
         config = LoraConfig(
             r=adapter.rank,
             lora_alpha=adapter.scale * adapter.rank,
@@ -93,7 +96,7 @@ class PeftSlots:
         with torch.no_grad():
             for name, tensor in tensors.items():
                 module, _, leaf = name.rpartition(".")
-                layer = self._model.get_submodule(module)
+                layer = self._model.get_submodule(in_transformers(module))
                 weight = _side(layer, leaf[-1].upper(), adapter.digest)
                 weight.copy_(tensor.T.to(weight.dtype))
 
