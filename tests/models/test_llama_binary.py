@@ -59,7 +59,7 @@ def test_what_is_no_llama_server_is_refused(tmp_path: Path, monkeypatch: pytest.
         "no-such-command-here": "no program no-such-command-here on PATH",
         str(tmp_path): "is not a program",
         str(tmp_path / "text"): "is not a program",
-        str(tmp_path / "broken"): "can't be run: Exec format error",
+        str(tmp_path / "broken"): "it says .*broken: Exec format error",
         script(tmp_path / "other", "echo other 1.0"): "is not llama.cpp's llama-server: .* it says 'other 1.0'",
         script(tmp_path / "mute", "exit 0"): "it says nothing",
         script(tmp_path / "flood", "yes"): "it says 'y y y",

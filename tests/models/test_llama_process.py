@@ -170,7 +170,7 @@ async def test_a_server_that_dies_is_one_answers_error_and_starts_anew(
         await asyncio.sleep(0.05)
         for process in family(server_of(base)._process.pid):
             process.kill()
-        with pytest.raises(EngineDied, match=r"llama-server ended \(killed by SIGKILL\)"):
+        with pytest.raises(EngineDied, match=r"llama-server ended \(killed by SIGKILL, as where memory runs out\)"):
             await asked
         assert [(await answer(m)).text for m in (model, base)] == [each.text for each in before]
 
@@ -188,7 +188,7 @@ async def test_behind_the_worker_a_new_child_has_it_all_anew(
         await asyncio.sleep(0.05)
         for process in supervisor.children():
             process.kill()
-        with pytest.raises(EngineDied, match=r"llama-server ended \(killed by SIGKILL\)"):
+        with pytest.raises(EngineDied, match=r"llama-server ended \(killed by SIGKILL, as where memory runs out\)"):
             await asked
         assert (await answer(model)).text == before.text
         assert base.restarts == 1
@@ -303,8 +303,13 @@ def test_a_server_that_ends_while_it_is_asked_for_its_health_is_told(tiny: Path,
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     said = f"listening on http://127.0.0.1:{port}"
-    with pytest.raises(ModelError, match=rf"can't load .*llama-server ended \(exit code 7\); it says: {said}"):
-        ServerProcess([script(tmp_path / "brief", f"echo {said}; exit 7")], ServerSettings(tiny, 256, 1))
+    with pytest.raises(
+        ModelError, match=r"can't load .*llama-server ended \(exit code 7\); it says: no memory: it failed"
+    ):
+        ServerProcess(
+            [script(tmp_path / "brief", f"echo {said}; echo no memory: it failed; exit 7")],
+            ServerSettings(tiny, 256, 1),
+        )
 
 
 async def test_a_script_that_runs_the_server_may_stand_before_it(tiny: Path, tmp_path: Path) -> None:

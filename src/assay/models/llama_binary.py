@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.errors import ModelError
+from assay.models import llama_supervisor
 
 NAME = "llama-server"
 _SECONDS = 60.0  # to say its version; one with CUDA looks at the GPUs first
@@ -85,12 +86,6 @@ def ask(command: Sequence[str]) -> Binary:
     )
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, without llama-server's own variables: they would change answers, and nobody would know."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "AIP_"))}
-    return {**kept, **(more or {})}
-
-
 def _executable(path: Path) -> str:
     if not path.exists():
         raise ModelError(f"there is no {path}, which llama_server names; give the path of llama.cpp's llama-server")
@@ -99,26 +94,36 @@ def _executable(path: Path) -> str:
     return str(path)
 
 
+def supervised(called: Sequence[str], more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a program that ends with this process, or when its `stdin` is closed here. more: of its environment.
+
+    The process that is given back leads a group of its own, and ends as the program does (`llama_supervisor`).
+    """
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", llama_supervisor.__file__, *called],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(more or {}),
+        # Ctrl-C at the terminal is assay's to handle, and what is left of a group can be killed together.
+        start_new_session=True,
+    )
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's, without llama-server's own variables: they would change answers, and nobody would know."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "AIP_"))}
+    return {**kept, **more}
+
+
 def _said(command: Sequence[str], flag: str) -> str:
-    """What it writes when it is called with one flag; its start, if that is long."""
-    try:
-        program = subprocess.Popen(
-            [*command, flag],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ModelError(f"{command[0]} can't be run: {error.strerror}; name llama.cpp's llama-server") from None
-    late = threading.Timer(_SECONDS, os.killpg, (program.pid, signal.SIGKILL))
-    late.start()
-    try:
-        with program:
-            assert program.stdout is not None
-            said = program.stdout.read(_READ)
-            program.kill()  # one that says more, or does something else, is not waited for
-    finally:
-        late.cancel()
-    return said.decode(errors="replace")
+    """What it writes when it is called with one flag. One that says more, or does something else, is not waited for."""
+    with supervised([*command, flag]) as program:
+        assert program.stdout is not None
+        late = threading.Timer(_SECONDS, os.killpg, (program.pid, signal.SIGKILL))
+        late.daemon = True
+        late.start()
+        try:
+            return program.stdout.read(_READ).decode(errors="replace")
+        finally:
+            late.cancel()

@@ -9,13 +9,14 @@ from typing import IO
 
 _LINES = 400
 _LINE = 1000  # characters; the rest of a longer line counts as the next one
+_LAST_LINES = 30
 _QUOTED = 400  # characters
 
 # "main: server is listening on http://127.0.0.1:41237 - starting the main loop", and later "listening on http://127.0.0.1:41237"
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 # How llama.cpp marks an error ("0.00.123.456 E …"), and how lines of it begin that a reader can do without.
 _ERROR = re.compile(r"^\S+ E (.+)")
-_PLACE = re.compile(r"^(?:[\w.:~]+: +)+")
+_PLACE = re.compile(r"^(?:[\w.:~-]+: +)+")
 _FAILED = re.compile(r"\b(?:error|fail(?:ed)?|unable|invalid|cannot|couldn't|not found)\b", re.IGNORECASE)
 
 
@@ -38,6 +39,7 @@ class ServerLog:
                     self._lines.append(text)
                 if self._port is None and (found := _LISTENING.search(text)):
                     self._port = int(found[1])
+                    self._lines.clear()  # the model is loaded, and what was said of that explains no later failure
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
@@ -56,11 +58,18 @@ class ServerLog:
             return self._changed.wait_for(lambda: self._ended, seconds)
 
     def reason(self) -> str:
-        """What the log says of a failure, else its end; "" if it is empty."""
+        """What the log says of a failure: its first error before the server listens, or its end; after that the last error.
+
+        "" if there is none.
+        """
         with self._changed:
-            lines = list(self._lines)
-        marked = [found[1] for line in lines if (found := _ERROR.match(line))]
-        told = marked[:1] or [line for line in lines if _FAILED.search(line)][:1] or lines[-3:]
+            lines, loading = list(self._lines), self._port is None
+        if loading:
+            marked = [line for line in lines if _ERROR.match(line)]
+            told = marked[:1] or [line for line in lines if _FAILED.search(line)][:1] or lines[-3:]
+        else:  # what was wrong with questions long ago is of no interest
+            told = [line for line in lines[-_LAST_LINES:] if _ERROR.match(line) or _FAILED.search(line)][-1:]
+        told = [_ERROR.sub(r"\1", line) for line in told]
         return _in_short(" ".join(_PLACE.sub("", line) or line for line in told))
 
 

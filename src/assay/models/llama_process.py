@@ -11,16 +11,13 @@ import contextlib
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from assay.errors import AssayError, ModelError
-from assay.models import llama_supervisor
-from assay.models.llama_binary import Binary, ask, environment, find
+from assay.models.llama_binary import Binary, ask, find, supervised
 from assay.models.llama_log import ServerLog
 from assay.models.llama_server import BATCH, HOST, LlamaServer, ServerError, ServerSettings
 
@@ -73,7 +70,7 @@ class ServerProcess(LlamaServer):
         deadline = time.monotonic() + seconds
         key = secrets.token_hex(16)
         self._folder = tempfile.TemporaryDirectory(prefix="assay-llama-server-", ignore_cleanup_errors=True)
-        self._process = self._started([*command, *flags(settings, self._links(settings.adapters))], key)
+        self._process = supervised([*command, *flags(settings, self._links(settings.adapters))], {"LLAMA_API_KEY": key})
         assert self._process.stdout is not None
         self._log = ServerLog(self._process.stdout)
         super().__init__(0, key)
@@ -101,17 +98,6 @@ class ServerProcess(LlamaServer):
         if self._closed or not self._log.ended(within):
             return None
         return self._ended_how()
-
-    def _started(self, called: Sequence[str], key: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", llama_supervisor.__file__, *called],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment({"LLAMA_API_KEY": key}),
-            # A group of its own: Ctrl-C at the terminal is assay's to handle, and what is left can be killed together.
-            start_new_session=True,
-        )
 
     def _links(self, adapters: Sequence[Path]) -> list[str]:
         """Names without ":" and ",", which llama-server takes for its own."""
@@ -157,5 +143,6 @@ class ServerProcess(LlamaServer):
         """How the ended server ended, with the words of its log."""
         code = self._process.wait(_LAST_WORDS_SECONDS)
         how = f"killed by {signal.Signals(code - 128).name}" if code > 128 else f"exit code {code}"
+        how += ", as where memory runs out" if code - 128 == signal.SIGKILL else ""
         said = self._log.reason()
         return f"llama-server ended ({how})" + (f"; it says: {said}" if said else "")
