@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -97,6 +98,43 @@ async def test_a_judged_score_goes_on_and_asks_nothing_twice_that_was_answered(t
     assert len((tmp_path / "s.jsonl").read_text().splitlines()) == len(answers)
 
 
+EARLY = """\
+import os, signal, sys, weakref
+
+class Dying: pass
+
+def lose(event, args):
+    if event == "import" and args[0] == "MODULE":
+        dying = Dying()
+        weak = weakref.ref(dying, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del dying
+
+sys.addaudithook(lose)
+"""
+
+
+@pytest.mark.parametrize("module", ["assay.cli.app", "assay.watch"])
+def test_a_signal_that_the_interpreter_drops_while_it_imports_is_heard(tmp_path: Path, module: str) -> None:
+    (tmp_path / "early").mkdir()
+    written(tmp_path / "early" / "sitecustomize.py", EARLY.replace("MODULE", module))
+    script(tmp_path / "model.yaml", [{"contains": "", "answer": "x"}])
+    written(tmp_path / "suite.yaml", SUITE)
+    (tmp_path / "run").mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "early"), *sys.path])}
+    done = subprocess.run(
+        [ASSAY, "watch", "run", "--base", "scripted:model.yaml", "--suite", "suite.yaml"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "KeyboardInterrupt" in done.stderr.split("assay:")[0], (
+        "it was dropped where the interpreter drops exceptions"
+    )
+    assert done.returncode == 130, done.stderr
+
+
 def test_a_probe_goes_on(tmp_path: Path) -> None:
     slow = [{"contains": f"Question {name}", "answer": "right and so on", "seconds": 0.1} for name in "abcd"]
     script(tmp_path / "slow.yaml", slow)
@@ -160,3 +198,22 @@ def test_a_query_that_would_take_for_ever(tmp_path: Path, number: signal.Signals
         job.send_signal(number)
         out, err = job.communicate(timeout=60)
     assert (job.returncode, out, err) == (130, "", "")
+
+
+def test_a_services_log_is_json_to_the_last_word(tmp_path: Path) -> None:
+    script(tmp_path / "model.yaml", [{"contains": "", "answer": "x"}])
+    written(tmp_path / "suite.yaml", SUITE)
+    words = ("--base", "scripted:model.yaml", "--suite", "suite.yaml", "--log-json")
+
+    def told(err: str) -> list[str]:
+        return [line["text"] for line in map(json.loads, err.splitlines()) if line["event"] == "said"]
+
+    none = assay(tmp_path, "watch", "gone", *words)
+    assert none.returncode == 2
+    assert [text for text in told(none.stderr) if "there is no folder gone" in text]
+    (tmp_path / "run").mkdir()
+    with begun(tmp_path, "watch", "run", *words, "--sink", "influx:http://127.0.0.1:9#lab") as job:
+        until(lambda: bool(completions(tmp_path / WORKSPACE)))
+        job.send_signal(signal.SIGTERM)
+        _, err = job.communicate(timeout=60)
+    assert told(err)[-1] == "stopped; the same command goes on from here"

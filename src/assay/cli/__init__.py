@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from typing import NoReturn
 
-from assay.cli import streams
+from assay.cli import streams, termination
 from assay.errors import NO_ROOM, AssayError, DiskFault
 
 # What shells report for a program that Ctrl-C ended.
@@ -17,7 +16,7 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Run `assay`; a user's mistake is one sentence on standard error and an exit code, never a traceback."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as Ctrl-C does, and tidies up
+        termination.listen()
         code = _run()
     except AssayError as error:
         streams.say(str(error))
@@ -47,6 +46,8 @@ def _run() -> int:
     streams.prepare()
     from assay.cli.app import app  # here, for Ctrl-C may come while it is imported
 
+    if termination.came():
+        raise KeyboardInterrupt
     # Alone, - is a name and no flag, which the parser doesn't know; as a path ./- is the same.
     words = ["./-" if word == "-" else word for word in sys.argv[1:]]
     code = app(words, result_action="return_value")

@@ -12,7 +12,7 @@ from assay.evaluated import SampleResult
 class JsonLog:
     """An `Observer` whose lines hold `time` (seconds since the epoch), `event`, and what belongs to it.
 
-    Events: note (text), ahead (samples), evaluating (checkpoint, suite), behind (samples: done with, of how many).
+    Events: note (text), said (text), ahead (samples), evaluating (checkpoint, suite), behind (samples: done with, of how many).
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,10 @@ class JsonLog:
 
     def note(self, text: str) -> None:
         self._write("note", text=text)
+
+    def said(self, text: str) -> None:
+        """What a command says for itself: why it ended, and what is left to do."""
+        self._write("said", text=text)
 
     def expect(self, samples: int) -> None:
         self._total = self._behind + samples

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from assay.cli import termination
 from assay.errors import Unreachable
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
                 task.cancel()
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        if termination.came():  # before the loop heard it
+            stop()
         return await work
 
     try:

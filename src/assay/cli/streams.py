@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable
 
 # What shells report for a program that wrote to a pipe that nobody reads.
 UNREAD = 141
@@ -38,7 +39,20 @@ def finish() -> None:
 def say(text: str) -> None:
     """A sentence on standard error; where that can't be written to either, the exit code must do."""
     with contextlib.suppress(OSError):
-        print(f"assay: {text}", file=sys.stderr, flush=True)
+        _voice(text)
+
+
+def say_as(voice: Callable[[str], None]) -> None:
+    """From now on let `say` say it so: a service's log has lines of its own."""
+    global _voice
+    _voice = voice
+
+
+def _plainly(text: str) -> None:
+    print(f"assay: {text}", file=sys.stderr, flush=True)
+
+
+_voice: Callable[[str], None] = _plainly
 
 
 def abandon() -> None:

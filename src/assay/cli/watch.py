@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from assay.checkpoints.naming import FAMILIES, Family
-from assay.cli import INTERRUPTED
+from assay.cli import INTERRUPTED, termination
 from assay.cli.json_log import JsonLog
 from assay.cli.judging import Judging, close_judge, judge_maker
 from assay.cli.progress import Reporter
 from assay.cli.settings import Config, ConfigFile, Json, Workspace, check_run, settings
+from assay.cli.streams import say, say_as
 from assay.cli.suites import DataFlags, load, named
 from assay.config import ModelConfig
 from assay.errors import ConfigError
@@ -102,6 +102,9 @@ def watch(
     """
     from assay.cli.show import next_steps, show
 
+    log = JsonLog() if log_json else Reporter()
+    if isinstance(log, JsonLog):
+        say_as(log.said)
     found = settings(config, workspace)
     by = _judge(found, judge, votes)
     job = _job(found, folder, base, suite or [], data, by, once, run, limit, every, poll, order, filter or [], force)
@@ -110,7 +113,7 @@ def watch(
 
         return show_plan(job, found.workspace, as_json=json)
     sinks = open_sinks(sink or found.watch.sinks, found)
-    code, runs = asyncio.run(_watch(job, sinks, JsonLog() if log_json else Reporter()))
+    code, runs = asyncio.run(_watch(job, sinks, log))
     if code == INTERRUPTED and not runs:
         return code
     if runs:
@@ -223,6 +226,8 @@ async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tu
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
+    if termination.came():  # before the loop heard it
+        task.cancel()
     try:
         if not segments(job.workspace):
             await check_job(
@@ -231,7 +236,7 @@ async def _watch(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tu
         with hold(job.workspace):
             return await _held(job, sinks, log)
     except asyncio.CancelledError:
-        print("assay: stopped; the same command goes on from here", file=sys.stderr)
+        say("stopped; the same command goes on from here")
         return INTERRUPTED, []
     finally:
         await job.host.aclose()
@@ -247,24 +252,20 @@ async def _held(job: Job, sinks: Sequence[Sink], log: Reporter | JsonLog) -> tup
                 outcome = await run_watch(job, ledger, reporter)
             behind = forwarding.behind
     except asyncio.CancelledError:
-        print("assay: stopped; the same command goes on from here", file=sys.stderr)
+        say("stopped; the same command goes on from here")
         return INTERRUPTED, _begun(ledger.journal)
     finally:
         ledger.close()
     if outcome.judge_gone is not None:
-        print(
-            f"assay: {outcome.unjudged} answers are not judged yet ({outcome.judge_gone}); the same command judges them, and "
-            "asks nothing else again",
-            file=sys.stderr,
+        say(
+            f"{outcome.unjudged} answers are not judged yet ({outcome.judge_gone}); the same command judges them, and asks "
+            "nothing else again"
         )
     if outcome.misfit:
-        print(
-            "assay: none of the checkpoints is an adapter of this base; name the model that they were trained on with --base",
-            file=sys.stderr,
-        )
+        say("none of the checkpoints is an adapter of this base; name the model that they were trained on with --base")
     for name, why in behind.items():
         from assay.cli.show import workspace_flag
 
         again = f"assay ship --sink {shlex.quote(name)}{workspace_flag(job.workspace)}"
-        print(f"assay: the sink {name} lacks results ({why}); send them with: {again}", file=sys.stderr)
+        say(f"the sink {name} lacks results ({why}); send them with: {again}")
     return (3 if behind else outcome.exit_code), outcome.runs

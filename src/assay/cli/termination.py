@@ -1,0 +1,28 @@
+"""SIGTERM, before an event loop hears it: it ends a command as Ctrl-C does, and is not lost.
+
+An exception that a signal's handler raises within a destructor or a callback of the interpreter's is printed and dropped, as
+it may be while modules are imported. So that one came is remembered, and asked for where a command begins its work.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+_came = False
+
+
+def listen() -> None:
+    """Raise `KeyboardInterrupt` at SIGTERM."""
+    signal.signal(signal.SIGTERM, _end)
+
+
+def came() -> bool:
+    """Whether SIGTERM has come, though the command goes on."""
+    return _came
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _came
+    _came = True
+    raise KeyboardInterrupt
