@@ -28,6 +28,7 @@ from assay.models.llama_log import ServerLog
 from assay.types import GenerateOptions, Raw
 from tests.models import llama_opened
 from tests.models.llama_programs import PROGRAMS, REAL
+from tests.models.openai_server import OpenAIServer, Reply
 
 QUESTIONS = (llama_opened.QUESTION, "What is 3 + 4?", "What is the capital of France?")
 GREEDY = GenerateOptions(max_tokens=24)
@@ -172,7 +173,11 @@ async def test_one_that_is_on_for_everybody_is_asked_alone_as_well(url: str, bas
             r"applies the LoRA adapter lab-120 to whoever names none; write .*#lab-20, .*#lab-120 to ask",
         ),
         ((0.0, 0.5), "lab-120", r"at a scale of 0.5, and assay asks under an adapter at 1"),
-        ((0.0, 0.0), "lab-12", r"neither a model nor a LoRA adapter of that name; write .*#lab-20"),
+        (
+            (0.0, 0.0),
+            "lab-12",
+            r"neither a model nor a LoRA adapter of that name; write .*#lab, .*#lab-20, .*#lab-120$",
+        ),
     ],
 )
 async def test_what_leaves_a_doubt_is_refused(url: str, scales: tuple[float, ...], name: str, sentence: str) -> None:
@@ -214,3 +219,10 @@ async def test_two_adapters_of_one_name_are_refused(base: Path, files: list[Path
     (twin := tmp_path / files[0].name).write_bytes(files[0].read_bytes())
     with served(base, [files[0], twin], scale=0.0) as url, pytest.raises(ModelError, match="several LoRA adapters"):
         await said(f"{url}#lab-20", "hi")
+
+
+async def test_a_proxy_that_hands_only_the_api_on_is_asked_as_any_server() -> None:
+    async with OpenAIServer() as server:
+        server.script = lambda ask: Reply("Fine.", headers={"Server": "llama.cpp"})
+        assert await said(server.spec, "hi", "ho") == ["Fine.", "Fine."]
+        assert all({"lora", "cache_prompt"}.isdisjoint(ask.body) for ask in server.asked if ask.body)

@@ -62,7 +62,9 @@ class ServedAdapters:
 
     async def learn(self) -> None:
         """Ask the server. Raises `Fault`, and `ModelError` where it isn't clear under what it would answer."""
-        address, asked_at = self._address, asyncio.get_running_loop().time()
+        address = self._address
+        if self._told is not None:  # whoever comes meanwhile goes by what is known
+            self._asked_at = asyncio.get_running_loop().time()
         root = msgspec.structs.replace(address, path=address.path.removesuffix("/v1"))
         adapters = await self._got(root, f"/lora-adapters?model={quote(address.model, safe='')}", _adapters)
         told = [adapter.path for adapter in adapters or ()]
@@ -71,11 +73,11 @@ class ServedAdapters:
                 f"{address.spec}: the server's LoRA adapters have changed while it was in use; begin again"
             )
         if adapters and not any(adapter.name == _plain(address.model) for adapter in adapters):
-            models = await self._got(address, "/models", models_told) or ()
-            self.fields = _without(address, adapters, models)
+            names = await self._got(address, "/models", _names) or ()
+            self.fields = _without(address, adapters, names)
         else:
             self.fields = _under_one(address, adapters) if adapters else {}
-        self._told, self._asked_at = told, asked_at
+        self._told, self._asked_at = told, asyncio.get_running_loop().time()
 
     async def _got(self, address: Address, path: str, read: Any) -> Any:
         """What `read` makes of the answer; None where the server knows no such path."""
@@ -106,6 +108,14 @@ def _adapters(body: bytes) -> list[LoraAdapter]:
         ) from None
 
 
+def _names(body: bytes) -> list[str]:
+    """The model's names, that by which the server calls it first."""
+    names = models_told(body)
+    found: Any = msgspec.json.decode(body)
+    aliases = [alias for each in found["data"] if isinstance(each, dict) for alias in each.get("aliases") or ()]
+    return [*names, *(str(alias) for alias in aliases)]
+
+
 def _under_one(address: Address, adapters: Sequence[LoraAdapter]) -> Mapping[str, Any]:
     named = [adapter for adapter in adapters if adapter.name == _plain(address.model)]
     if len(named) > 1:
@@ -121,20 +131,25 @@ def _under_one(address: Address, adapters: Sequence[LoraAdapter]) -> Mapping[str
     return _request(adapters, named[0])
 
 
-def _without(address: Address, adapters: Sequence[LoraAdapter], models: Sequence[str]) -> Mapping[str, Any]:
+def _without(address: Address, adapters: Sequence[LoraAdapter], names: Sequence[str]) -> Mapping[str, Any]:
     """Of the model itself. Refuses where the server would apply an adapter, and a name that is nobody's there."""
-    names = ", ".join(f"{address.base}#{adapter.name}" for adapter in adapters[:_SHOWN])
-    names += ", …" if len(adapters) > _SHOWN else ""
-    if address.model not in models:
+    known = [adapter.name for adapter in adapters]
+    if address.model not in names:
         raise ModelError(
-            f"{address.spec}: the server has neither a model nor a LoRA adapter of that name; write {names}"
+            f"{address.spec}: the server has neither a model nor a LoRA adapter of that name; write "
+            + _listed(address, [*names[:1], *known])
         )
     if on := [adapter for adapter in adapters if adapter.scale != 0.0]:
         raise ModelError(
-            f"{address.spec}: the server applies the LoRA adapter {on[0].name} to whoever names none; write {names} to ask "
-            "under one alone, or set their scales to 0 there to ask the model without any"
+            f"{address.spec}: the server applies the LoRA adapter {on[0].name} to whoever names none; write "
+            f"{_listed(address, known)} to ask under one alone, or set their scales to 0 there to ask the model without any"
         )
     return _request(adapters, None)
+
+
+def _listed(address: Address, names: Sequence[str]) -> str:
+    specs = [f"{address.base}#{name}" for name in names[:_SHOWN]]
+    return ", ".join(specs) + (", …" if len(names) > _SHOWN else "")
 
 
 def _request(adapters: Sequence[LoraAdapter], on: LoraAdapter | None) -> Mapping[str, Any]:

@@ -48,7 +48,7 @@ async def served(address: Address, settings: HttpSettings, key: Secret | None) -
 
 
 def models_told(body: bytes) -> list[str]:
-    """The names of the models in a server's list. Raises `Fault`."""
+    """The names of the models in a server's list, one each. Raises `Fault`."""
     return [each.name for each in _told(body)]
 
 
