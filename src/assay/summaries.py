@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from assay.evaluated import Evaluation
@@ -27,13 +28,16 @@ def judged_summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge) -> t
 
 def _summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge | None = None) -> tuple[Summary, ...]:
     tallies: dict[tuple[str, str], Tally] = {}
+    scores: dict[tuple[str, str], list[Score]] = {}
     for group, outcome in outcomes:
         tallies.setdefault((group, outcome.metric), Tally()).add(outcome)
+        if isinstance(outcome, Score):
+            scores.setdefault((group, outcome.metric), []).append(outcome)
     return tuple(
         Summary(
             group=group,
             metric=metric,
-            mean=tally.means().shown if tally.scored else None,
+            mean=_mean(scores.get((group, metric), ())),
             correct=tally.correct if tally.scored and tally.boolean else None,
             asked=tally.asked,
             scored=tally.scored,
@@ -47,3 +51,14 @@ def _summaries(outcomes: Iterable[tuple[str, Outcome]], judge: Judge | None = No
         )
         for (group, metric), tally in tallies.items()
     )
+
+
+def _mean(scores: Sequence[Score]) -> float | None:
+    """To the last digit, whatever the order: sums are rounded once, which a running mean's are not."""
+    if not scores:
+        return None
+    geometric = scores[0].geometric
+    values = [math.log(score.value) if geometric else float(score.value) for score in scores]
+    weights = [1.0 if score.weight is None else score.weight for score in scores]
+    mean = math.fsum(map(math.prod, zip(values, weights, strict=True))) / math.fsum(weights)
+    return math.exp(mean) if geometric else mean

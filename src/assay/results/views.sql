@@ -135,7 +135,7 @@ create view proofs as
 -- The mean of scores, by their weights where they have any, and of their logarithms where it is geometric.
 create macro mean_of(value, weight, geometric) as
     case when bool_or(weight is not null and geometric) then exp(sum(ln(value) * weight) / sum(weight))
-         when bool_or(weight is not null) then sum(value * weight) / sum(weight) else avg(value) end;
+         when bool_or(weight is not null) then sum(value * weight) / sum(weight) else favg(value) end;
 
 create view checkpoint_scores as
     select c.run, c.checkpoint, c.iteration, c.digest, c.suite, c.suite_version, c."group", c.metric,

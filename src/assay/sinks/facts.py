@@ -30,7 +30,7 @@ def _group(
         metric=part.metric,
         seq=record.seq,
         time=record.time,
-        mean=part.mean,
+        mean=_mean(part),
         asked=part.asked,
         scored=part.scored,
         failed=part.failed,
@@ -55,7 +55,8 @@ def _summed(parts: Sequence[Summary]) -> Summary:
         for part in parts
         if part.mean is not None
     ]
-    mean = sum(mean * weight for mean, weight in means) / sum(weight for _, weight in means) if means else None
+    weights = math.fsum(weight for _, weight in means)
+    mean = math.fsum(mean * weight for mean, weight in means) / weights if means else None
     return structs.replace(
         parts[0],
         group="overall",
@@ -66,6 +67,13 @@ def _summed(parts: Sequence[Summary]) -> Summary:
         failed=sum(part.failed for part in parts),
         truncated=sum(part.truncated for part in parts),
     )
+
+
+def _mean(part: Summary) -> float | None:
+    """Of what was right or wrong by its counts: older journals round the mean, and means of means round more than once."""
+    if part.correct is not None and part.scored and part.weight is None:
+        return part.correct / part.scored
+    return part.mean
 
 
 def answer_facts(record: AnswerScored) -> Iterator[AnswerFact]:
