@@ -16,7 +16,7 @@ from tests.making import copied, discovered
 from tests.models import gguf_tiny, mlx_tiny
 
 PACKAGES = {"mlx": "mlx.core", "llama": "xllamacpp", "llama-server": "xllamacpp", "transformers": "torch"}
-QUESTIONS = ("What is the capital of Genovia?", "What is 3 + 4?", "What is the capital of France?", Raw("The"))
+QUESTIONS = ("What is the capital of Belmora?", "What is 3 + 4?", "What is the capital of Genovia?")
 
 
 def of_the_lab(spec: str, other: str, folder: Path, *, worker: bool = False) -> UnderTest:
@@ -32,7 +32,7 @@ def of_the_lab(spec: str, other: str, folder: Path, *, worker: bool = False) -> 
         prompts=QUESTIONS,
         long=Raw("What is"),
         spelled="Hello!",
-        adapters=[copied(found[at], folder) for at in (2, 5, 11)],
+        adapters=[copied(found[at], folder) for at in (1, 4, 11)],
         misfit=mlx_tiny.read(mlx_tiny.write_adapter(folder / "misfit")),
     )
 

@@ -9,8 +9,8 @@ Say in a fixture what is tested, and make a class of a contract:
     class TestMine(AdapterContract):
         pass
 
-`ModelContract` is for any `TextModel`, `AdapterContract` for one that takes adapters as well. Needs pytest, and none of its
-plugins.
+`ModelContract` is for any `TextModel`, `AdapterContract` for one that takes adapters as well; `AdapterTests` is what the latter
+has more. Needs pytest, and none of its plugins.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ pytest.register_assert_rewrite(
     "assay.testing.adapters", "assay.testing.answers", "assay.testing.contract", "assay.testing.sharing"
 )
 
-from assay.testing.adapters import AdapterContract  # noqa: E402
+from assay.testing.adapters import AdapterContract, AdapterTests  # noqa: E402
 from assay.testing.contract import ModelContract  # noqa: E402
 from assay.testing.under_test import UnderTest  # noqa: E402
 
-__all__ = ["AdapterContract", "ModelContract", "UnderTest"]
+__all__ = ["AdapterContract", "AdapterTests", "ModelContract", "UnderTest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -239,13 +240,18 @@ class AnswerTests:
 async def likely_as_generated(model: TextModel, prompts: Sequence[Prompt]) -> None:
     """Assert that answers have the log-probabilities that were told while they were generated."""
     weighing = logprob_model(model)
+    whole = 0
     for prompt in prompts:
         answer = await streamed(model, prompt, replace(GREEDY, logprobs=True))
         told = await weighing.loglikelihood(prompt, answer.text)
-        own = answer.tokens[: len(told.tokens)]  # a token that ends the answer is no part of its text
-        assert [token.id for token in told.tokens] == [token.id for token in own]
-        assert [t.logprob for t in told.tokens] == pytest.approx([t.logprob for t in own], abs=1e-3)
-        assert told.greedy
-        assert not (await weighing.loglikelihood(prompt, answer.text + " not so")).greedy
+        pairs = list(zip(told.tokens, answer.tokens, strict=False))
+        # A text need not be spelled as it was generated; from there on the two can't be compared.
+        alike = list(takewhile(lambda pair: pair[0].id == pair[1].id, pairs))
+        assert [one.logprob for one, _ in alike] == pytest.approx([other.logprob for _, other in alike], abs=1e-3)
+        if len(alike) == len(told.tokens):
+            whole += 1
+            assert told.greedy
+            assert not (await weighing.loglikelihood(prompt, answer.text + " not so")).greedy
+    assert whole, "no answer has the tokens that it was generated with"
     with pytest.raises(GenerationError):
         await weighing.loglikelihood(prompts[0], "")

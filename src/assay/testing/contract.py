@@ -13,10 +13,8 @@ from assay.testing.sharing import SharingTests
 from assay.testing.under_test import UnderTest, in_loop
 
 
-class ModelContract(AnswerTests, SharingTests):
-    """What any `TextModel` must do. Wants a fixture `under_test` that gives an `UnderTest`, of a class's scope or more."""
-
-    takes_adapters = False
+class Opened:
+    """The fixtures of all tests. They want one more, `under_test`, which gives an `UnderTest`."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -36,6 +34,12 @@ class ModelContract(AnswerTests, SharingTests):
         model = runner.run(opened())
         yield model
         runner.run(model.aclose())
+
+
+class ModelContract(Opened, AnswerTests, SharingTests):
+    """What any `TextModel` must do. Wants a fixture `under_test` that gives an `UnderTest`, of a class's scope or more."""
+
+    takes_adapters = False
 
     @in_loop
     async def test_it_is_tested_with_adapters_if_it_takes_them(self, model: TextModel) -> None:
