@@ -228,7 +228,7 @@ def test_pickled_weights_and_gguf_are_no_sources(tmp_path: Path, lab: Path, trai
     with pytest.raises(BadInput, match="a pickled PyTorch file, not safetensors"):
         source_at(folder)
     gguf = convert(source_at(trained), tmp_path / "a.gguf", "gguf", read_base(lab / "base")).path
-    with pytest.raises(BadInput, match=r"a GGUF adapter, laid out for llama\.cpp, and is not converted back"):
+    with pytest.raises(BadInput, match=r"a GGUF adapter is laid out for llama\.cpp and is not converted back"):
         source_at(gguf)
 
 

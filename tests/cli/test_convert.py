@@ -63,3 +63,31 @@ def test_all_differences_are_listed(lab: Path, tmp_path: Path) -> None:
     done = run(lab / CHECKPOINT, "--to", "gguf", "--out", tmp_path / "a.gguf", "--base", base)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) > 56
+
+
+def test_a_base_by_its_hubs_id(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "hub" / "models--acme--lab" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for file in (lab / "base").iterdir():
+        (snapshot / file.name).symlink_to(file)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    done = run(lab / CHECKPOINT, "--to", "gguf", "--out", tmp_path / "a.gguf", "--base", "acme/lab")
+    assert done.returncode == 0, done.stderr
+    done = run(lab / CHECKPOINT, "--to", "gguf", "--out", tmp_path / "b.gguf", "--base", "acme/other")
+    assert done.returncode == 2
+    assert "assay fetch" in done.stderr
+    (tmp_path / "peft").mkdir()
+    done = run(lab / CHECKPOINT, "--to", "peft", "--out", tmp_path / "peft", "--base", "acme/lab")
+    assert done.returncode == 0, done.stderr
+    config = tmp_path / "peft" / "adapter_config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({**told, "base_model_name_or_path": "acme/lab"}))
+    assert run(tmp_path / "peft", "--to", "gguf", "--out", tmp_path / "c.gguf").returncode == 0
+    config.write_text(json.dumps({**told, "base_model_name_or_path": "acme/other"}))
+    done = run(tmp_path / "peft", "--to", "gguf", "--out", tmp_path / "d.gguf")
+    assert done.returncode == 2
+    assert "name it with --base" in done.stderr
+    assert run(tmp_path / "peft", "--to", "mlx", "--out", tmp_path / "mlx").returncode == 0

@@ -183,7 +183,9 @@ def _place(destination: Path, source: Path) -> Iterator[Path]:
                 f"{source} could not be converted in {destination.parent} ({error.strerror or error}); what was "
                 "earned is safe: make room there, or set TMPDIR, and run the same command again"
             ) from None
-        raise AdapterBroken(f"{source}: can't be converted: {error.strerror or error}") from None
+        raise AdapterBroken(
+            f"{source}: can't be converted in {destination.parent}: {error.strerror or error}"
+        ) from None
 
 
 def _check_destination(destination: Path, form: Form, lora: Lora, *, overwrite: bool) -> None:

@@ -31,7 +31,8 @@ def source_at(place: Path) -> Source:
     weights = place if place.is_file() and place.suffix == ".safetensors" else weights_at(place)
     if is_gguf(weights):
         raise BadInput(
-            f"{weights} is a GGUF adapter, laid out for llama.cpp, and is not converted back; name the adapter it was made from"
+            f"{weights} is a GGUF file; a GGUF adapter is laid out for llama.cpp and is not converted back; name the "
+            "one that it was made from"
         )
     config = weights.with_name(CONFIG_NAME)
     if not config.is_file():

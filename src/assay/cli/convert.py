@@ -17,8 +17,7 @@ from assay.agreement import TOLERANCE, Agreement
 from assay.cli import verifying
 from assay.cli.settings import Json
 from assay.cli.stopping import run as run_work
-from assay.errors import AdapterMismatch, BadInput, CheckpointError
-from assay.models.open import ENGINES
+from assay.errors import AdapterMismatch, BadInput, CheckpointError, ModelError
 
 _NAMES = {"mlx": "mlx-lm", "peft": "PEFT", "gguf": "GGUF"}
 _FEW = 3  # differences, that an error's sentence names itself
@@ -81,16 +80,14 @@ def convert_command(
 
 
 def _base(spec: str | None, source: Source) -> Base | None:
-    """The base that was given, or that the adapter's configuration names if it lies there."""
-    if spec is None:
-        named = source.lora.base
-        return read_base(Path(named)) if named and Path(named).exists() else None
-    return read_base(_path(spec))
-
-
-def _path(spec: str) -> Path:
-    engine, colon, path = spec.partition(":")
-    return Path(path if colon and engine in ENGINES else spec)
+    """The base that was given, or that the adapter's configuration names if it lies there or in the hub's cache."""
+    if spec is not None:
+        return read_base(verifying.place_of(spec))
+    try:
+        place = verifying.place_of(source.lora.base) if source.lora.base else None
+    except ModelError:  # it is not in the cache
+        return None
+    return read_base(place) if place is not None and place.exists() else None
 
 
 def _all(error: AdapterMismatch) -> str:

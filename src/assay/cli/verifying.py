@@ -13,8 +13,9 @@ from assay.adapters.named import adapter_at, adapter_from
 from assay.adapters.sources import Source
 from assay.agreement import PROMPTS, Agreement, Said, Side, compare, said
 from assay.errors import BadInput
+from assay.models.hub import hub_name
 from assay.models.known import engines
-from assay.models.open import ENGINES, open_local
+from assay.models.open import ENGINES, open_local, resolve
 from assay.models.own_loader import Library, open_with
 from assay.types import Adapter
 
@@ -51,17 +52,34 @@ def plan(source: Source, to: Form, bases: Sequence[str], prompts: Path | None, t
     return Plan(*specs, _prompts(prompts), tolerance)
 
 
-def _spec(base: str, form: str, *, single: bool) -> str:
+def place_of(base: str) -> Path:
+    """Where a base lies that is named by its path or its hub's id, after an engine's name or not. Raises `ModelError`."""
+    engine, path = _split(base)
+    if Path(path).exists() or hub_name(path) is None:
+        return Path(path)
+    return Path(resolve(f"{engine or 'transformers'}:{path}").path)
+
+
+def _split(base: str) -> tuple[str, str]:
+    """The engine that a base's name begins with, or "", and the rest."""
     engine, colon, path = base.partition(":")
-    named = bool(colon) and engine in ENGINES
-    if named and engine != _ENGINES[form] and not single:
-        raise BadInput(f"--base {base}: a {form} adapter is run by {_ENGINES[form]}; name {_ENGINES[form]}:PATH there")
-    place = Path(path if named else base)
+    engine = "transformers" if engine == "hf" else engine
+    return (engine, path) if colon and engine in ENGINES else ("", base)
+
+
+def _spec(base: str, form: str, *, single: bool) -> str:
+    named, _ = _split(base)
+    engine = _ENGINES[form]
+    if form == "gguf" and named == "llama-server":
+        engine = named
+    if named and named != engine and not single:
+        raise BadInput(f"--base {base}: a {form} adapter is run by {engine}; name {engine}:PATH there")
+    place = place_of(base)
     if form == "gguf" and place.is_dir() and not any(place.glob("*.gguf")):
         raise BadInput(f"--verify: {place} holds no GGUF file for llama.cpp to run; name the base's by a second --base")
     if form != "gguf" and place.is_file():
-        raise BadInput(f"--verify: {_ENGINES[form]} can't run {place}; name the base's folder of safetensors first")
-    return f"{_ENGINES[form]}:{place}"
+        raise BadInput(f"--verify: {engine} can't run {place}; name the base's folder of safetensors first")
+    return f"{engine}:{place}"
 
 
 def _prompts(path: Path | None) -> Sequence[str]:
