@@ -11,7 +11,7 @@ What a fenced block is, its first word says, and what is done with it:
   run here, they show what was measured.
 - `ini`, `xml`: a systemd unit, a launchd plist; read, and their command's flags are checked.
 - `yaml`, `toml`, `jsonl`: written to `file=NAME` and read: a suite by `load_suite` (which must fail where it says `wrong`), a
-  `rubric` by `load_rubric`, a script by the scripted engine, an `assay.toml` by `load_config`.
+  `rubric` by `load_rubric`, a `task` of lm-evaluation-harness's by it, when it runs, a script by the scripted engine, an `assay.toml` by `load_config`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from assay.cli.app import app
 from assay.config import load_config
@@ -185,7 +186,7 @@ def _benchmark(match: re.Match[str]) -> None:
 
 UNRUN: Mapping[str, Callable[[re.Match[str]], None]] = {
     r"make (\w+)": _target,  # installs packages; what `make demo` runs then, `demo_of` runs
-    r"pip install '(?:assay|\.)\[(\w+)\]'": _extra,  # installs packages
+    r"pip install '(?:assay|\.)\[([\w-]+)\]'": _extra,  # installs packages
     r"\. (\.venv)/bin/activate": _environment_of_make,  # there is no such folder here; PATH is set instead
     r"sudo apt-get install -y make git (python3-venv)": _named_by_make,  # changes the machine
     r"(?:ASSAY_API_KEY=\S+ )?assay (\S+) .*https?://\S+#.*": _of_a_server,  # there is no server here
@@ -288,6 +289,8 @@ def write(block: Block, folder: Path) -> None:
             check_suite(load_suite(path))
     elif "rubric" in block.attributes:
         load_rubric(path)
+    elif "task" in block.attributes:
+        assert YAML(typ="safe").load(block.text)["task"]
     elif re.search(r"^samples:", block.text, re.MULTILINE):
         check_suite(load_suite(path))
     else:

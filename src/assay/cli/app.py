@@ -53,3 +53,10 @@ app.command(
     name="compare",
     help="Compare two checkpoints, runs or score files, sample by sample.",
 )
+app.command(
+    "assay.cli.lm_eval:lm_eval_command",
+    name="lm-eval",
+    help="Run lm-evaluation-harness with any model, under any adapter.",
+    help_flags=[],
+    version_flags=[],
+)

@@ -27,7 +27,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
     resident_adapters: how many adapters can be attached at once without loading the base again. batch: how many requests
     it computes together. likelihoods: whether it is a `LogprobModel`, which the type of a model in another process can't
-    tell. options: the sampling options, of `GenerateOptions`, that it honours.
+    tell. options: the sampling options, of `GenerateOptions`, that it honours. begin: the text of the token that stands for an
+    empty prompt, "" if unknown. begins: its tokenizer puts that token before every text.
     """
 
     name: str
@@ -42,6 +43,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     batch: int = 1
     likelihoods: bool = False
     options: frozenset[str] = frozenset(GenerateOptions.__struct_fields__)
+    begin: str = ""
+    begins: bool = False
 
 
 @runtime_checkable

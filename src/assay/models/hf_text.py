@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from assay.errors import GenerationError, ModelError
 from assay.models.answer import Answer
-from assay.models.base import messages_of
+from assay.models.base import ModelInfo, messages_of
 from assay.models.likelihood import split_text
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder, TokenDecoder
@@ -28,6 +30,10 @@ class HfText:
         self._length = length
         bos = tokenizer.bos_token_id
         self._bos: int | None = bos if bos is not None and tokenizer.encode("a")[:1] == [bos] else None
+
+    def beginning(self, info: ModelInfo) -> ModelInfo:
+        """The same, with what begins a text."""
+        return replace(info, begin=self._tokenizer.bos_token or self._tokenizer.eos_token or "", begins=self._bos is not None)
 
     def render(self, prompt: Prompt) -> str:
         """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""

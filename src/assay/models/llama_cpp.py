@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from assay.adapters.bases import check_embeddings
 from assay.adapters.convert import mlx_to_gguf
 from assay.adapters.fit import check_against
@@ -106,8 +108,11 @@ class LlamaCppEngine:
             resident_adapters=_RESIDENT,
         )
         self._bos = self._own_bos()
-        self._eos = str(self._server.get("/props")["eos_token"])
+        props = self._server.get("/props")
+        self._eos = str(props["eos_token"])
         self._forced = ForcedTokens(self._header)
+        begin = str(props["bos_token"]) if self._forced.has_bos else self._eos
+        self.info = msgspec.structs.replace(self.info, begin=begin, begins=bool(self._bos))
 
     @property
     def _server(self) -> LlamaServer:

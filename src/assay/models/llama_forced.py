@@ -36,6 +36,7 @@ class ForcedTokens:
         # Those that no grammar can force. Others that end an answer become known when a request fails.
         self._alone = {self._end}
         begin = header.values.get("tokenizer.ggml.bos_token_id")
+        self.has_bos = begin is not None
         self.begin = self._end if begin is None else int(begin)  # stands for an empty prompt
 
     def encode(self, server: LlamaServer, text: str) -> list[int]:

@@ -56,6 +56,7 @@ class MlxEngine:
             template=self._tokenizer.has_chat_template,
             length=self.info.context_length,
         )
+        self.info = self._text.beginning(self.info)
 
     def load_files(self, folder: Path) -> None:
         """Put the adapter in the folder in for good, as mlx-lm's own loader does: from then on it is part of the base."""

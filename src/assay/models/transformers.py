@@ -62,6 +62,7 @@ class TransformersEngine:
             template=bool(self._tokenizer.chat_template),
             length=self.info.context_length,
         )
+        self.info = self._text.beginning(self.info)
 
     def load_files(self, folder: Path) -> None:
         """Put the adapter in the folder in for good, as PEFT's own loader does: from then on it is part of the base."""

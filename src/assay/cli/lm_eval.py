@@ -1,0 +1,28 @@
+"""`assay lm-eval`: lm-evaluation-harness's own command line, in which the model `assay` is known."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from assay.errors import ConfigError
+
+
+def lm_eval_command(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Run lm-evaluation-harness with any model of assay's: --model assay --model_args base=MODEL,adapter=FOLDER.
+
+    Parameters
+    ----------
+    arguments
+        What lm-evaluation-harness's own command takes; `assay lm-eval run --help` lists it.
+    """
+    try:
+        import assay.lm_eval  # noqa: F401
+        from lm_eval.__main__ import cli_evaluate
+    except ImportError as error:
+        raise ConfigError(f"lm-evaluation-harness isn't installed ({error}): pip install 'assay[lm-eval]'") from None
+    sys.argv = ["assay lm-eval", *arguments]
+    cli_evaluate()
+    return 0
