@@ -1,6 +1,7 @@
 # make demo   sets up and runs the main job on the lab          make test   sets up and runs every test
 # make check  formatting, lint, types, layers                   make lab    makes the lab's models again (minutes)
-# make torch  adds what the transformers engine's tests need: about 1 GB, on Linux with CUDA's libraries several
+# make torch  adds what tests of the transformers engine and of lm-evaluation-harness need: about 1.4 GB, on Linux with CUDA's
+#             libraries several
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -54,10 +55,10 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 # torch first and with all that it needs, which differs by platform and device; the rest is pinned.
-$(VENV)/.torch: requirements/torch.txt | $(VENV)/.dev
+$(VENV)/.torch: requirements/torch.txt requirements/lm-eval.txt | $(VENV)/.dev
 	@echo "installing torch ..."
 	@$(PIP) torch==2.13.0
-	@$(PIP) --no-deps --require-hashes -r requirements/torch.txt
+	@$(PIP) --no-deps --require-hashes -r requirements/torch.txt -r requirements/lm-eval.txt
 	@touch $@
 
 clean:

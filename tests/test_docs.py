@@ -11,7 +11,8 @@ What a fenced block is, its first word says, and what is done with it:
   run here, they show what was measured.
 - `ini`, `xml`: a systemd unit, a launchd plist; read, and their command's flags are checked.
 - `yaml`, `toml`, `jsonl`: written to `file=NAME` and read: a suite by `load_suite` (which must fail where it says `wrong`), a
-  `rubric` by `load_rubric`, a `task` of lm-evaluation-harness's by it, when it runs, a script by the scripted engine, an `assay.toml` by `load_config`.
+  `rubric` by `load_rubric`, a `task` of lm-evaluation-harness's when it runs it, a script by the scripted engine, an
+  `assay.toml` by `load_config`.
 """
 
 from __future__ import annotations

@@ -218,7 +218,9 @@ class AssayLM(LM):  # type: ignore[misc]
 
     async def _rendered(self, history: Sequence[dict[str, str]], prompt: bool) -> str:
         if not isinstance(self._model, RenderingModel):
-            raise UnsupportedOption(f"{self._model.info.name} doesn't show its chat template; leave out apply_chat_template")
+            raise UnsupportedOption(
+                f"{self._model.info.name} doesn't show its chat template; leave out apply_chat_template"
+            )
         turns = tuple(Message(turn["role"], turn["content"]) for turn in history)  # type: ignore[arg-type]
         if prompt:
             return await self._model.render(turns)

@@ -19,8 +19,9 @@ def lm_eval_command(*arguments: Annotated[str, Parameter(allow_leading_hyphen=Tr
         What lm-evaluation-harness's own command takes; `assay lm-eval run --help` lists it.
     """
     try:
-        import assay.lm_eval  # noqa: F401
         from lm_eval.__main__ import cli_evaluate
+
+        import assay.lm_eval  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"lm-evaluation-harness isn't installed ({error}): pip install 'assay[lm-eval]'") from None
     sys.argv = ["assay lm-eval", *arguments]

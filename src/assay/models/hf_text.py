@@ -33,7 +33,9 @@ class HfText:
 
     def beginning(self, info: ModelInfo) -> ModelInfo:
         """The same, with what begins a text."""
-        return replace(info, begin=self._tokenizer.bos_token or self._tokenizer.eos_token or "", begins=self._bos is not None)
+        return replace(
+            info, begin=self._tokenizer.bos_token or self._tokenizer.eos_token or "", begins=self._bos is not None
+        )
 
     def render(self, prompt: Prompt) -> str:
         """The prompt under the model's chat template; `Raw`, and a string where there is no template, as they are."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lm_eval.made_tasks import write_tasks
+from tests.harness.made_tasks import write_tasks
 
 
 @pytest.fixture(scope="package")

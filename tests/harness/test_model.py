@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install 'assay[lm-eval]'")
+torch = pytest.importorskip("torch", reason="needs the torch extra: pip install 'assay[torch]'")
 pytest.importorskip("peft", reason="needs the torch extra: pip install 'assay[torch]'")
 
 from lm_eval import simple_evaluate  # noqa: E402
@@ -21,7 +22,7 @@ from assay.adapters.convert import convert  # noqa: E402
 from assay.adapters.sources import source_at  # noqa: E402
 from assay.errors import BadInput, GenerationError, UnsupportedOption  # noqa: E402
 from assay.lm_eval import AssayLM  # noqa: E402
-from tests.lm_eval.made_tasks import NAMES  # noqa: E402
+from tests.harness.made_tasks import NAMES  # noqa: E402
 from tests.models import mlx_tiny as tiny  # noqa: E402
 
 LENGTH = 96
@@ -71,11 +72,12 @@ PAIRS = {
 def pair(request: pytest.FixtureRequest, made: dict[bool, Weights]) -> Iterator[Pair]:
     begins, tuned, add_bos = PAIRS[request.param]
     own = made[begins]
+    torch.set_num_threads(1)  # of this thread's, for `hf`: two on two busy cores wait for each other
     theirs = HFLM(
         str(own.base),
         dtype="float32",
         device="cpu",
-        batch_size=3,
+        batch_size=4,
         peft=str(own.peft) if tuned else None,
         add_bos_token=add_bos,
     )
@@ -108,26 +110,27 @@ def test_whole_texts_are_as_likely(pair: Pair) -> None:
     texts = [(text,) for text in (*CONTINUATIONS, "<|bos|>", " ", "three and four is seven and Paris " * 60)]
     ours = pair.ours.loglikelihood_rolling(requests("loglikelihood_rolling", *texts))
     theirs = pair.theirs.loglikelihood_rolling(requests("loglikelihood_rolling", *texts), disable_tqdm=True)
-    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert ours == pytest.approx(theirs, abs=1e-4, rel=1e-7)  # `hf` sums a text's tokens in float32
 
 
 def test_answers_are_the_same(pair: Pair) -> None:
     contexts = [text for text in CONTEXTS if text or pair.begins]
     wanted: list[dict[str, Any]] = [
         {},
-        {"until": ["e", "th"], "max_gen_toks": 40},
+        {"until": ["e", "th"], "max_gen_toks": 24},
         {"until": " ", "max_gen_toks": 9, "do_sample": False, "temperature": 0.7},
-        {"until": ["<|turn|>"], "max_new_tokens": 30, "temperature": 0.0},
+        {"until": ["<|turn|>"], "max_new_tokens": 16, "temperature": 0.0},
     ]
     # Whether a batch's texts begin with the token already, `hf` asks the first one alone.
     alike = [[text for text in contexts if text.startswith(BOS) is has] for has in (False, True)]
     for texts in alike:
-        asked = [(text, options or {"max_gen_toks": 24}) for text in texts for options in wanted]
+        asked = [(text, options or {"max_gen_toks": 12}) for text in texts for options in wanted]
         ours = pair.ours.generate_until(requests("generate_until", *asked))
         assert ours == pair.theirs.generate_until(requests("generate_until", *asked), disable_tqdm=True)
         assert len(set(ours)) > len(texts)
 
 
+@pytest.mark.parametrize("pair", ["plain", "adapter-begins"], indirect=True)
 def test_tasks_come_to_the_same_numbers(pair: Pair, tasks: Path) -> None:
     found: list[dict[str, Any]] = []
     for model in (pair.ours, pair.theirs):
@@ -153,7 +156,7 @@ def test_a_conversation_is_written_as_the_template_has_it(made: dict[bool, Weigh
         assert ours.apply_chat_template(begun, False) == theirs.apply_chat_template(begun, False)
         assert ours.tokenizer_name
         assert str(made[False].base) in str(ours.chat_template(True))
-        with pytest.raises(BadInput, match="its own|own chat template"):
+        with pytest.raises(BadInput, match="own chat template"):
             ours.chat_template("tool_use")
     finally:
         ours.close()

@@ -9,9 +9,21 @@ from pathlib import Path
 import yaml
 
 NAMES = ("pick", "last_word", "prose", "say")
-_ASKED = ("the capital of France", "three and four", "the sum of three", "seven and the capital", "Paris and the", "four")
+_ASKED = (
+    "the capital of France",
+    "three and four",
+    "the sum of three",
+    "seven and the capital",
+    "Paris and the",
+    "four",
+)
 _WORDS = ("Paris", "seven", "four", "France", "three", "capital")
-_TEXTS = ("the capital of France is Paris", "three and four is seven and " * 40, "<|bos|>the sum", "  is Paris and é 日本 ")
+_TEXTS = (
+    "the capital of France is Paris",
+    "three and four is seven and " * 40,
+    "<|bos|>the sum",
+    "  is Paris and é 日本 ",
+)
 
 
 def write_tasks(folder: Path) -> Path:
@@ -20,7 +32,10 @@ def write_tasks(folder: Path) -> Path:
     write_task(
         folder,
         "pick",
-        [{"q": q, "choices": [f"is {w}" for w in _WORDS[at % 3 : at % 3 + 4]], "a": at % 4} for at, q in enumerate(_ASKED)],
+        [
+            {"q": q, "choices": [f"is {w}" for w in _WORDS[at % 3 : at % 3 + 4]], "a": at % 4}
+            for at, q in enumerate(_ASKED)
+        ],
         output_type="multiple_choice",
         doc_to_text="Question: {{q}}\nAnswer:",
         doc_to_choice="choices",
