@@ -25,7 +25,7 @@ workspace = "out"          # beside this file
 
 [watch]
 base = "small"
-suites = ["lab", "suites/own.yaml"]
+suites = ["lab", "suites/own.yaml", "perplexity:held.jsonl"]
 every = 2
 limit = 20
 poll_seconds = 0.5
@@ -71,7 +71,7 @@ def test_everything_in_the_file_is_read(tmp_path: Path) -> None:
         file=path,
         watch=WatchConfig(
             base="small",
-            suites=("lab", str(tmp_path / "project/suites/own.yaml")),
+            suites=("lab", str(tmp_path / "project/suites/own.yaml"), f"perplexity:{tmp_path}/project/held.jsonl"),
             every=2,
             limit=20,
             poll_seconds=0.5,

@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from assay.errors import GenerationError, UnsupportedOption
+from assay.evaluated import Evaluation
 from assay.evaluation import Subject, evaluate
 from assay.models.base import ModelInfo
 from assay.models.open import open_local, open_model
+from assay.proof import baseline
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
-from assay.results.records import TextWeighed
+from assay.results.records import Finished, TextWeighed
+from assay.sinks.base import About
+from assay.sinks.facts import group_facts
 from assay.suites.own_data import suite_from_data
 from assay.suites.suite import load_suite
+from assay.summaries import summaries_of
+from assay.trial import Evaluations, InProcess, Trial
 from assay.types import Chunk, GenerateOptions, Likelihood, Prompt, Raw, Token, Usage
-from tests.cli.running import assay
+from tests.cli.running import assay, bad
 from tests.conftest import LAB
 from tests.making import copied, discovered, written
 
@@ -260,3 +267,66 @@ def test_watch_ends_with_2_where_the_engine_cannot_tell(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "can't tell how likely a given text is" in done.stderr
     assert not done.stdout, "nothing was asked"
+
+
+async def test_what_a_killed_batch_weighed_counts_only_if_it_comes_out_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core", reason="needs the engine mlx: pip install 'assay[mlx]'")
+    suite, ledger = suite_from_data(VALID), Ledger(tmp_path / "w")
+    model = await open_local(f"mlx:{LAB / 'base'}")
+    adapter = copied(discovered(LAB / "checkpoints", "lab")[11], tmp_path)
+    bound, subject = await model.attach(adapter), Subject("r", "lab @120", 120, adapter.digest)
+
+    async def trial() -> tuple[str, Evaluation]:
+        async def ask(batch: Callable[[], str]) -> Evaluations:
+            return [(suite, await evaluate(bound, suite, ledger=ledger, subject=subject, batch=batch))]
+
+        verdict, [(_, done)] = await Trial(ledger, subject, bound, await baseline(model), {}, InProcess()).run(
+            ask, lambda note: None
+        )
+        return verdict.verdict, done
+
+    try:
+        first = await evaluate(bound, suite, ledger=ledger, subject=subject, batch=lambda: "killed.0")
+        verdict, done = await trial()
+        assert (verdict, {one.reused for one in done}) == ("live", {True})
+        assert [one.values for one in done] == [one.values for one in first]
+        wrong = replace(first[0].weighed[0].made, logprob=-1000.0, batch="lost.0")
+        ledger.append(wrong)  # as of an adapter that the engine had lost
+        verdict, done = await trial()
+        assert (verdict, done[0].weighed[0].made.logprob) == ("live", first[0].weighed[0].made.logprob)
+    finally:
+        ledger.close()
+        await model.aclose()
+
+
+async def test_groups_together_are_a_mean_over_their_tokens(tmp_path: Path) -> None:
+    lines = [{**line, "kind": "long" if "text" in line else "short"} for line in LINES]
+    path = written(tmp_path / "held.jsonl", "\n".join(map(json.dumps, lines)))
+    done = await evaluate(Scale(), suite_from_data(f"perplexity:{path}", group_field="kind"))
+    about = About(
+        **dict.fromkeys(("run", "run_id", "label", "tag", "digest", "identity", "base", "engine", "suite"), ""),
+        **{"suite_digest": "", "iteration": 0, "suite_version": 1},
+    )
+    record = Finished(
+        **{name: getattr(about, name) for name in ("run", "digest", "identity", "suite", "suite_digest")},
+        **{"checkpoint": "base", "iteration": 0, "suite_version": 1, "limit": 0, "seconds": 0.0},
+        **{"asked": 4, "scored": 4, "failed": 0, "truncated": 0},
+        summaries=summaries_of(done),
+    )
+    means = {(f.metric, f.group): f.mean for f in group_facts(about, record, {}, stands=True)}
+    assert means["loss", "long"] == pytest.approx(11 / 5)
+    assert means["loss", "short"] == pytest.approx(21 / 8)
+    assert means["loss", "overall"] == pytest.approx(32 / 13)
+    assert means["perplexity", "overall"] == pytest.approx(math.exp(32 / 13))
+
+
+@pytest.mark.parametrize("words", [("score", "held.jsonl", "--suite"), ("rescore", "r", "--scorer")])
+def test_answers_that_are_there_are_not_scored_by_what_weighs(words: tuple[str, ...], data: Path) -> None:
+    if words[0] == "rescore":
+        script = written(data.parent / "script.yaml", "default: yes")
+        small = written(
+            data.parent / "s.yaml", "name: r\nversion: 1\nscorer: answered\nsamples: [{id: a, prompt: Hi}]\n"
+        )
+        assert assay(data.parent, "probe", f"scripted:{script}", "--suite", str(small), "--run", "r").returncode == 0
+    said = bad(data.parent, *words, "perplexity")
+    assert "the scorer 'perplexity' has texts weighed by a model" in said

@@ -35,13 +35,13 @@ from assay.rescoring import (
 )
 from assay.results.index import Ledger
 from assay.results.lens import Lens
-from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.base import Scorer, scorer_of_answers
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import builtin_rubrics
 from assay.scorers.sets import one_a_name
 from assay.suites.asked import Asked, journaled_samples
 from assay.suites.own_data import is_training_data
-from assay.suites.suite import ScorerSpec, Suite, builtin_suites
+from assay.suites.suite import Suite, builtin_suites
 from assay.types import Sample
 
 Names = Annotated[list[str] | None, Parameter(negative="")]
@@ -184,7 +184,7 @@ async def _rescore(
     model = await open_judge(judge, found)
     try:
         make = judge_maker(model, votes)
-        plain = [build_scorer(ScorerSpec(name)) for name in names]
+        plain = [scorer_of_answers(name) for name in names]
         judges = _judges(make, rubrics) if make is not None else None
         concurrency = model.info.concurrency if model is not None else 1
         ledger = Ledger(found.workspace)

@@ -24,6 +24,7 @@ from assay.results.records import (
     Finished,
     Run,
     ScoreMade,
+    TextWeighed,
     origin_of,
 )
 from assay.sinks.shipper import SinkState, read_states
@@ -91,7 +92,7 @@ def _read(workspace: Path) -> _Known:
                 known.runs[record.run].tried(record)
             case Finished() if not record.judged:
                 known.runs[record.run].finish(record)
-            case CompletionMade():
+            case CompletionMade() | TextWeighed():
                 known.answers += 1
                 known.runs[record.run].base_answers += not record.digest
             case AnswerScored():

@@ -90,6 +90,17 @@ def build_scorer(spec: ScorerSpec) -> Scorer:
         raise _error(place, f"the scorer {spec.name!r}: {error}") from None
 
 
+def scorer_of_answers(name: str) -> Scorer:
+    """A scorer by its name alone, for answers that are there. Raises `SuiteError`, `BadInput` for one that weighs texts."""
+    scorer = build_scorer(ScorerSpec(name))
+    if isinstance(scorer, Weigher):
+        raise BadInput(
+            f"the scorer {name!r} has texts weighed by a model, and can't score an answer; ask the model itself, as with "
+            f"--suite {name}:DATA"
+        )
+    return scorer
+
+
 def check_suite(suite: Suite) -> dict[str, Scorer]:
     """A scorer for each sample id, once every sample was found fit for its own. Samples alike share one.
 

@@ -21,11 +21,10 @@ from typing import TypeAlias
 
 from assay.errors import BadInput
 from assay.plugins import SCORERS, nearest
-from assay.scorers.base import Scorer, build_scorer
+from assay.scorers.base import Scorer, scorer_of_answers
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import builtin_rubrics
 from assay.suites.known_probes import domain_of
-from assay.suites.suite import ScorerSpec
 from assay.types import Json, Sample
 
 # A suite's name and one of its scorers.
@@ -149,7 +148,7 @@ class Picker:
 
     def _by_text(self, name: str) -> Scorer:
         if name not in self._plain:
-            self._plain[name] = build_scorer(ScorerSpec(name))
+            self._plain[name] = scorer_of_answers(name)
         return self._plain[name]
 
     def _judge(self, rubric: str, suite: str) -> Scorer:
