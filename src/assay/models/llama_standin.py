@@ -21,6 +21,9 @@ from assay.models.llama_server import HOST, ServerSettings
 
 def main(called: Sequence[str]) -> None:
     """Serve until the process is ended."""
+    if called == ["--list-devices"]:
+        print("Available devices:\n  (none)")
+        return
     try:
         xllamacpp = import_xllamacpp()
     except ModelError as error:
@@ -29,8 +32,6 @@ def main(called: Sequence[str]) -> None:
         info = xllamacpp.BUILD_INFO
         print(f"version: b{build_number(xllamacpp)} of xllamacpp {xllamacpp.__version__}")
         print(f"built with {info['compiler']} for {info['build_target']}")
-    elif called == ["--list-devices"]:
-        print("Available devices:")
     else:
         _serve(_settings(called))
 
