@@ -57,6 +57,14 @@ async def test_gguf_adapters_are_evaluated_as_what_they_were_made_of(job: Job) -
     assert sum(isinstance(record, CompletionMade) for _, record in read(job.workspace)) == asked
 
 
+async def test_a_folder_that_holds_other_weights_too_is_the_gguf_base_to_llama_cpp(job: Job) -> None:
+    file, folder = job, replace(job, base=f"llama-server:{LAB / 'base'}", workspace=job.workspace.with_name("folder"))
+    for each in (file, folder):
+        outcome, _ = await run(replace(each, limit=1))
+        assert outcome.exit_code == 0
+    assert answers(folder) == answers(file) != {}
+
+
 async def test_on_another_engine_they_are_refused_by_name(job: Job) -> None:
     pytest.importorskip("mlx_lm")
     outcome, listener = await run(replace(job, base=f"mlx:{LAB / 'base'}", limit=1))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from assay.adapters.fit import base_shapes
 from assay.models.base import AdapterModel, TextModel
+from assay.models.llama_files import model_file
 from assay.models.open import Resolved
 from assay.models.worker import WorkerModel
 from assay.proof import Baseline, Fingerprint, baseline
@@ -49,8 +50,7 @@ class OpenBase:
         if resolved.remote:
             served = await _served(resolved, settings, *remote)
             return cls(name, resolved.place, served, {}, ledger.fingerprints(served.info.identity))
-        # An engine from elsewhere checks its adapters itself: what its path names is its own business.
-        shapes = base_shapes(Path(resolved.path)) if resolved.engine in ("llama", "llama-server", "mlx") else {}
+        shapes = _shapes(resolved)
         model = await WorkerModel.open(resolved.spec, settings)
         return cls(name, resolved.place, model, shapes, ledger.fingerprints(model.info.identity))
 
@@ -63,6 +63,14 @@ class OpenBase:
         if self._baseline is None:
             self._baseline = await again_if_dead(lambda: baseline(self.model))
         return self._baseline
+
+
+def _shapes(resolved: Resolved) -> dict[str, tuple[int, ...]]:
+    """Of what the engine opens, in a folder that holds other weights as well. An engine from elsewhere knows its own."""
+    path = Path(resolved.path)
+    if resolved.engine in ("llama", "llama-server"):
+        return base_shapes(model_file(path))
+    return base_shapes(path) if resolved.engine == "mlx" else {}
 
 
 async def _served(
