@@ -57,9 +57,10 @@ def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config
     if lora.carried:
         raise AdapterBroken(carries(lora))
     if lora.uniform is None:
+        used = patterns(lora)
+        instead = "; assay convert --to gguf makes one of it that llama.cpp takes" if used == "rank_pattern" else ""
         raise AdapterBroken(
-            f"{shown_config}: uses {patterns(lora)}, so its modules differ, which mlx-lm's form can't say; it can't be "
-            "evaluated as it is"
+            f"{shown_config}: uses {used}, so its modules differ, and can't be evaluated as it is{instead}"
         )
     target = weights.with_suffix(".mlx")
     write_mlx(lora, target, config, lora.tensors, lora.base)
