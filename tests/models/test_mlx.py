@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def tokens_of(chunks: list[Chunk]) -> list[Token]:
 def test_info(engine: MlxEngine, folder: Path) -> None:
     info = engine.info
     assert (info.name, info.engine) == (f"mlx:{folder}", "mlx")
-    assert info.engine_version == f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
+    assert info.engine_version.startswith(f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}, ")
+    assert info.engine_version.endswith(", float32")
     assert (info.context_length, info.concurrency, info.resident_adapters, info.declared) == (256, 4, 16, False)
 
 
@@ -203,6 +205,17 @@ def test_context(tmp_path: Path) -> None:
     shorter = open_engine(str(tmp_path / "small"), settings)
     assert shorter.info.context_length == 30
     shorter.close()
+
+
+def test_a_thread_that_ends_takes_nothing_of_mlxs_along(folder: Path) -> None:
+    def use() -> None:
+        opened = open_engine(str(folder), EngineSettings())
+        assert ask(opened)
+        opened.close()
+        mx.eval(mx.ones(1) + 1)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no Stream"):
+        pool.submit(use).result()
 
 
 def test_memory_limits_are_set_and_given_back(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -10,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from assay.errors import AssayError, GenerationError
+from assay.errors import AssayError, GenerationError, ModelError
 from assay.models.answer import check_values, checked_logprob
 from assay.models.base import ModelInfo
 from assay.models.hf_text import HfText
@@ -27,7 +29,11 @@ _PENALTY_WINDOW = 64  # tokens that repeat_penalty looks back on, as llama.cpp d
 
 def open_engine(path: str, settings: EngineSettings) -> MlxEngine:
     """Load the model in the folder `path`. Raises `ModelError`. Call it on the thread that will generate."""
-    return MlxEngine(Path(path), settings)
+    try:
+        return MlxEngine(Path(path), settings)
+    except ModelError:
+        _end_streams()
+        raise
 
 
 class MlxEngine:
@@ -43,7 +49,7 @@ class MlxEngine:
         self.info: ModelInfo = ModelInfo(
             name=f"mlx:{path}",
             engine="mlx",
-            engine_version=loaded.version,
+            engine_version=loaded.about,
             identity=loaded.identity,
             context_length=min(lengths, default=None),
             concurrency=4,  # the engine takes one at a time; its queue should never be empty
@@ -110,6 +116,7 @@ class MlxEngine:
         del self._slots, self._text
         gc.collect()
         mx.clear_cache()
+        _end_streams()
         for name, before in self._limits.items():
             getattr(mx, name)(before)
 
@@ -148,6 +155,14 @@ class MlxEngine:
             for token, _ in steps:
                 # generate_step runs one step ahead, so the oldest remembered one belongs to this token.
                 yield token, checked_logprob(seen.popleft()[token].item())
+
+
+def _end_streams() -> None:
+    """End this thread's streams, where it ends as well: MLX aborts a process that ends while they are taken down."""
+    if "mlx.core" in sys.modules and threading.current_thread() is not threading.main_thread():
+        import mlx.core as mx
+
+        mx.clear_streams()
 
 
 def _told(model: Any, window: Window) -> list[Weighed]:

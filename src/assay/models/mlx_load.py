@@ -26,12 +26,12 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory. `config` is `config.json` as mlx-lm was given it."""
+    """A model in memory. `config` is `config.json` as mlx-lm was given it. about: versions, device and type of numbers."""
 
     model: Any
     tokenizer: Any
     config: Mapping[str, Any]
-    version: str
+    about: str
     identity: str
 
 
@@ -55,7 +55,8 @@ def load(path: Path) -> Loaded:
             text = " ".join(str(error).split())[:300]
             raise ModelError(f"{path}: mlx-lm can't load this model ({type(error).__name__}: {text})") from error
     versions = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
-    return Loaded(model, tokenizer, {**config, **overrides}, versions, _identity(path, versions))
+    about = f"{versions}, {_device()}, {_numbers(path, config)}"
+    return Loaded(model, tokenizer, {**config, **overrides}, about, _identity(path, versions))
 
 
 def check_folder(path: Path) -> dict[str, Any]:
@@ -198,15 +199,30 @@ def _quiet() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _identity(path: Path, versions: str) -> str:
-    """sha256 hex over all that decides the answers: engine, versions, device, types, and every file's bytes."""
+def _device() -> str:
     import mlx.core as mx
 
+    return "gpu" if mx.default_device() == mx.gpu else "cpu"
+
+
+def _dtypes(path: Path) -> list[str]:
+    """The types of all numbers in the weights, by safetensors' names."""
+    return sorted({spec.dtype for file in weight_files(path) for spec in read_header(file).values()})
+
+
+def _numbers(path: Path, config: Mapping[str, Any]) -> str:
+    """The type of the weights' numbers, for people: bits where MLX has quantised them."""
+    quantised = config.get("quantization")
+    if isinstance(quantised, Mapping) and "bits" in quantised:
+        return f"{quantised['bits']}-bit"
+    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    return " and ".join(names.get(dtype, dtype) for dtype in _dtypes(path))
+
+
+def _identity(path: Path, versions: str) -> str:
+    """sha256 hex over all that decides the answers: engine, versions, device, types, and every file's bytes."""
     digest = hashlib.sha256()
-    device = "gpu" if mx.default_device() == mx.gpu else "cpu"
-    weights = weight_files(path)
-    dtypes = sorted({spec.dtype for file in weights for spec in read_header(file).values()})
-    digest.update(json.dumps(["mlx", versions, device, dtypes]).encode())
+    digest.update(json.dumps(["mlx", versions, _device(), _dtypes(path)]).encode())
     for name, content in identity_files(path):
         digest.update(json.dumps([name, content]).encode())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from typing import Any
 from assay.errors import ModelError
 from assay.models.mlx_load import check_folder, identity_files
 
+_PACKED = ("awq", "bitsandbytes", "gptq")
 _ROOM = 1.1  # of the weights' size: what loading needs besides them
 
 
@@ -32,6 +33,7 @@ class Loaded:
 def load(path: Path) -> Loaded:
     """Load a folder of config.json, safetensors and tokenizer; no network, no code of the model's own. Raises `ModelError`."""
     config = check_folder(path)
+    _check_quantisation(path, config)
     torch, transformers = _import()
     device = _device(torch)
     dtype = torch.float32 if device == "cpu" else "auto"
@@ -49,6 +51,19 @@ def load(path: Path) -> Loaded:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     about = f"{versions}, {device}, {str(model.dtype).removeprefix('torch.')}"
     return Loaded(model, tokenizer, config, device, about, _identity(path, about))
+
+
+def _check_quantisation(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse weights whose packed layers PEFT would need a library of their own for; the sentence says what opens them."""
+    if "quantization" in config:  # mlx-lm's word; transformers has another, and would take packed numbers for weights
+        raise ModelError(f"{path} is quantised by MLX, which only the mlx engine opens; say mlx:{path}")
+    found = config.get("quantization_config")
+    method = found.get("quant_method") if isinstance(found, Mapping) else None
+    if method in _PACKED:
+        raise ModelError(
+            f"{path} is quantised by {method}, which the transformers engine does not open; take the model it was made of, "
+            "or a quantised GGUF with llama:"
+        )
 
 
 def _import() -> tuple[Any, Any]:
