@@ -150,8 +150,24 @@ async def test_every_batch_is_closed_also_one_that_holds_a_failure_alone(tmp_pat
         return []
 
     subject = Subject("r", "r @10", 10, adapter.digest)
-    trial = Trial(ledger, subject, await base.attach(adapter), await baseline(base), {}, engine)
+    trial = Trial(ledger, subject, await base.attach(adapter), await baseline(base), dict, engine)
     assert (await trial.run(ask, print))[0].verdict == "live"
     assert [ledger.is_unvouched(batch) for batch in batches] == [False] * 3
     ledger.close()
     await base.aclose()
+
+
+def test_a_servers_company_moves_an_adapters_bits_and_not_the_adapter() -> None:
+    def print_(logprob: float, text: str = "a") -> Fingerprint:
+        return ((text, (1,), (logprob,)),)
+
+    alone = Baseline(print_(-9.0), 1e-5)
+    shared = Baseline(print_(-9.0), 1e-5, shared=True)
+    others = {"x": print_(-4.0)}
+    before, moved, far = print_(-1.0), print_(-1.1), print_(-1.6)
+    assert judge(alone, before, moved, others).verdict == "void"
+    assert judge(shared, before, moved, others).verdict == "live"
+    assert judge(shared, before, far, others).verdict == "void", "no ten times nearer to itself than to another"
+    assert judge(shared, before, print_(-1.0, "b"), others).verdict == "void"
+    assert judge(shared, before, print_(-9.0), others).verdict == "void"
+    assert judge(shared, before, print_(-4.0), others).verdict == "void"

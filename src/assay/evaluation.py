@@ -113,13 +113,14 @@ async def evaluate(
             for _ in range(max(1, min(model.info.concurrency, len(chosen.samples)))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+        raise first_of(errors) from None
     return Evaluation(tuple(results[i] for i in sorted(results)), model.info.name)
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group that tasks ended with."""
     error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _parted(outcomes: Sequence[Score | ScoreFailure]) -> tuple[tuple[Score, ...], tuple[ScoreFailure, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ from assay.proof import Baseline, Fingerprint, baseline
 from assay.results.index import Ledger
 from assay.trial import Worker, again_if_dead
 from assay.types import AdapterPlace, EngineSettings, HttpSettings
+
+_AT_ONCE = 4  # checkpoints on one server
 
 
 class BaseModel(TextModel, AdapterModel, Worker, Protocol):
@@ -36,6 +39,7 @@ class OpenBase:
     prints: dict[str, Fingerprint]
     runs: set[str] = field(default_factory=set)
     _baseline: Baseline | None = None
+    _measuring: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def open(
@@ -60,9 +64,18 @@ class OpenBase:
 
     async def baseline(self) -> Baseline:
         """The bare base's fingerprints, taken once."""
-        if self._baseline is None:
-            self._baseline = await again_if_dead(lambda: baseline(self.model))
-        return self._baseline
+        async with self._measuring:
+            if self._baseline is None:
+                self._baseline = await again_if_dead(lambda: baseline(self.model))
+            return self._baseline
+
+    def at_once(self, samples: int) -> int:
+        """How many checkpoints of so many samples are worth having under way at once.
+
+        In a process of our own one at a time: if it dies, it is known under which.
+        """
+        info = self.model.info
+        return max(1, min(_AT_ONCE, info.concurrency // max(samples, 1))) if info.declared else 1
 
 
 def _shapes(resolved: Resolved) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,6 +34,8 @@ _TOKENS_OF_TEXT = 24
 _ROUNDING = 2e-6
 
 _COMPANY = 4  # fingerprints taken at the same time
+# What a server's company moves is an adapter's own as long as all others are so many times farther away.
+_MARGIN = 10.0
 
 Canary: TypeAlias = tuple[str, tuple[int, ...], tuple[float, ...]]
 Fingerprint: TypeAlias = tuple[Canary, ...]
@@ -74,14 +76,27 @@ def distance(a: Fingerprint, b: Fingerprint) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The base's fingerprint, and `noise`: how far (nats) apart two runs of the same model may be."""
+    """The base's fingerprint, and `noise`: how far (nats) apart two runs of the same model were seen to be, twice over.
+
+    shared: it is computed together with what others ask, whose company is not ours to choose: runs may be farther apart.
+    """
 
     base: Fingerprint
     noise: float
+    shared: bool = False
 
     def same(self, a: Fingerprint, b: Fingerprint) -> bool:
         """Whether two fingerprints may be of one model."""
         return distance(a, b) <= self.noise
+
+    def stayed(self, before: Fingerprint, after: Fingerprint, others: Iterable[Fingerprint]) -> bool:
+        """Whether an adapter's second fingerprint is its own. others: of the other adapters."""
+        if self.same(before, after):
+            return True
+        moved = distance(before, after)
+        if not self.shared or math.isinf(moved):
+            return False
+        return all(moved * _MARGIN <= distance(after, other) for other in (self.base, *others))
 
 
 async def baseline(base: TextModel) -> Baseline:
@@ -90,14 +105,14 @@ async def baseline(base: TextModel) -> Baseline:
     others = [await fingerprint(base)]
     if base.info.batch > 1 or base.info.declared:
         others += await asyncio.gather(*(fingerprint(base) for _ in range(_COMPANY)))
-    return Baseline(first, max(_ROUNDING, *(2 * distance(first, other) for other in others)))
+    return Baseline(first, max(_ROUNDING, *(2 * distance(first, other) for other in others)), base.info.declared)
 
 
 def judge(base: Baseline, before: Fingerprint, after: Fingerprint, others: Mapping[str, Fingerprint]) -> Verdict:
     """The verdict on one attachment. others: label → fingerprint of every other adapter that this base has carried."""
     if math.isinf(base.noise):
         return Verdict("unproven", "the base answers differently each time, so nothing can be told from the canaries")
-    if not base.same(before, after):
+    if not base.stayed(before, after, others.values()):
         what = "the base" if base.same(after, base.base) else "something else"
         return Verdict("void", f"the adapter was lost on the way: the canaries ended as from {what}")
     if base.same(before, base.base):

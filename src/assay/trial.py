@@ -65,8 +65,8 @@ def worker_of(base: TextModel) -> Worker:
 class Trial:
     """Proves one attached adapter around the evaluation of its suites.
 
-    others: label → fingerprint of the adapters shown to be live on this base so far. `before` is the first fingerprint of
-    the last attempt.
+    others: label → fingerprint of the adapters shown to be live on this base by then. claim: is given this one's as soon as it
+    is judged to be live, before another can be. `before` is the first fingerprint of the last attempt.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ class Trial:
         subject: Subject,
         attached: TextModel,
         base: Baseline,
-        others: Mapping[str, Fingerprint],
+        others: Callable[[], Mapping[str, Fingerprint]],
         worker: Worker,
+        claim: Callable[[Fingerprint], None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._subject = subject
@@ -84,6 +85,7 @@ class Trial:
         self._base = base
         self._others = others
         self._worker = worker
+        self._claim = claim
         self.before: Fingerprint = ()
 
     async def run(
@@ -103,7 +105,9 @@ class Trial:
             self._journal(batch(), Verdict("open"))
             evaluations = await ask(batch)
             after = await again_if_dead(lambda: fingerprint(self._attached))
-            verdict = judge(self._base, self.before, after, self._others)
+            verdict = judge(self._base, self.before, after, self._others())
+            if verdict.verdict == "live":
+                self._claim(self.before)
             results = [r for _, evaluation in evaluations for r in evaluation.results]
             unvouched = self._unvouched(results)
             void = await self._void(verdict, unvouched, named, batch())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from assay.account import Account
 from assay.adapters.files import check_against
 from assay.errors import CheckpointError, EngineDied, EngineKilled, GenerationError
 from assay.evaluated import Evaluation
-from assay.evaluation import Subject, evaluate
+from assay.evaluation import Subject, evaluate, first_of
 from assay.job import Job
 from assay.models.base import TextModel
 from assay.opened import OpenBase
@@ -55,11 +56,28 @@ class Turns:
         with contextlib.suppress(CheckpointError, GenerationError):
             # One may not fit or kill the engine: one by one finds out which.
             await base.model.expect(list({a.digest: a for _, a in fitting}.values()))
-        for checkpoint, adapter in fitting:
-            self._account.seen(checkpoint, adapter.digest)
-            await self._checkpoint(base, checkpoint, adapter)
+        await self._each(base, fitting)
         for checkpoint, adapter in window:
             self._account.settle(checkpoint.run, adapter.digest)
+
+    async def _each(self, base: OpenBase, fitting: Sequence[tuple[Checkpoint, Adapter]]) -> None:
+        """One after the other, or several at once where the base can."""
+        waiting = iter(fitting)
+
+        async def work() -> None:
+            for checkpoint, adapter in waiting:
+                self._account.seen(checkpoint, adapter.digest)
+                await self._checkpoint(base, checkpoint, adapter)
+
+        # Equal weights are asked once, and of two files with one label the later one has it: their order counts.
+        distinct = {a.digest for _, a in fitting}, {(c.run, c.label) for c, _ in fitting}
+        apart = all(len(each) == len(fitting) for each in distinct)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(base.at_once(self._job.samples()) if apart else 1):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise first_of(errors) from None
 
     async def _checkpoint(self, base: OpenBase, checkpoint: Checkpoint, adapter: Adapter) -> None:
         try:
@@ -92,14 +110,23 @@ class Turns:
         suites = list(self._job.suites)
         if not forced:
             suites = self._account.open_suites(checkpoint.run, adapter.digest, base.identity)
-        others = self._others(base, checkpoint.run, adapter)
-        trial = Trial(self._ledger, subject, attached, await base.baseline(), others, base.model)
+        known = base.prints.get(adapter.digest)
+
+        def others() -> dict[str, Fingerprint]:
+            return self._others(base, checkpoint.run, adapter)
+
+        def claim(print_: Fingerprint) -> None:
+            base.prints[adapter.digest] = print_
+
+        trial = Trial(self._ledger, subject, attached, await base.baseline(), others, base.model, claim)
         verdict, evaluations = await trial.run(
             lambda batch: self._suites(attached, subject, batch, suites, fresh=forced, guarded=True),
             self._account.observer.note,
         )
-        if verdict.verdict == "live":
-            base.prints[adapter.digest] = trial.before
+        if verdict.verdict != "live":
+            base.prints.pop(adapter.digest, None)
+            if known is not None:
+                base.prints[adapter.digest] = known
         self._account.proved(checkpoint, adapter.digest, verdict)
         self._account.finish(base, subject, evaluations, "live" if verdict.verdict == "live" else "unproven")
         return sum(evaluation.failed for _, evaluation in evaluations)

@@ -57,6 +57,8 @@ class VllmServer(OpenAIServer):
         self.loras: dict[str, str] = {}  # the path of each, by its name
         self.loads: list[str] = []
         self.unloads: list[str] = []
+        self._computing: list[str] = []
+        self.together = 0  # adapters that were asked for at the same time
         self.deaf = False  # for the model that is named: it answers with its base whatever that is
         self.idle = (
             False  # it takes adapters, and uses no tensor of theirs, as vLLM does with names that it doesn't know
@@ -172,7 +174,12 @@ class VllmServer(OpenAIServer):
         path = ask.headers["lora-path"]
         model = self._engine if not path or self.idle or self.deaf else await self._model(path)
         assert model is not None
-        return await complete(model, _prompt(ask.body), _options(ask.body))
+        self._computing.append(path)
+        self.together = max(self.together, len(set(self._computing) - {""}))
+        try:
+            return await complete(model, _prompt(ask.body), _options(ask.body))
+        finally:
+            self._computing.remove(path)
 
     async def _model(self, path: str) -> TextModel:
         """The engine under the adapter in this folder, which is read again if there was no room for it meanwhile."""

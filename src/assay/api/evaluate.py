@@ -74,7 +74,7 @@ async def evaluate(
             async def proven(batch: Callable[[], str]) -> Evaluations:
                 return [(loaded, await ask(attached, kept, batch))]
 
-            trial = Trial(kept, subject, attached, before, {}, worker_of(base))
+            trial = Trial(kept, subject, attached, before, dict, worker_of(base))
             verdict, [(_, found)] = await trial.run(proven, lambda note: None)
             return replace(found, proof=verdict.verdict, reason=verdict.reason)
 

@@ -188,7 +188,7 @@ async def _ask(
                 async def ask(batch: Callable[[], str]) -> Evaluations:
                     return await task.ask(subject, model, batch)
 
-                trial = Trial(ledger, subject, model, await baseline(base), {}, worker_of(base))
+                trial = Trial(ledger, subject, model, await baseline(base), dict, worker_of(base))
                 verdict, evaluations = await trial.run(ask, reporter.note)
                 done = [*done, *evaluations]
                 live = verdict.verdict == "live"

@@ -38,12 +38,15 @@ _DIGITS = 16
 
 
 class _Held:
-    """An adapter that the server has, or is to have. uses: by how many models that are bound to it."""
+    """An adapter that the server has, or is to have.
+
+    uses: by how many models that are bound to it. asked: whether the server was asked to load it, whatever came of that.
+    """
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self.uses = 0
-        self.loaded = False
+        self.asked = self.loaded = False
 
 
 class AdaptedHttpModel(HttpModel):
@@ -118,7 +121,7 @@ class AdaptedHttpModel(HttpModel):
         held = list(self._held.values())
         self._held.clear()
         try:
-            await asyncio.gather(*(self._forget(self._name(each.adapter.digest)) for each in held if each.loaded))
+            await asyncio.gather(*(self._forget(self._name(each.adapter.digest)) for each in held if each.asked))
         finally:
             folder, self._folder = self._folder, None
             if folder is not None:
@@ -147,6 +150,7 @@ class AdaptedHttpModel(HttpModel):
             name = digest[:_DIGITS]
             try:
                 path = await folder.put(held.adapter, name)
+                held.asked = True
                 fresh = await self._api.load(self._name(digest), path)
             except Unseen as unseen:
                 raise folder.unseen(name, path, str(unseen), self._address) from None
@@ -161,7 +165,7 @@ class AdaptedHttpModel(HttpModel):
         name = self._name(held.adapter.digest)
         if held.uses <= 0 and self._held.get(name) is held:
             del self._held[name]
-            if held.loaded:
+            if held.asked:
                 await self._forget(name)
 
     async def _forget(self, name: str) -> None:
