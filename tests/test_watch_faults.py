@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
 from assay.results.lens import Lens
-from assay.results.records import LossSeen, Run, ScoreMade
+from assay.results.records import CheckpointSeen, LossSeen, Run, ScoreMade
 from assay.suites.suite import load_suite
 from tests.conftest import LAB
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
@@ -72,12 +73,69 @@ async def test_overwritten_weights_leave_the_table(job: Job) -> None:
 
 
 async def test_two_folders_are_never_one_run(job: Job, tmp_path: Path) -> None:
+    job = replace(job, run=None)
     await run(job)
     other = checkpoints(tmp_path / "elsewhere" / "lab" / "checkpoints", (40,))
-    with pytest.raises(BadInput, match="is that of another folder"):
-        await run(replace(job, folder=other))
+    for _ in range(2):
+        outcome, _ = await run(replace(job, folder=other))
+        (name,) = outcome.runs
+        assert re.fullmatch(r"lab-[0-9a-f]{6}", name)
+        assert set(correct(replace(job, run=name))) == {"base", f"{name} @40"}
+    assert set(correct(replace(job, run="lab"))) == {"base", "lab @10", "lab @20", "lab @30"}
+    with pytest.raises(BadInput, match="is that of another folder"):  # a name that was given is not changed
+        await run(replace(job, folder=other, run="lab"))
     await run(replace(job, folder=other, run="lab2"))
     assert "lab2 @40" in correct(replace(job, run="lab2"))
+
+
+async def test_a_run_that_comes_while_one_watches_takes_no_other_folders_name(job: Job, tmp_path: Path) -> None:
+    await run(replace(job, run=None))
+    top = checkpoints(tmp_path / "second" / "first", (10,)).parent
+    both = replace(job, folder=top, run=None)
+    async with polling(both):
+        await until(lambda: "first @10" in correct(replace(job, run="first")))
+        checkpoints(top / "lab", (20,))
+        await until(lambda: len(runs_of(job)) == 3)
+        (fresh,) = runs_of(job) - {"lab", "first"}
+        await until(lambda: f"{fresh} @20" in correct(replace(job, run=fresh)))
+    assert set(correct(replace(job, run="lab"))) == {"base", "lab @10", "lab @20", "lab @30"}
+    again, listener = await run(both)
+    assert set(again.runs) == {"first", fresh}, "it keeps its name"
+    assert listener.done == 0
+
+
+def runs_of(job: Job) -> set[str]:
+    return {record.run for _, record in read(job.workspace) if isinstance(record, Run)}
+
+
+async def test_a_run_that_was_moved_keeps_its_name(job: Job, tmp_path: Path) -> None:
+    job = replace(job, run=None)
+    await run(job)
+    moved = tmp_path / "archive" / "lab" / "checkpoints"
+    moved.parent.mkdir(parents=True)
+    Path(job.folder).rename(moved)
+    outcome, listener = await run(replace(job, folder=moved))
+    assert outcome.runs == ["lab"]
+    assert listener.done == 0
+
+
+@pytest.mark.parametrize("named", ["lab", "adapters-vi"])
+async def test_a_folder_keeps_its_name_whichever_folder_around_it_is_watched(
+    job: Job, tmp_path: Path, named: str
+) -> None:
+    run_folder = tmp_path / "runs" / named
+    inner = checkpoints(run_folder / "checkpoints", (10,))
+    checkpoints(run_folder / "adapters", (20,))
+    whole = replace(job, folder=tmp_path / "runs", run=None)
+    outcome, _ = await run(whole)
+    assert len(outcome.runs) == 2
+    for folder in (inner, run_folder / "adapters", run_folder):
+        again, listener = await run(replace(whole, folder=folder))
+        assert set(again.runs) <= set(outcome.runs)
+        assert listener.done == 0
+    assert runs_of(job) == set(outcome.runs)
+    labels = {record.checkpoint for _, record in read(job.workspace) if isinstance(record, CheckpointSeen)}
+    assert not [label for label in labels if " . " in label]
 
 
 async def test_links_that_lead_out_are_faults_of_their_checkpoints(job: Job, tmp_path: Path) -> None:

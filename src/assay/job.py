@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from msgspec import structs
 
 from assay.checkpoints.discover import Discovery, Found
+from assay.checkpoints.layouts import run_folder_of
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
 from assay.config import ModelConfig
 from assay.errors import BadInput, SuiteError
@@ -90,9 +91,19 @@ class Job:
 
     def discovery(self, seen: Iterable[FileSeen] = ()) -> Discovery:
         """What looks at the folder. seen: what the journal says of files."""
-        places = ((self._place(record), record.run) for record in seen)
-        known = [(place, run) for place, run in places if place is not None]
-        return Discovery(self.host, self.folder, self.run, self.families, self.base, known)
+        known: list[tuple[PurePosixPath, str]] = []
+        beside: dict[str, set[PurePosixPath]] = {}
+        abroad: set[str] = set()
+        for record in seen:
+            if (place := self._place(record)) is not None:
+                known.append((place, record.run))
+            elif record.path and record.run != self.run:  # a name that the user gave is checked, and not changed
+                if record.host == self.host.name:
+                    beside.setdefault(record.run, set()).add(run_folder_of(text_path(record.path)))
+                else:
+                    abroad.add(record.run)
+        elsewhere = {**beside, **dict.fromkeys(abroad, ())}
+        return Discovery(self.host, self.folder, self.run, self.families, self.base, known, elsewhere)
 
     def is_of(self, record: CheckpointSeen) -> bool:
         """Whether a checkpoint was seen in the folder that is watched now, be it a link that leads elsewhere."""

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from assay.account import Account, Observer, Outcome
+from assay.checkpoints.layouts import run_folder_of
 from assay.checkpoints.naming import called
 from assay.copies import STAGED, base_of_copy, checkpoint_of, copies_left, foreign_copies, own_copies
 from assay.errors import BadInput, ModelError
@@ -148,7 +149,7 @@ class _Agent:
             if record.run not in runs or self._job.is_of(record):
                 continue
             elsewhere = record.host != self._job.host.name
-            folder = text_path(record.path).parent
+            folder = run_folder_of(text_path(record.path))
             if elsewhere or Path(folder).is_dir():
                 raise BadInput(
                     f"the run {record.run!r} in {self._job.workspace} is that of another folder, {shown(record.host, folder)}; "

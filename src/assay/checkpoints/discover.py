@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
@@ -68,6 +68,8 @@ class Discovery:
     run: the run's name; of several runs, the beginning of each one's. families: those of go-ml's table, and the user's before
     them. base: the base of all checkpoints, where it is known; then no configuration is read for it. known: files below the
     folder, by their paths from there, and the runs that they were journaled under: each keeps its name, though it be gone.
+    elsewhere: runs of other folders, with these; of other hosts, with none. Their names are not given again while they are
+    there: one that is gone may have been moved here.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class Discovery:
         families: Sequence[Family] = FAMILIES,
         base: str | None = None,
         known: Iterable[tuple[PurePosixPath, str]] = (),
+        elsewhere: Mapping[str, Collection[PurePosixPath]] | None = None,
     ) -> None:
         self._host = host
         self._folder = folder
         self._run = run
         self._families = families
         self._base = base
+        self._elsewhere = elsewhere or {}
         self._holders: defaultdict[str, set[PurePosixPath]] = defaultdict(set)
         seen: set[PurePosixPath] = set()
         for file, journaled in known:
@@ -112,7 +116,7 @@ class Discovery:
         runs: dict[PurePosixPath, list[Written]] = {}
         for each in counted:
             runs.setdefault(each.run_folder, []).append(each)
-        names = self._names(runs)
+        names = await self._names(runs)
         for folder in sorted(runs):
             await self._run_of(folder, runs[folder], names[folder], found)
             found.logs += _logs(names[folder], folder, runs[folder], dict(listings))
@@ -123,7 +127,7 @@ class Discovery:
                 found.unlisted.append(f"{self._shown(link.path)}, {leads}")
                 continue
             folder = each.run_folder
-            own = names[folder] if folder in names else self._names({folder: [each]})[folder]
+            own = (names if folder in names else await self._names({folder: [each]}))[folder]
             what = "checkpoint" if link.kind == "other" else link.kind
             why = f"{self._shown(link.path)}: {leads}; put the {what} itself there"
             found.refused.append(Refused(_checkpoint(each, own, self._host.name, int(each.number or 0)), why))
@@ -188,26 +192,49 @@ class Discovery:
         except HostFault:  # it leads nowhere
             return False
 
-    def _names(self, runs: Mapping[PurePosixPath, Sequence[Written]]) -> dict[PurePosixPath, Names]:
+    async def _names(self, runs: Mapping[PurePosixPath, Sequence[Written]]) -> dict[PurePosixPath, Names]:
         """Each run folder's names, which it keeps from then on; two folders never share one, be one of them gone."""
         new = {folder: self._candidates(folder) for folder in sorted(runs) if folder not in self._named}
         for folder, candidates in new.items():
             taken = {each.run for each in self._named.values()}
-            kept = next((n for n in candidates if folder in self._holders[n.run] and n.run not in taken), None)
+            once = [*candidates, *self._journaled(folder, candidates[0])]
+            kept = next((n for n in once if folder in self._holders[n.run] and n.run not in taken), None)
             if kept is not None:
                 self._named[folder] = kept
-        fresh = {folder: candidates[:3] for folder, candidates in new.items() if folder not in self._named}
+        held = await self._held_elsewhere({each.run for candidates in new.values() for each in candidates})
+        fresh = {folder: candidates[:-1] for folder, candidates in new.items() if folder not in self._named}
         wanted = Counter(first.run for first, *_ in fresh.values())
         for folder, (first, *others) in fresh.items():
-            taken = {each.run for each in self._named.values()}
+            taken = {each.run for each in self._named.values()} | held
             taken |= {run for run, holders in self._holders.items() if holders - {folder}}
             free = [n for n in others if n.run not in taken | wanted.keys()]
             alone = wanted[first.run] == 1 and first.run not in taken
             self._named[folder] = first if alone else free[0] if free else others[-1]
         return self._named
 
-    def _candidates(self, folder: PurePosixPath) -> tuple[Names, Names, Names, Names]:
-        """What a run folder is called; where another one is called so; where that is, too; what it was called once."""
+    async def _held_elsewhere(self, runs: Collection[str]) -> set[str]:
+        """Which of these are runs of other folders that are there. One that can't be looked at is taken to be."""
+
+        async def is_there(folder: PurePosixPath) -> bool:
+            try:
+                return await self._host.stat(folder) is not None
+            except HostFault:
+                return True
+
+        found = {run: self._elsewhere[run] for run in runs if run in self._elsewhere}
+        return {run for run, folders in found.items() if not folders or any([await is_there(f) for f in folders])}
+
+    def _journaled(self, folder: PurePosixPath, names: Names) -> list[Names]:
+        """What the folder was called when another one around it was watched, or one within."""
+        if self._run is not None:  # which says what it is to be called
+            return []
+        return [called(names, run) for run, holders in self._holders.items() if folder in holders]
+
+    def _candidates(self, folder: PurePosixPath) -> tuple[Names, ...]:
+        """What a run folder is called; where another one is called so; where that is, too; what it was called once.
+
+        The third holds within the watched folder, the fourth in whatever other folders there are.
+        """
         top, absolute = self._absolute(self._folder), self._absolute(folder)
         below = names_below(top, absolute, self._families)
         full = names_in_full(top, absolute, self._families)
@@ -217,8 +244,9 @@ class Discovery:
             below = called(below, "/".join((self._run, *own_end(relative.parts))))
             full = called(full, "/".join((self._run, *relative.parts)))
             once = called(below, self._run)
-        digits = hashlib.sha256(path_text(folder.relative_to(self._folder)).encode()).hexdigest()[:_DIGITS]
-        return below, full, called(full, f"{full.run}-{digits}"), once
+        within, anywhere = path_text(folder.relative_to(self._folder)), f"{self._host.name}:{path_text(absolute)}"
+        apart = [called(full, f"{full.run}-{_digits(path)}") for path in (within, anywhere)]
+        return below, full, *apart, once
 
     def _shown(self, path: PurePosixPath) -> str:
         return shown(self._host.name, path)
@@ -348,3 +376,7 @@ def _whole(config: dict[str, Any], name: str) -> int:
     """A whole number from the trainer's configuration; 0 if it isn't there."""
     value = config.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _digits(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:_DIGITS]

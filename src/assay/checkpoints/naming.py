@@ -105,7 +105,7 @@ def names_in_full(top: PurePosixPath, folder: PurePosixPath, families: Sequence[
     top, folder = printable(top), printable(folder)
     names = names_below(top, folder, families)
     relative = folder.relative_to(top)
-    prefix = names.prefix and f"{names.prefix} {relative}"
+    prefix = f"{names.prefix} {relative}" if names.prefix and relative.parts else names.prefix
     return replace(called(names, "/".join((run_name(top), *relative.parts))), prefix=prefix)
 
 
