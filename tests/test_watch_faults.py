@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -22,9 +23,10 @@ from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CheckpointSeen, LossSeen, Run, ScoreMade
 from assay.suites.suite import load_suite
+from assay.watch import watch
 from tests.conftest import LAB
 from tests.making import SUITE, adapter_file, checkpoints, discovered, written
-from tests.test_watch import asked, correct, faulty, job, polling, proofs, run, until
+from tests.test_watch import Listener, asked, correct, faulty, job, polling, proofs, run, until
 
 __all__ = ["job"]
 
@@ -274,10 +276,28 @@ async def test_a_base_that_no_adapter_is_of_is_bad_input_and_said_once(job: Job)
         outcome, listener = await run(wrong)
         assert (outcome.exit_code, len(outcome.misfits)) == (2, 3)
         assert [note for note in listener.notes if "cannot be used" in note] == listener.notes[-3:], times
+    listener = Listener()
+    ledger = Ledger(job.workspace)
+    try:  # one that polls ends as well: a week's waiting on the wrong base would look like work
+        async with asyncio.timeout(60):
+            outcome = await watch(replace(wrong, once=False), ledger, listener)
+    finally:
+        ledger.close()
+    assert (outcome.exit_code, len(outcome.misfits)) == (2, 3)
     broken = adapter_file(job.folder / "0000040_adapters.safetensors", 40)
     broken.write_bytes(broken.read_bytes()[:-9])
     outcome, _ = await run(wrong)
     assert outcome.exit_code == 1, "the base is not all that is wrong"
+
+
+async def test_what_comes_later_and_is_of_another_base_is_said_and_waited_on(job: Job, tmp_path: Path) -> None:
+    empty = tmp_path / "later" / "lab"
+    empty.mkdir(parents=True)
+    wrong = replace(job, base=f"llama:{LAB / 'base' / 'lab-f32.gguf'}", limit=1, folder=empty)
+    async with polling(wrong) as listener:
+        await until(lambda: any(note.startswith("waiting for") for note in listener.notes))
+        checkpoints(empty, (10,))
+        await until(lambda: any("none of the checkpoints so far" in note for note in listener.notes))
 
 
 async def test_two_runs_checkpoints_of_one_label_are_told_apart(job: Job) -> None:

@@ -84,6 +84,7 @@ class _Agent:
         self._identities: dict[str, str] = {}
         self._told = ""
         self._last_waiting = ""
+        self._tried = False
         self._here_since: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._judging: asyncio.Task[None] | None = None
@@ -126,7 +127,9 @@ class _Agent:
                 await self._begin(plan_now)
                 self._recall_unjudged()
                 first = False
-            if not await self._step(plan_now) and not await self._wait(plan_now):
+            if await self._step(plan_now):
+                continue
+            if self._is_of_another_base(plan_now) or not await self._wait(plan_now):
                 break
         self._staging.clear_halves()
         await self._end_judging(plan_now)
@@ -291,6 +294,17 @@ class _Agent:
             self._here_since = time.monotonic()
         return time.monotonic() - self._here_since < _TOGETHER
 
+    def _is_of_another_base(self, made: Plan) -> bool:
+        """Whether all that was there at the start has been tried, and none of it is an adapter of this base.
+
+        What comes later may be of another training: then it is only said, and waited on.
+        """
+        open_yet = made.work or made.later or any(not s.ready and not s.fault for s in self._scout.sightings)
+        if self._job.once or self._tried or open_yet or not self._scout.idle:
+            return False
+        self._tried = True
+        return self._account.outcome.misfit
+
     async def _wait(self, made: Plan) -> bool:
         """Wait for something new; False if a single look has nothing left."""
         if self._job.once and not made.work and self._scout.idle:
@@ -315,7 +329,8 @@ class _Agent:
                 task.result()
 
     def _say_waiting(self) -> None:
-        text = f"waiting for {self._scout.waiting}"
+        none = "; none of the checkpoints so far is an adapter of this base" if self._account.outcome.misfit else ""
+        text = f"waiting for {self._scout.waiting}{none}"
         if text != self._last_waiting:
             self._last_waiting = text
             self._account.observer.note(text)
