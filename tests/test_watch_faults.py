@@ -101,6 +101,7 @@ async def test_a_run_that_comes_while_one_watches_takes_no_other_folders_name(jo
         (fresh,) = runs_of(job) - {"lab", "first"}
         await until(lambda: f"{fresh} @20" in correct(replace(job, run=fresh)))
     assert set(correct(replace(job, run="lab"))) == {"base", "lab @10", "lab @20", "lab @30"}
+    await run(both)  # what was under way when it was stopped
     again, listener = await run(both)
     assert set(again.runs) == {"first", fresh}, "it keeps its name"
     assert listener.done == 0
