@@ -284,3 +284,25 @@ def test_weights_of_the_base_that_peft_saves_are_compared(bases: Mapping[str, Pa
     save_file({k: v + np.float32(k in carried) for k, v in load_file(weights).items()}, weights, {"format": "pt"})
     with pytest.raises(AdapterMismatch, match="holds weights that are not the base's own"):
         made(theirs, "mlx", tmp_path / "other", base)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"layers_to_transform": [0]}, {"target_modules": r".*layers\.0\.(mlp\.up|self_attn\.k)_proj"}],
+    ids=["one block", "a pattern"],
+)
+async def test_single_blocks_under_every_engine(
+    settings: dict[str, Any], bases: Mapping[str, Path], tmp_path: Path
+) -> None:
+    base = bases["llama"]
+    adapter = adapter_at(trained(base, tmp_path / "theirs", **settings))
+    found = []
+    for spec in (f"transformers:{base}", f"mlx:{base}", f"llama:{base}/tiny.gguf"):
+        model = await open_local(spec)
+        found.append((await told(await model.attach(adapter)), (await told(model))[0]))
+        await model.aclose()
+    (text, logprobs), plain = found[0]
+    assert text != plain
+    for (its, own), its_plain in found:
+        assert (its, its_plain) == (text, plain)
+        assert np.abs(np.array(own) - logprobs).max() < 2e-4

@@ -208,13 +208,14 @@ def _check_ranks(parts: Mapping[str, Part], ranks: Mapping[str, int], shown: Pur
 
 
 def _layers(modules: Iterable[str], settings: Mapping[str, Any]) -> int:
-    """As in `Adapter`: 0 where the configuration names blocks, so that it is these and no others.
+    """As in `Adapter`: 0 where the configuration chooses among blocks, so that it is these and no others.
 
     Else how many of the last ones are adapted; -1 if the first is, and so perhaps all: `check_against` sees what is missing.
     """
     targets = settings.get("target_modules")
     named = isinstance(targets, list) and any(_BLOCK.fullmatch(str(target)) for target in targets)
-    if named or settings.get("layers_to_transform") is not None:
+    pattern = isinstance(targets, str) and targets != "all-linear"
+    if named or pattern or settings.get("layers_to_transform") is not None or settings.get("exclude_modules"):
         return 0
     blocks = {int(match[1]) for module in modules if (match := _BLOCK.fullmatch(module)) is not None}
     if not blocks or 0 in blocks:

@@ -61,6 +61,8 @@ def convert_command(
     tolerance
         For --verify: how far the log-probability of a token may differ.
     """
+    if not verify and (prompts is not None or tolerance != TOLERANCE or len(base or []) > 1):
+        raise BadInput("--prompts, --tolerance and a second --base are for --verify; add it, or leave them out")
     source = source_at(adapter)
     chosen = verifying.plan(source, to, base or [], prompts, tolerance) if verify else None
     try:
