@@ -59,7 +59,7 @@ class SharingTests:
         prompts = [*under_test.prompts, under_test.long, *under_test.prompts, under_test.long]
         alone = [(await complete(model, prompt, GREEDY)).text for prompt in prompts]
         leaving = [asyncio.create_task(leave(model, under_test.long)) for _ in range(2)]
-        tasks = [asyncio.create_task(streamed(model, prompt)) for prompt in prompts]
+        others = asyncio.gather(*[streamed(model, prompt) for prompt in prompts])
         await asyncio.gather(*leaving)
         gone = [asyncio.create_task(complete(model, under_test.long, _LONG)) for _ in range(4)]
         await asyncio.sleep(0)
@@ -67,7 +67,7 @@ class SharingTests:
             task.cancel()
         left = await asyncio.gather(*gone, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in left)
-        assert [one.text for one in await asyncio.gather(*tasks)] == alone
+        assert [one.text for one in await others] == alone
         assert [(await complete(model, prompt, GREEDY)).text for prompt in prompts[:3]] == alone[:3]
 
     @in_loop
