@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from assay.errors import GenerationError, ModelError
+from assay.models.likelihood import Window
 from assay.models.llama_cpp import open_engine
 from assay.types import EngineSettings, GenerateOptions, Message, Raw
 from tests.models.gguf_tiny import EOS, SPECIAL, adapter_tensors, write_adapter, write_base
@@ -80,6 +81,28 @@ async def test_pieces_of_characters_are_held_back_and_none_is_lost(tiny: Path) -
             assert [t.id for t in part.tokens] == [t.id for t in whole.tokens[:tokens]]
             expected = [t.logprob for t in whole.tokens[:tokens]]
             assert [t.logprob for t in part.tokens] == pytest.approx(expected, abs=1e-5)
+
+
+def test_any_token_is_as_likely_as_it_was_when_generated(tiny: Path) -> None:
+    """Special ones and parts of characters too, which no grammar can force."""
+    engine = open_engine(str(tiny), EngineSettings())
+    try:
+        options = GenerateOptions(max_tokens=150, temperature=2.0, seed=11, logprobs=True)
+        told = [token for chunk in engine.generate("hello", options, None) for token in chunk.tokens]
+        ids = [token.id for token in told]
+        assert set(ids) & {256, 258, 259}, "no special token"
+        assert any(token in range(128, 256) for token in ids), "no part of a character"
+        before = engine._forced.encode(engine._server, "hello")
+        window = Window([*before, *ids[:-1]], ids)
+        weighed = [engine._forced.weigh(engine._server, [], window)]
+        engine._forced._alone.clear()  # as for tokens of which only the failing request tells
+        weighed.append(engine._forced.weigh(engine._server, [], window))
+    finally:
+        engine.close()
+    for found in weighed:
+        assert [one.id for one in found] == ids
+        assert [one.logprob for one in found] == pytest.approx([token.logprob for token in told], abs=1e-4)
+        assert {one.likeliest for one in found} == {True, False}
 
 
 async def test_the_end_token_is_reported_but_not_shown(lab: Path) -> None:
