@@ -48,8 +48,7 @@ def convert_command(
     out
         The folder to write, or the .gguf file.
     base
-        The model that it was trained on: its folder or .gguf file; GGUF needs it [as the adapter names it]. For --verify, give
-        a second one where the other engine has another file of it.
+        The model that it was trained on; GGUF needs it [as the adapter names it]. For --verify, twice if in two files.
     dtype
         The numbers' type [as they are; f32 for GGUF].
     overwrite

@@ -46,8 +46,8 @@ def plan(source: Source, to: Form, bases: Sequence[str], prompts: Path | None, t
         raise BadInput(f"--tolerance must be above 0, not {tolerance}")
     specs = _spec(named[0], source.form, single=len(named) == 1), _spec(named[-1], to, single=len(named) == 1)
     missing = {engine.name: engine.extra for engine in engines() if not engine.ready}
-    for form in (source.form, to):
-        if (engine := _ENGINES[form]) in missing:
+    for spec in specs:
+        if (engine := spec.partition(":")[0]) in missing:
             raise BadInput(f"--verify runs {engine}, which is not installed: pip install 'assay[{missing[engine]}]'")
     return Plan(*specs, _prompts(prompts), tolerance)
 
