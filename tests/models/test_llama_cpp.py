@@ -227,7 +227,7 @@ def test_what_cannot_be_opened_is_named_with_its_reason(tiny: Path, tmp_path: Pa
     }.items():
         with pytest.raises(ModelError, match=reason):
             open_engine(str(tmp_path / name), EngineSettings())
-    with pytest.raises(ModelError, match="more than the memory limit of 1000 bytes"):
+    with pytest.raises(ModelError, match="bytes of memory, and memory_limit is 1,000 bytes"):
         open_engine(str(tiny), EngineSettings(memory_limit=1000))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from assay.adapters.gguf_header import gguf_files
 from assay.errors import ModelError
+from assay.models.memory import check_room, total_memory
 from assay.types import EngineSettings
 
 
@@ -26,17 +26,10 @@ def model_file(path: Path) -> Path:
 def check_memory(path: Path, settings: EngineSettings, devices: int) -> None:
     """Refuse a model that is larger than the memory limit, or than this machine's memory and that of its `devices`.
 
-    It would be read from the disk again for each token. Raises `ModelError`.
+    All memory counts, and not what is free: the file is mapped, and what is not in use of it makes room. One that is larger
+    than all would be read from the disk again for each token. Raises `ModelError`.
     """
     size = sum(file.stat().st_size for file in gguf_files(path))
-    if settings.memory_limit is not None and size > settings.memory_limit:
-        raise ModelError(f"{path} has {size} bytes, more than the memory limit of {settings.memory_limit} bytes")
-    try:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + devices
-    except (AttributeError, OSError, ValueError):
-        return
-    if size > room:
-        raise ModelError(
-            f"{path} takes {size / 1e9:.1f} GB, and this machine has {room / 1e9:.1f} GB of memory; take a smaller model, or "
-            "one with smaller numbers (Q8_0, Q4_K_M)"
-        )
+    room = total_memory()
+    instead = "take a smaller model, or one with smaller numbers (Q8_0, Q4_K_M)"
+    check_room(path, size, room and room + devices, settings.memory_limit, "this machine", instead)

@@ -40,7 +40,7 @@ class MlxEngine:
     """A `LogprobEngine` over mlx-lm. All calls come from the thread that made it: MLX's streams belong to a thread."""
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        loaded = load(path)
+        loaded = load(path, settings.memory_limit)
         self._model: Any = loaded.model
         self._tokenizer: Any = loaded.tokenizer
         self._slots = AdapterSlots(self._model)

@@ -16,6 +16,7 @@ from typing import Any
 
 from assay.adapters.header import read_header
 from assay.errors import CheckpointError, ModelError
+from assay.models.memory import check_room, free_memory, stored_bytes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
 WEIGHTS = "model*.safetensors"
@@ -35,11 +36,12 @@ class Loaded:
     identity: str
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, memory_limit: int | None = None) -> Loaded:
     """Load a folder of config.json, model*.safetensors and tokenizer. No network. Raises `ModelError`."""
     config = check_folder(path)
     with _quiet():
         _import_mlx()
+        _check_memory(path, memory_limit)
         from mlx_lm import utils
 
         overrides = rope_overrides(config, _argument_names(config))
@@ -57,6 +59,15 @@ def load(path: Path) -> Loaded:
     versions = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
     about = f"{versions}, {_device()}, {_numbers(path, config)}"
     return Loaded(model, tokenizer, {**config, **overrides}, about, _identity(path, versions))
+
+
+def _check_memory(path: Path, limit: int | None) -> None:
+    """Refuse what does not fit: on a Mac GPU and processor share what there is, and give back what lies idle."""
+    import mlx.core as mx
+
+    room = int(mx.device_info()["memory_size"]) if mx.default_device() == mx.gpu else free_memory()
+    instead = "take a smaller model, or one with fewer bits"
+    check_room(path, stored_bytes(weight_files(path)), room, limit, "this machine", instead)
 
 
 def check_folder(path: Path) -> dict[str, Any]:

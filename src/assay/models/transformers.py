@@ -36,7 +36,7 @@ class TransformersEngine:
     """A `BatchEngine` and `LogprobEngine` over transformers and PEFT."""
 
     def __init__(self, path: Path, settings: EngineSettings) -> None:
-        loaded = load(path)
+        loaded = load(path, settings.memory_limit)
         self._model: Any = loaded.model
         self._tokenizer: Any = loaded.tokenizer
         self._device = loaded.device

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import ModelError
-from assay.models.mlx_load import check_folder, identity_files
+from assay.models.memory import check_room, free_memory, stored_bytes
+from assay.models.mlx_load import check_folder, identity_files, weight_files
 
 _PACKED = ("awq", "bitsandbytes", "gptq")
 _ROOM = 1.1  # of the weights' size: what loading needs besides them
@@ -30,14 +31,14 @@ class Loaded:
     identity: str
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, memory_limit: int | None = None) -> Loaded:
     """Load a folder of config.json, safetensors and tokenizer; no network, no code of the model's own. Raises `ModelError`."""
     config = check_folder(path)
     _check_quantisation(path, config)
     torch, transformers = _import()
     device = _device(torch)
     dtype = torch.float32 if device == "cpu" else "auto"
-    _check_memory(path, torch, device)
+    _check_memory(path, torch, device, memory_limit)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     options = {"local_files_only": True, "trust_remote_code": False}
@@ -88,20 +89,19 @@ def _device(torch: Any) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _check_memory(path: Path, torch: Any, device: str) -> None:
-    """Refuse what does not fit before the machine starts to swap."""
-    stored = sum(file.stat().st_size for file in path.glob("model*.safetensors"))
+def _check_memory(path: Path, torch: Any, device: str, limit: int | None) -> None:
+    """Refuse what does not fit before the machine starts to swap: on a CPU all numbers become float32."""
+    needs = stored_bytes(weight_files(path), 4 if device == "cpu" else None)
+    room: int | None = None
     if device == "cuda":
         room = torch.cuda.mem_get_info()[0]
-    elif device == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    elif device == "mps":
+        room = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
-        return
-    if stored * _ROOM > room:
-        raise ModelError(
-            f"{path}: the weights take {stored / 1e9:.1f} GB, and {device} has {room / 1e9:.1f} GB; take a smaller or "
-            "quantised model, or another engine"
-        )
+        room = free_memory()
+    where = "this machine" if device == "cpu" else device
+    instead = "take a smaller model, or a quantised GGUF with llama:"
+    check_room(path, round(needs * _ROOM), room, limit, where, instead)
 
 
 def _identity(path: Path, about: str) -> str:
