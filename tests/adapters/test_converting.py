@@ -6,16 +6,18 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from gguf import GGUFReader
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from assay.adapters.bases import read_base
+from assay.adapters.bases import Base, read_base
 from assay.adapters.convert import convert
 from assay.adapters.dtypes import cast
 from assay.adapters.files import read_adapter
@@ -263,3 +265,46 @@ convert(source, Path({str(tmp_path / "out")!r}), "peft", None)
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGXFSZ
     assert not (tmp_path / "out").exists()
+
+
+@given(
+    kinds=st.lists(st.sampled_from([np.float16, np.float32, np.float64]), min_size=4, max_size=4),
+    blocks=st.sets(st.integers(0, 40), min_size=1, max_size=4),
+    rank=st.integers(1, 9),
+)
+@settings(max_examples=25)
+def test_tensors_of_several_types_and_blocks_come_back(
+    kinds: list[type], blocks: set[int], rank: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mixed")
+    random = np.random.default_rng(rank)
+    tensors = {}
+    for block in blocks:
+        for place, (name, into, out) in enumerate((("mlp.up_proj", 5, 7), ("self_attn.q_proj", 3, 2))):
+            key = f"model.layers.{block}.{name}"
+            tensors[f"{key}.lora_a"] = random.standard_normal((into, rank)).astype(kinds[2 * place])
+            tensors[f"{key}.lora_b"] = random.standard_normal((rank, out)).astype(kinds[2 * place + 1])
+    (folder / "mlx").mkdir()
+    save_file(tensors, folder / "mlx" / "adapters.safetensors")
+    config = {"num_layers": -1, "lora_parameters": {"rank": rank, "scale": 2.0, "dropout": 0.0}}
+    (folder / "mlx" / "adapter_config.json").write_text(json.dumps(config))
+    there = convert(source_at(folder / "mlx"), folder / "peft", "peft", None)
+    back = convert(source_at(there.path), folder / "back", "mlx", None)
+    assert there.former == there.digest == back.digest == adapter_at(folder / "mlx").digest
+    found = load_file(back.path / "adapters.safetensors")
+    assert {name: tensor.dtype for name, tensor in found.items()} == {n: t.dtype for n, t in tensors.items()}
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+    theirs = load_file(there.path / "adapter_model.safetensors")
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        np.testing.assert_array_equal(theirs[f"base_model.model.{module}.lora_{leaf[-1].upper()}.weight"], tensor.T)
+    base = Base(folder, {f"{n.rpartition('.')[0]}.weight": (0, 0) for n in tensors}, "qwen2", 1, 1, tied=False)
+    shapes = {"mlp.up_proj": (7, 5), "self_attn.q_proj": (2, 3)}
+    fits = {name: shapes[name.split(".", 3)[3].removesuffix(".weight")] for name in base.shapes}
+    gguf = convert(source_at(there.path), folder / "a.gguf", "gguf", replace(base, shapes=fits))
+    for tensor in GGUFReader(gguf.path).tensors:
+        assert tensor.tensor_type.name == "F32"
+        block, leaf = tensor.name.split(".")[1], tensor.name[-6:]
+        key = f"model.layers.{block}.{'mlp.up_proj' if 'ffn' in tensor.name else 'self_attn.q_proj'}.{leaf}"
+        stored = tensor.data.reshape(tuple(reversed(tensor.shape.tolist())))
+        np.testing.assert_array_equal(stored, tensors[key].T.astype(np.float32))
