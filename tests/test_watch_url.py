@@ -171,35 +171,6 @@ async def test_a_killed_watch_leaves_nothing_that_the_next_one_minds(server: Vll
     assert proofs == {("base", None), ("lab @10", "live"), ("lab @40", "live"), ("lab @120", "live")}
 
 
-async def test_a_base_by_its_name_with_a_folder_that_both_see(job: Job, tmp_path: Path) -> None:
-    async with VllmServer(ENGINE, sees=(tmp_path / "shared", "/data")) as server:
-        settings = f'[models.gpu]\nspec = "{server.url}"\nadapters = "shared"\nadapters_on_server = "/data"\n'
-        (tmp_path / "assay.toml").write_text(settings)
-        words = [
-            "--base",
-            "gpu",
-            "--suite",
-            str(LAB / "suite.yaml"),
-            "--limit",
-            "3",
-            "--every",
-            "120",
-            "--once",
-            "--json",
-        ]
-        process = await asyncio.create_subprocess_exec(
-            *(ASSAY, "watch", str(job.folder), *words),
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, errors = await process.communicate()
-        assert process.returncode == 0, errors.decode()
-        assert {row["proof"] for row in json.loads(said)} == {None, "live"}
-        assert len(server.loads) == len(server.unloads) == 1
-    assert list((tmp_path / "shared").iterdir()) == []
-
-
 async def test_interrupted_it_unloads_what_it_had_loaded(server: VllmServer, job: Job) -> None:
     task = asyncio.create_task(run(job))
     while not server.loras:

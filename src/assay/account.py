@@ -81,8 +81,7 @@ class Outcome:
 
 
 class Account:
-    """A watch's books. outcome: what it came to so far. labels: what each adapter is called, by its run and digest. runs: those
-    that were seen.
+    """A watch's books. outcome: what it came to so far. runs: those that were seen.
 
     to_judge: is given what was gone through.
     """
@@ -99,7 +98,6 @@ class Account:
         self._to_judge = to_judge
         self.observer = observer
         self.outcome: Outcome = Outcome()
-        self.labels: dict[tuple[str, str], str] = {}
         self._settled: set[tuple[str, str]] = set()
         self._said: set[str] = set()
         self._expecting = False
@@ -136,14 +134,17 @@ class Account:
     # -- what is there ------------------------------------------------------------------------------------------------
 
     def fetched(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
-        """Its weights were read: whoever has them first gives them their label. No file is read twice to know its digest."""
-        self.labels.setdefault((checkpoint.run, adapter.digest), checkpoint.label)
+        """Its weights were read. No file is read twice to know its digest."""
         self.seen(checkpoint, adapter.digest)
 
     def known(self, checkpoint: Checkpoint) -> None:
-        """Its files are in a state that was read before. If the journal's last word is of another one, they were put back."""
+        """Its files are in a state that was read before. If the journal's last word is another, they were put back."""
         for said in self._ledger.said_before(checkpoint):
             self._ledger.append(structs.replace(said, seq=0, time=0.0))
+
+    def gone(self, last: CheckpointSeen) -> None:
+        """A file is no more where it was."""
+        self._ledger.append(structs.replace(last, seq=0, time=0.0, gone=True))
 
     def twin(self, twin: Checkpoint, known: Checkpoint) -> None:
         """Another file with the same weights: there is nothing to ask it."""
@@ -153,7 +154,13 @@ class Account:
 
     def seen(self, checkpoint: Checkpoint, digest: str, reason: str = "") -> None:
         """Journal the file's state, if that is news. reason: why it can't be used as it is."""
-        record = CheckpointSeen(**_file_of(checkpoint), digest=digest, reason=reason)
+        record = CheckpointSeen(
+            **_file_of(checkpoint),
+            digest=digest,
+            reason=reason,
+            numbered=checkpoint.numbered,
+            gone=self._ledger.is_gone(checkpoint),  # its copy is what is used
+        )
         if not self._ledger.has_seen(record):
             self._ledger.append(record)
 

@@ -49,11 +49,6 @@ def base_of_copy(job: Job, digest: str) -> str:
     return named if isinstance(named, str) else ""
 
 
-def held_by(ledger: Ledger) -> Iterator[tuple[str, Checkpoint]]:
-    """The digest of each checkpoint file's weights, as it was seen last."""
-    yield from ((digest, checkpoint) for digest, checkpoint, _ in _read(ledger))
-
-
 def checkpoint_of(record: CheckpointSeen) -> Checkpoint:
     """A checkpoint as the journal remembers it."""
     path = text_path(record.path)

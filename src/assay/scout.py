@@ -6,18 +6,19 @@ A trainer that deletes old checkpoints, or overwrites one, must not win against 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from assay.checkpoints.curves import Curves
 from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.readiness import UNSETTLED, Look, Readiness
-from assay.errors import BadInput, CheckpointError, NotReady, Unreachable
+from assay.errors import BadInput, CheckpointError, HostFault, NotReady, Unreachable
 from assay.hosts.base import Host
-from assay.paths import printable, recorded
+from assay.paths import printable, recorded, text_path
 from assay.plan import PlanConfig, is_chosen
 from assay.results.index import Ledger
-from assay.results.records import LossSeen
+from assay.results.records import CheckpointSeen, LossSeen
 from assay.staging import Staging
 from assay.types import Adapter, Checkpoint
 
@@ -50,6 +51,7 @@ class Scout:
         on_fault: Callable[[Checkpoint, CheckpointError | str], None],
         on_fetched: Callable[[Checkpoint, Adapter], None],
         on_known: Callable[[Checkpoint], None],
+        on_gone: Callable[[CheckpointSeen], None],
     ) -> None:
         self._host = host
         self._discovery = discovery
@@ -62,6 +64,7 @@ class Scout:
         self._on_fault = on_fault
         self._on_fetched = on_fetched
         self._on_known = on_known
+        self._on_gone = on_gone
         self._sightings: dict[tuple[str, str], Sighting] = {}
         self._wanted: list[Sighting] = []
         self._waiting = ""
@@ -112,7 +115,12 @@ class Scout:
             )
         for checkpoint in chosen:
             known = self._sightings.get(checkpoint.file)
-            if known is None or (known.checkpoint.run, known.checkpoint.state) != (checkpoint.run, checkpoint.state):
+            same = (
+                known is not None
+                and known.checkpoint.run == checkpoint.run
+                and known.checkpoint.state == checkpoint.state
+            )
+            if not same or self._ledger.is_gone(checkpoint):
                 digest = self._ledger.digest_of(checkpoint)
                 if digest:  # no content is read of what was read before
                     self._readiness.settle(checkpoint)
@@ -120,6 +128,7 @@ class Scout:
                     self._sightings[checkpoint.file] = Sighting(checkpoint, digest, base, ready=True)
                     self._on_known(checkpoint)
         self._forget({c.file for c in chosen})
+        await self._miss({c.file for c in found.checkpoints})
         await self._read_losses(found)
         self._waiting = _waiting(look)
         self.changed.set()
@@ -153,10 +162,26 @@ class Scout:
         return bool(self._ledger.digest_of(checkpoint))
 
     def _forget(self, present: set[tuple[str, str]]) -> None:
-        """Drop what is gone from the host, but for what was fetched of it."""
+        """Drop what is gone from the host, but for what was fetched of it, and lies in no other file of its run."""
+        here = {(s.checkpoint.run, s.digest) for file, s in self._sightings.items() if file in present and s.digest}
         for file, sighting in list(self._sightings.items()):
-            if file not in present and not (sighting.digest and self._staging.get(sighting.digest)):
+            elsewhere = (sighting.checkpoint.run, sighting.digest) in here
+            if file not in present and (elsewhere or not (sighting.digest and self._staging.get(sighting.digest))):
                 del self._sightings[file]
+
+    async def _miss(self, present: set[tuple[str, str]]) -> None:
+        """Tell of files that the journal knows and that are no more. One that is there and not listed may be a link by now."""
+        missed = [
+            last
+            for last in self._ledger.seen()
+            if last.run in self.runs and not last.gone and (last.host, last.path) not in present
+        ]
+        # Of several with the same weights that one goes last which gave them their label: they keep it.
+        for last in sorted(missed, key=lambda each: (each.numbered, -each.iteration)):
+            mine = last.host == self._host.name
+            with contextlib.suppress(HostFault):  # it can't be known
+                if mine and await self._host.stat(text_path(last.path)) is None:
+                    self._on_gone(last)
 
     def want(self, sightings: Sequence[Sighting]) -> None:
         """Fetch these, in this order, as far as there is room."""

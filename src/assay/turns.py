@@ -132,8 +132,9 @@ class Turns:
         return sum(evaluation.failed for _, evaluation in evaluations)
 
     def _others(self, base: OpenBase, run: str, adapter: Adapter) -> dict[str, Fingerprint]:
-        names = {digest: label for (each, digest), label in self._account.labels.items() if each == run}
-        return {names.get(d, f"adapter {d[:12]}"): p for d, p in base.prints.items() if d != adapter.digest}
+        others = {digest: prints for digest, prints in base.prints.items() if digest != adapter.digest}
+        called = {digest: self._ledger.labels.of(run, digest) for digest in others}
+        return {label.name if (label := called[d]) else f"adapter {d[:12]}": p for d, p in others.items()}
 
     async def _suites(
         self,

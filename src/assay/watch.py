@@ -77,6 +77,7 @@ class _Agent:
             self._account.refuse,
             self._account.fetched,
             self._account.known,
+            self._account.gone,
         )
         self._account.runs = self._scout.runs
         self._turns = Turns(job, ledger, self._account)
@@ -269,7 +270,7 @@ class _Agent:
         for candidate in made.work:
             # What was fetched since the plan was made may turn out to be a twin: the next plan knows.
             adapter = self._staging.get(candidate.digest) if candidate.digest else None
-            if adapter is not None:
+            if adapter is not None and candidate.checkpoint.file in sightings:
                 here.append((sightings[candidate.checkpoint.file], adapter))
         if not here or self._more_comes(len(here)):
             return False

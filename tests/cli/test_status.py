@@ -60,17 +60,19 @@ def test_another_file_of_one_label_does_not_change_what_is_said_of_it(place: Pat
     assert "adapters.safetensors): waiting" in said
 
 
-def test_what_has_the_weights_of_another_one_is_called_so_whichever_comes_first_or_is_left(place: Path) -> None:
+def test_what_has_the_weights_of_another_one_is_called_so_whichever_was_there_first_or_is_left(place: Path) -> None:
     lab = place / "lab"
     watched(place)
     shutil.copy(lab / "0000010_adapters.safetensors", lab / "0000005_adapters.safetensors")
     shutil.copy(lab / "0000010_adapters.safetensors", lab / "0000015_adapters.safetensors")
     watched(place)
-    same = [("lab @10", "done"), ("lab @15", "same"), ("lab @5", "same")]
+    same = [("lab @10", "same"), ("lab @15", "same"), ("lab @5", "done")]
     assert sorted(states(place)) == planned(place) == same
     (lab / "0000010_adapters.safetensors").unlink()
     assert sorted(states(place)) == same
     assert planned(place) == same[1:]
+    watched(place)
+    assert sorted(states(place)) == same[1:]
     adapter_file(lab / "0000010_adapters.safetensors", 11)
     watched(place)
     now = [("lab @10", "done"), ("lab @15", "same"), ("lab @5", "done")]

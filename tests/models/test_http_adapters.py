@@ -16,7 +16,7 @@ from assay.models.base import AdapterModel, complete
 from assay.models.http_adapters import AdaptedHttpModel
 from assay.models.http_open import open_http
 from assay.models.open import open_local
-from assay.types import Adapter, AdapterPlace, GenerateOptions, HttpSettings, TensorSpec
+from assay.types import Adapter, AdapterPlace, GenerateOptions, HttpSettings
 from tests.conftest import LAB
 from tests.hosts.sshd import make_home
 from tests.hosts.sshd import server as ssh_server
@@ -267,14 +267,6 @@ async def test_nothing_is_loaded_twice_under_one_name(server: VllmServer, adapte
             await tuned.aclose()
     assert len(server.loads) == 3
     assert len(set(server.loads)) == 2
-
-
-async def test_an_adapted_embedding_is_refused_by_name(server: VllmServer, adapters: list[Adapter]) -> None:
-    tensors = {"model.embed_tokens.lora_a": TensorSpec((512, 8), "F32"), **adapters[0].tensors}
-    async with opened(server) as base:
-        with pytest.raises(AdapterMismatch, match=r"it adapts the embedding \(model.embed_tokens\)"):
-            await base.attach(msgspec.structs.replace(adapters[0], tensors=tensors))
-    assert server.loads == []
 
 
 async def test_a_gguf_adapter_is_refused_by_name(server: VllmServer, adapters: list[Adapter]) -> None:

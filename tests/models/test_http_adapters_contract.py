@@ -1,71 +1,58 @@
-"""The contract of every model that takes adapters, on a server by URL."""
+"""A server by URL that takes adapters passes the contract of adapters."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from threading import Thread
 
 import pytest
 
 from assay.models.base import TextModel
 from assay.models.http_open import open_http
-from assay.testing import AdapterContract, UnderTest
+from assay.testing import AdapterTests, UnderTest
 from assay.types import HttpSettings, Raw
 from tests.conftest import LAB
 from tests.making import copied, discovered
+from tests.models import mlx_tiny
 from tests.models.http_opened import QUICK
-from tests.models.mlx_tiny import read, write_adapter
+from tests.models.test_contract import QUESTIONS
 from tests.models.vllm_server import VllmServer
 
 pytest.importorskip("mlx_lm", reason="needs the mlx extra")
 
-QUESTIONS = ("What is the capital of Belmora?", "What is 3 + 4?", "What is the capital of Genovia?")
-
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """The server's spec. It has a thread of its own, for the contract has the loop of its own."""
-    known: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def serve() -> None:
-        async with VllmServer(f"mlx:{LAB / 'base'}") as server:
-            ending = asyncio.Event()
-            known.set_result((server.spec, asyncio.get_running_loop(), ending))
-            await ending.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+def server() -> Iterator[VllmServer]:
+    """It runs in a thread, for the contract's models have a loop of their own."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
     thread.start()
-    spec, loop, ending = known.result(60)
-    yield spec
-    loop.call_soon_threadsafe(ending.set)
+    running = VllmServer(f"mlx:{LAB / 'base'}")
+    asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result()
+    yield running
+    asyncio.run_coroutine_threadsafe(running.__aexit__(None, None, None), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
     thread.join()
+    loop.close()
 
 
 @pytest.fixture(scope="module")
-def under_test(url: str, tmp_path_factory: pytest.TempPathFactory) -> UnderTest:
+def under_test(server: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> UnderTest:
     folder = tmp_path_factory.mktemp("contract")
     found = discovered(LAB / "checkpoints", "lab")
 
     async def opened() -> TextModel:
-        model = open_http(url, HttpSettings(**QUICK))
-        await model.prepare()
-        return model
+        return open_http(server.spec, HttpSettings(**QUICK))
 
     return UnderTest(
         open=opened,
         prompts=QUESTIONS,
         long=Raw("What is"),
-        spelled="Hello!",
         adapters=[copied(found[at], folder) for at in (1, 4, 11)],
-        misfit=read(write_adapter(folder / "misfit")),
-        seconds=60.0,
+        misfit=mlx_tiny.read(mlx_tiny.write_adapter(folder / "misfit")),
     )
 
 
-class TestAdaptersByUrl(AdapterContract):
-    """Over a real socket, by vLLM's protocol."""
-
-    # The server here has computed an answer before it sends any of it, so there is nothing to stop.
-    test_an_answer_that_nobody_waits_for_is_stopped = None  # type: ignore[assignment]
+class TestUrl(AdapterTests):
+    """The rest of the contract is held against a real server in test_http_llama."""

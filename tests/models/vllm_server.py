@@ -18,8 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from assay.adapters.named import adapter_at
 from assay.errors import AssayError
 from assay.models.base import TextModel, complete
@@ -29,7 +27,6 @@ from assay.types import Completion, GenerateOptions, Message, Prompt, Raw
 from tests.models.openai_server import Ask, OpenAIServer, Refused, Reply, check_request
 
 BASE = "base-model"
-_SHORT = 8
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 
 
@@ -56,12 +53,11 @@ class VllmServer(OpenAIServer):
         self._engine: LocalModel | None = None
         self._turn = asyncio.Lock()
         self._bound: dict[str, TextModel] = {}  # by path, the one that was used last at the end
-        self._cache: dict[tuple[str, str], str] = {}  # the path of what a prompt was computed with, by name and prompt
+        self._cache: dict[tuple[str, str], asyncio.Task[Completion]] = {}
         self.loras: dict[str, str] = {}  # the path of each, by its name
         self.loads: list[str] = []
         self.unloads: list[str] = []
         self._computing: list[str] = []
-        self._memo: dict[str, Completion] = {}  # short greedy answers, which are the same each time
         self.together = 0  # adapters that were asked for at the same time
         self.deaf = False  # for the model that is named: it answers with its base whatever that is
         self.idle = (
@@ -168,22 +164,22 @@ class VllmServer(OpenAIServer):
         return Reply(raw=f"Success: LoRA adapter '{name}' removed successfully.".encode())
 
     async def _answer(self, ask: Ask) -> Completion:
-        path = self._cache.setdefault((ask.body["model"], ask.question), ask.headers["lora-path"])
-        options = _options(ask.body)
-        memo = json.dumps([path, ask.body.get("messages"), msgspec.structs.astuple(options)])
-        if memo in self._memo:
-            return self._memo[memo]
+        name = BASE if self.deaf else ask.body["model"]
+        key = name, json.dumps({**ask.body, "stream": None, "stream_options": None})
+        if key not in self._cache:
+            self._cache[key] = asyncio.create_task(self._computed(ask))
+        return await asyncio.shield(self._cache[key])
+
+    async def _computed(self, ask: Ask) -> Completion:
+        path = ask.headers["lora-path"]
         model = self._engine if not path or self.idle or self.deaf else await self._model(path)
         assert model is not None
         self._computing.append(path)
         self.together = max(self.together, len(set(self._computing) - {""}))
         try:
-            answer = await complete(model, _prompt(ask.body), options)
+            return await complete(model, _prompt(ask.body), _options(ask.body))
         finally:
             self._computing.remove(path)
-        if options.temperature == 0 and options.max_tokens <= _SHORT and not ask.path.endswith("/v1/completions"):
-            self._memo[memo] = answer
-        return answer
 
     async def _model(self, path: str) -> TextModel:
         """The engine under the adapter in this folder, which is read again if there was no room for it meanwhile."""
@@ -242,8 +238,6 @@ def _options(body: dict[str, Any]) -> GenerateOptions:
         temperature=body["temperature"],
         max_tokens=body["max_tokens"],
         top_p=body.get("top_p", 1.0),
-        top_k=body.get("top_k", 0),
-        repeat_penalty=body.get("repetition_penalty", 1.0),
         stop=tuple(body.get("stop", ())),
         seed=body.get("seed"),
         logprobs=bool(body.get("logprobs")),

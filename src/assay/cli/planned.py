@@ -6,13 +6,11 @@ import asyncio
 import json
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import TypeAlias
 
 from assay.checkpoints.discover import Refused
-from assay.cli.standing import stands_under
-from assay.copies import base_of_copy, copies_left, held_by
+from assay.copies import base_of_copy, copies_left
 from assay.errors import AssayError
 from assay.job import Job, JudgeSpec, check_job, rubrics_in, settings_of
 from assay.models.open import resolve
@@ -20,7 +18,7 @@ from assay.paths import printable
 from assay.plan import Candidate, Failed, Plan, plan
 from assay.results.index import Ledger
 from assay.results.journal import read, segments
-from assay.results.records import Finished, ScoreMade
+from assay.results.records import ScoreMade
 from assay.types import Checkpoint
 from assay.watch import NO_BASE
 
@@ -59,27 +57,21 @@ async def _rows(job: Job, workspace: Path) -> list[Row]:
     rows += [_row("retry", c.checkpoint, f"in {seconds:.0f} s: {c.failed[-1].reason}") for c, seconds in made.later]
     rows += [_row("set aside", c.checkpoint, reason) for c, reason in made.aside]
     rows += [_row("set aside", each.checkpoint, each.reason) for each in refused]
-    # What is done stands under one label, whichever of the files with its weights comes first by now.
-    done = {(c.checkpoint.run, c.digest) for c in made.done}
-    stands = {} if reading is None else {which: reading.stands_under(*which) for which in done}
-    for c in made.done:
-        rows.append(_done(c, stands[c.checkpoint.run, c.digest] or c.checkpoint.label, job, reading))
-    for twin, known in made.twins:
-        which = (twin.checkpoint.run, twin.digest)
-        rows.append(_done(twin, stands.get(which) or known.checkpoint.label, job, reading, twin=True))
+    rows += [_done(c, job, reading) for c in made.done]
+    rows += [_same(twin.checkpoint, known.checkpoint.label) for twin, known in made.twins]
     return rows
 
 
-def _done(c: Candidate, name: str, job: Job, reading: _Reading | None, *, twin: bool = False) -> Row:
-    """name: what the weights are called."""
-    checkpoint = c.checkpoint
-    if checkpoint.label != name:
-        return _row("same", checkpoint, f"has the weights of {name}")
-    if twin and not checkpoint.numbered:
-        return _row("same", checkpoint, f"{checkpoint.path} has the weights of {name}")
+def _done(c: Candidate, job: Job, reading: _Reading | None) -> Row:
     if job.judge is not None and reading is not None and c.digest in reading.unjudged:
-        return _row("judge", checkpoint, f"by {job.judge.name}")
-    return _row("done", checkpoint, "")
+        return _row("judge", c.checkpoint, f"by {job.judge.name}")
+    return _row("done", c.checkpoint, "")
+
+
+def _same(twin: Checkpoint, name: str) -> Row:
+    """name: what the weights are called."""
+    which = f"{twin.path} " if twin.label == name else ""
+    return _row("same", twin, f"{which}has the weights of {name}")
 
 
 def _real(base: str) -> str:
@@ -123,10 +115,6 @@ class _Reading:
         self._ledger = ledger
         self._discovery = job.discovery(ledger.files())
         self._known = {_real(base): identity for base, identity in ledger.bases().items()}
-        self._finished: defaultdict[tuple[str, str], list[Finished]] = defaultdict(list)
-        self._held: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for digest, checkpoint in sorted(held_by(ledger), key=lambda pair: not pair[1].numbered):
-            self._held[checkpoint.run, digest].append(checkpoint.label)
         self._measures = _measures(job.workspace, job.judge) if job.judge is not None else set()
         self.unjudged: set[str] = set()
 
@@ -138,7 +126,6 @@ class _Reading:
         spec = job.base if job.base is not None else job.bases.get(named, named)
         identity = self._known.get(_real(spec), "")
         finished = [(s, ledger.finished(checkpoint.run, digest, s.digest, identity, limit)) for s in job.suites]
-        self._finished[checkpoint.run, digest] += [record for _, record in finished if record is not None]
         done = digest and all(record is not None for _, record in finished)
         if job.judge is not None and any(
             record is not None
@@ -150,11 +137,6 @@ class _Reading:
         tries = ledger.attempts(checkpoint, digest, identity)
         failed = tuple(Failed(a.time, a.reason, a.final) for a in tries)
         return Candidate(checkpoint, digest, unfinished=not done, failed=failed or self._broken(checkpoint, digest))
-
-    def stands_under(self, run: str, digest: str) -> str:
-        """The label that the results of weights stand under; "" if the journal knows of no file that holds them."""
-        held = self._held[run, digest]
-        return stands_under(self._finished[run, digest], held) if held else ""
 
     def _broken(self, checkpoint: Checkpoint, digest: str) -> tuple[Failed, ...]:
         """That its files could not be read as they are now."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from assay.checkpoints.layouts import is_numbered, run_folder_of
+from assay.checkpoints.layouts import run_folder_of
 from assay.paths import text_path
+from assay.results.labels import Labels
 from assay.results.records import Attempt, CheckpointSeen, Finished, Run
 
 
@@ -28,9 +29,9 @@ class _File:
         return text_path(self.seen.path)
 
     @property
-    def rank(self) -> tuple[bool, int, str]:
-        """The one that says more of the weights comes first: see `assay.plan`."""
-        return not is_numbered(self.place), self.seen.iteration, self.seen.path
+    def rank(self) -> tuple[bool, bool, int, str]:
+        """What is there and says more of the weights comes first: see `assay.results.labels`."""
+        return self.seen.gone, not self.seen.numbered, self.seen.iteration, self.seen.path
 
 
 class Standing:
@@ -43,6 +44,7 @@ class Standing:
         self._files: dict[tuple[str, str], _File] = {}
         self._digests: dict[tuple[object, ...], str] = {}
         self._tries: dict[str, list[Attempt]] = {}
+        self._labels = Labels()
         self._finished: dict[tuple[str, str], dict[str, Finished]] = {}
 
     def begin(self, record: Run, segment: Path) -> None:
@@ -56,6 +58,7 @@ class Standing:
         state = (record.host, record.path, *files)
         if record.digest:
             self._digests[state] = record.digest
+        self._labels.take(record)
         self._files[record.host, record.path] = _File(record, self._digests.get(state, ""))
 
     def tried(self, record: Attempt) -> None:
@@ -109,12 +112,13 @@ class Standing:
         return known[-1] if known else {}
 
     def _holders(self, digest: str, files: Sequence[_File], tries: int) -> list[dict[str, Any]]:
-        """The one that the results stand under, and other numbered ones with the same weights."""
+        """The one that the results stand under, and other numbered ones that have the same weights."""
         asked = self._asked(digest)
-        own = stands_under(asked.values(), [file.label for file in files])
-        ordered = sorted(files, key=lambda file: file.label != own)
-        rows = [self._weights(ordered, digest, tries)]
-        others = {file.label: file for file in ordered if file.label != own and is_numbered(file.place)}
+        label = self._labels.of(files[0].seen.run, digest)
+        own = files[0].label if label is None else label.name
+        files = sorted(files, key=lambda file: file.label != own)
+        rows = [self._weights(files, digest, tries)]
+        others = {file.label: file for file in files if file.label != own and file.seen.numbered and not file.seen.gone}
         finished = _told(asked)
         last = f"has the weights of {own}"
         return rows + [self._row(file, state="same", last=last, finished=finished) for file in others.values()]
@@ -162,12 +166,6 @@ class Standing:
             "finished": {},
             **of,
         }
-
-
-def stands_under(asked: Iterable[Finished], holders: Sequence[str]) -> str:
-    """The label that the results of weights stand under; the first that holds them where it holds others by now, or none do."""
-    first = min(asked, key=lambda record: record.seq, default=None)
-    return first.checkpoint if first is not None and first.checkpoint in holders else holders[0]
 
 
 def _told(asked: Mapping[str, Finished]) -> dict[str, dict[str, Any]]:

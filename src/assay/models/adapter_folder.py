@@ -53,7 +53,7 @@ class AdapterFolder:
             )
         if place.own is not None:
             return cls(LocalHost(), PurePosixPath(place.own.absolute()), owner, passing=True)
-        temporary = Path(tempfile.mkdtemp(prefix="assay-served-"))
+        temporary = Path(tempfile.mkdtemp(prefix="assay-adapters-"))
         temporary.chmod(0o755)  # the server may run as somebody else
         return cls(LocalHost(), PurePosixPath(temporary), owner, passing=True)
 
@@ -64,8 +64,7 @@ class AdapterFolder:
         """
         place = self._folder / self._owner / name
         await self._make(place)
-        here = None if self._host.name else Path(self._folder / self._owner)  # `clear` finds it there, however we end
-        with tempfile.TemporaryDirectory(prefix=".assay-adapter-", dir=here) as scratch:
+        with tempfile.TemporaryDirectory(prefix="assay-adapter-") as scratch:
             for file in await asyncio.to_thread(_write, adapter, Path(scratch)):
                 await self._host.copy_to(file, place / file.name)
         if self._on_server:

@@ -52,8 +52,7 @@ class _Held:
 class AdaptedHttpModel(HttpModel):
     """An `HttpModel` that is an `AdapterModel` where its server can be one; else `attach` raises `ModelError`.
 
-    What the server can, `prepare` finds out, and `info` says it from then on. restarts: how often the server turned out to have
-    lost its adapters.
+    restarts: how often the server turned out to have lost its adapters.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class AdaptedHttpModel(HttpModel):
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(
             asyncio.Lock
         )  # by name: to load it, or have it forgotten
+        self._info = replace(self._info, resident_adapters=_RESIDENT)
         self.restarts = 0
 
     async def prepare(self) -> None:
@@ -193,7 +193,6 @@ class AdaptedHttpModel(HttpModel):
                     await folder.aclose()
                     raise
                 self._folder = folder
-                self._info = replace(self._info, resident_adapters=_RESIDENT)
             return self._folder
 
     def _name(self, digest: str) -> str:

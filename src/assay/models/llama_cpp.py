@@ -26,7 +26,6 @@ from assay.adapters.gguf_names import gguf_shapes
 from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationError, ModelError
 from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
-from assay.models.file_digest import file_digest
 from assay.models.likelihood import Weighed, Window, likelihoods, split_text
 from assay.models.llama_embedded import Embedded
 from assay.models.llama_files import check_memory, model_file
@@ -382,7 +381,8 @@ def _identity(path: Path, backend: Backend, context: int) -> str:
     settings = f"n_ctx={context} kv=f32 flash_attention=off samplers={_SAMPLERS} repeat_last_n={_PENALTY_WINDOW}"
     digest = hashlib.sha256(f"llama.cpp\n{backend.version}\n{settings}\n{backend.about}".encode())
     for file in gguf_files(path):
-        digest.update(bytes.fromhex(file_digest(file)))
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 

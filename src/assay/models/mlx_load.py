@@ -16,7 +16,6 @@ from typing import Any
 
 from assay.adapters.header import read_header
 from assay.errors import CheckpointError, ModelError
-from assay.models.file_digest import file_digest
 from assay.models.memory import check_room, free_memory, stored_bytes
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
@@ -246,4 +245,5 @@ def identity_files(path: Path) -> Iterator[tuple[str, str]]:
     # The shards' index only repeats what the shards say.
     others.discard(path / "model.safetensors.index.json")
     for file in [*weight_files(path), *sorted(others)]:
-        yield file.relative_to(path).as_posix(), file_digest(file)
+        with file.open("rb") as opened:
+            yield file.relative_to(path).as_posix(), hashlib.file_digest(opened, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from assay.results.journal import Damage, Journal, Location, indexed, read_at
+from assay.results.labels import Labels
 from assay.results.records import (
     FROM_FILES,
     AnswerNoted,
@@ -67,6 +68,7 @@ class Ledger:
         self._fingerprints: dict[tuple[str, str], Proof] = {}
         self._closed: set[str] = set()
         self._distrusted: set[str] = set()
+        self.labels: Labels = Labels()
         self._seen: dict[tuple[str, str, str], CheckpointSeen] = {}
         self._digests: dict[
             tuple[object, ...], CheckpointSeen
@@ -112,7 +114,9 @@ class Ledger:
                 self._take_finished(record)
             case CheckpointSeen():
                 self._seen[record.run, record.host, record.path] = record
-                self._take_state(record)
+                self.labels.take(record)
+                if not record.gone:
+                    self._take_state(record)
             case Attempt():
                 weights = (record.digest,) if record.digest else _file_state(record)
                 self._attempts.setdefault(weights, []).append(record)
@@ -280,13 +284,13 @@ class Ledger:
         return known.digest if known is not None else ""
 
     def said_before(self, checkpoint: Checkpoint) -> list[CheckpointSeen]:
-        """What the journal said of the checkpoint's files in their present state, if its last word is of another state.
+        """What the journal said of the checkpoint's files in their present state, if its last word is another.
 
         The weights that lay there come first, then why they could not be used, if so.
         """
         last = self._seen.get((checkpoint.run, *checkpoint.file))
         present = _present(checkpoint)
-        if last is None or _file_state(last) == present:
+        if last is None or (_file_state(last) == present and not last.gone):
             return []
         return [
             said for known in (self._digests, self._faults) if (said := known.get(present)) and said.run == last.run
@@ -307,6 +311,11 @@ class Ledger:
         """The journal's last word on the checkpoint's file, if the file is still in that state."""
         known = self._seen.get((checkpoint.run, *checkpoint.file))
         return known if known is not None and _file_state(known) == _present(checkpoint) else None
+
+    def is_gone(self, checkpoint: Checkpoint) -> bool:
+        """Whether the journal's last word on the checkpoint's file is that it was there as it is, and is no more."""
+        known = self.last_seen(checkpoint)
+        return known is not None and known.gone
 
     def has_loss(self, record: LossSeen) -> bool:
         """Whether the journal's last word on this point of the run's curve says the same."""

@@ -20,7 +20,8 @@ from assay.errors import BadInput
 from assay.plugins import nearest
 from assay.results.columns import Column, titles
 from assay.results.journal import check_schema, no_results, segments
-from assay.results.records import FROM_FILES, origin_of
+from assay.results.labels import Labels
+from assay.results.records import FROM_FILES, CheckpointSeen, origin_of
 from assay.results.tally import Tally
 from assay.types import Cell, Goal
 
@@ -45,7 +46,7 @@ _COLUMNS = {
     "failures": "JSON", "varied": "BOOLEAN", "form": "VARCHAR", "reference": "JSON", "parameters": "JSON",
     "question": "VARCHAR", "numbered": "BOOLEAN", "answer": "VARCHAR", "content": "VARCHAR", "whole": "BOOLEAN",
     "beginning": "VARCHAR", "weight": "DOUBLE", "lower_is_better": "BOOLEAN", "geometric": "BOOLEAN", "tokens": "BIGINT",
-    "greedy": "BOOLEAN", "at": "INTEGER",
+    "greedy": "BOOLEAN", "at": "INTEGER", "gone": "BOOLEAN",
 }  # fmt: skip
 
 
@@ -140,11 +141,33 @@ class Lens:
             f"maximum_object_size = 268435456, columns = {{{columns}}}) where kind is not null",
             {"files": [str(f) for f in files]},
         )
+        self._load_labels()
         for name, text in (("from_files", FROM_FILES), ("origin_of_none", origin_of(""))):
             self._db.execute(f"create macro {name}() as '{text}'")
         self._db.execute(Path(__file__).with_name("views.sql").read_text(encoding="utf-8"))
         self._names = {row[0] for row in self._db.execute("show tables").fetchall()}
         self._closed = False
+
+    def _load_labels(self) -> None:
+        """What weights are called now: rows of `labels`."""
+        labels = Labels()
+        for run, host, path, checkpoint, iteration, digest, numbered, gone, seq, time in self._db.execute(
+            "select run, coalesce(host, ''), path, checkpoint, iteration, coalesce(digest, ''), coalesce(numbered, true), "
+            "coalesce(gone, false), seq, time from records where kind = 'checkpoint'"
+        ).fetchall():
+            labels.take(
+                CheckpointSeen(
+                    run=run, host=host, path=path, checkpoint=checkpoint, iteration=iteration, digest=digest,
+                    numbered=numbered, gone=gone, seq=seq, time=time, size=0, modified_ns=0,
+                )
+            )  # fmt: skip
+        rows = [(run, digest, *(label[:3] if label else (None, None, None))) for run, digest, label in labels.all()]
+        self._db.execute(
+            "create table labels (run varchar, digest varchar, checkpoint varchar, iteration bigint, gone boolean)"
+        )
+        if rows:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            self._db.execute("insert into labels select " + ", ".join(["unnest(?)"] * len(columns)), columns)
 
     def _close_in(self) -> None:
         """From now on a query reads the journal, and touches no other file."""

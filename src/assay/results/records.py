@@ -66,7 +66,7 @@ class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     """A checkpoint as found. With a `reason` it could not be used; without one, `digest` is its adapter's.
 
     host: where `path` is, "" for the machine that wrote this. `size` to `config_modified_ns` tell the state of its files
-    that the digest was taken of.
+    that the digest was taken of. numbered: as of `Checkpoint`. gone: the file was there in that state, and is no more.
     """
 
     run: str
@@ -80,6 +80,8 @@ class CheckpointSeen(Record, tag="checkpoint", kw_only=True, frozen=True):
     host: str = ""
     config_size: int = 0
     config_modified_ns: int = 0
+    numbered: bool = True
+    gone: bool = False
 
 
 class Attempt(Record, tag="attempt", kw_only=True, frozen=True):

@@ -3,6 +3,12 @@
 create view void_batches as
     select distinct batch from records where kind = 'proof' and verdict = 'void';
 
+-- Answers and their results, under the label that their weights have now; it was another one if their file was moved since.
+create macro results() as table
+    select r.* replace (coalesce(l.checkpoint, r.checkpoint) as checkpoint, coalesce(l.iteration, r.iteration) as iteration)
+    from records r left join labels l on r.run = l.run and r.digest = l.digest
+    where kind in ('completion', 'weighed', 'score', 'failure');
+
 -- What an answer from a file is known by. Before repeats had a field of their own, the second answer to `a` was `a#2`.
 create macro answer_name(sample, repeat) as
     sample || case when coalesce(repeat, 0) > 0 then '#' || (repeat + 1) else '' end;
@@ -14,7 +20,7 @@ create view completions as
                "group", "index", batch, prompt, options, text, finish_reason, prompt_tokens, completion_tokens, seconds, logprob,
                coalesce(repeat, 0) as repeat,
                row_number() over (partition by key order by seq desc) as place
-        from records
+        from results()
         where kind = 'completion' and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
@@ -24,7 +30,7 @@ create view weighed as
         select seq, time, key, run, checkpoint, iteration, digest, identity, suite, suite_version, suite_digest, sample,
                "group", "index", batch, coalesce("at", 0) as "at", tokens, logprob, greedy,
                row_number() over (partition by key order by seq desc) as place
-        from records
+        from results()
         where kind = 'weighed' and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
@@ -69,7 +75,7 @@ create view all_cells as
                    partition by run, digest, identity, suite, suite_digest, answer_name(sample, repeat), metric,
                        coalesce(r.measure, '')
                    order by (kind = 'score' and identity <> from_files()) desc, seq desc) as place
-        from records r left join judges j using (measure)
+        from results() r left join judges j using (measure)
         where kind in ('score', 'failure') and coalesce(batch, '') not in (from void_batches)
     ) where place = 1;
 
@@ -92,17 +98,14 @@ create view measures as
 create view checkpoints as
     select * exclude (place) from (
         select seq, time, run, checkpoint, iteration, path, size, modified_ns, coalesce(digest, '') as digest,
-               coalesce(reason, '') as reason, row_number() over (partition by run, path order by seq desc) as place
+               coalesce(reason, '') as reason, coalesce(gone, false) as gone,
+               row_number() over (partition by run, path order by seq desc) as place
         from records where kind = 'checkpoint'
     ) where place = 1;
 
 -- Weights that other weights have taken the place of, in every file that held them: nobody can ship them any more. Those that
 -- could not be used have taken a place as well, once they were read.
-create view overwritten as
-    select distinct run, digest from records
-    where kind = 'checkpoint' and coalesce(digest, '') <> ''
-    except
-    select run, arg_max(digest, seq) from records where kind = 'checkpoint' and coalesce(digest, '') <> '' group by run, path;
+create view overwritten as select run, digest from labels where checkpoint is null;
 
 -- The same, of each run's present suites and base only, by the measures that stand: what tables show.
 create view cells as

@@ -99,6 +99,15 @@ class Withdrawn(msgspec.Struct, kw_only=True, frozen=True):
     of: SampleFact | GroupFact
 
 
+class Relabelled(msgspec.Struct, kw_only=True, frozen=True):
+    """An adapter's results, of all suites, have another label: its weights are by now in a file of that name."""
+
+    run: str
+    digest: str
+    label: str
+    iteration: int
+
+
 class LossFact(msgspec.Struct, kw_only=True, frozen=True):
     """A loss that the trainer's log tells. part: "train" or "val"."""
 
@@ -127,7 +136,7 @@ class AnswerFact(msgspec.Struct, kw_only=True, frozen=True):
     measure: str = ""
 
 
-Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact | Withdrawn
+Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact | Withdrawn | Relabelled
 
 
 class Poison(AssayError):

@@ -14,9 +14,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from assay.config import SinkConfig
 from assay.errors import ConfigError, Unreachable
-from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, Poison, SampleFact, Withdrawn
+from assay.sinks.base import AnswerFact, Fact, GroupFact, LossFact, Poison, Relabelled, SampleFact, Withdrawn
 from assay.sinks.duckdb_go_ml import GO_ML_TABLES, SCORING_RESULTS, go_ml_rows, put_go_mls, scored_answers
 from assay.sinks.duckdb_table import Row, Table, Unfit, create, load, merge
 
@@ -189,6 +191,7 @@ def _put(db: duckdb.DuckDBPyConnection, facts: Sequence[Fact]) -> None:
         if rows := native[table.name]:
             load(db, table, rows)
             merge(db, table)
+    _relabel(db, facts)
     go_mls = go_ml_rows(facts)
     for table in GO_ML_TABLES:
         put_go_mls(db, table, go_mls[table.name])
@@ -196,11 +199,23 @@ def _put(db: duckdb.DuckDBPyConnection, facts: Sequence[Fact]) -> None:
         put_go_mls(db, SCORING_RESULTS, scored_answers(db, ANSWERS, answers))
 
 
+def _relabel(db: duckdb.DuckDBPyConnection, facts: Sequence[Fact]) -> None:
+    """Have the rows of each adapter, those that are put in now among them, under its last label."""
+    labels = {(fact.run, fact.digest): fact for fact in facts if isinstance(fact, Relabelled)}
+    for last in labels.values():
+        for table in (SAMPLES, GROUPS):
+            db.execute(
+                f"update {table.name} set checkpoint = $label, iteration = $iteration where run = $run and digest = $digest",
+                structs.asdict(last),
+            )
+
+
 def rows_of(facts: Iterable[Fact]) -> dict[str, list[Row]]:
     """The facts as rows of each of assay's tables; of two with one key, the one that was journaled later."""
-    kinds: dict[type[Fact], list[Any]] = {SampleFact: [], GroupFact: [], LossFact: [], AnswerFact: [], Withdrawn: []}
+    kinds: dict[type[Fact], list[Any]] = {SampleFact: [], GroupFact: [], LossFact: [], AnswerFact: []}
     for fact in facts:
-        kinds[type(fact)].append(fact)
+        if not isinstance(fact, Withdrawn | Relabelled):
+            kinds[type(fact)].append(fact)
     groups = [fact for fact in kinds[GroupFact] if not fact.overall]
     return {
         SAMPLES.name: list(map(_SAMPLE, _latest(kinds[SampleFact], _SAMPLE_KEY))),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+from msgspec import structs
 
 from assay.results.journal import NO_RECORD, Location, parsed, read_at, read_on, segments
 from assay.results.records import (
@@ -32,9 +33,9 @@ from assay.results.records import (
     Run,
     ScoreMade,
 )
-from assay.sinks.base import About, Fact, GroupFact, LossFact, SampleFact, Withdrawn
+from assay.sinks.base import About, Fact, GroupFact, LossFact, Relabelled, SampleFact, Withdrawn
 from assay.sinks.facts import answer_facts, group_facts, judged_answer
-from assay.sinks.standing import GO_ML, Change, Result, Standing
+from assay.sinks.standing import GO_ML, Change, Moved, Result, Standing
 
 _TEXTS = 2048  # answers whose text is kept at hand
 _AT_HAND = 4096  # held records that are kept as well, and not only their places
@@ -85,7 +86,7 @@ class Feed:
         self._verdicts: dict[str, str] = {}
         self._held: dict[str, list[tuple[Location, ScoreMade | Failure | None]]] = {}
         self._at_hand = 0
-        self._abouts: dict[tuple[str, ...], About] = {}
+        self._abouts: dict[tuple[str | int, ...], About] = {}
         self._answers: dict[bytes, Location] = {}
         self._texts: OrderedDict[str, CompletionMade] = OrderedDict()
         self._standing = Standing()
@@ -286,8 +287,12 @@ class Feed:
         else:
             yield from self._facts_of(record, verdict, stands)
 
-    def _changed(self, change: Change) -> Iterator[Fact]:
-        yield from map(_withdrawn, self._again(change.former))
+    def _changed(self, change: Change | Moved) -> Iterator[Fact]:
+        if isinstance(change, Moved):
+            run, digest, label = change
+            yield Relabelled(run=run, digest=digest, label=label.name, iteration=label.iteration)
+            return
+        yield from (_withdrawn(fact, change.label) for fact in self._again(change.former))
         yield from self._again(change.now)
 
     def _again(self, places: Iterable[Location]) -> Iterator[SampleFact | GroupFact]:
@@ -321,21 +326,22 @@ class Feed:
         return {}
 
     def _about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
-        key = record.run, record.digest, record.identity, record.suite_digest, record.checkpoint, proof
+        label = self._standing.label(record)[:2]
+        key = record.run, record.digest, record.identity, record.suite_digest, *label, proof
         if key not in self._abouts:
             if len(self._abouts) > _AT_HAND:
                 self._abouts.clear()
-            self._abouts[key] = self._new_about(record, proof)
+            self._abouts[key] = self._new_about(record, proof, *label)
         return self._abouts[key]
 
-    def _new_about(self, record: ScoreMade | Failure | Finished, proof: str) -> About:
+    def _new_about(self, record: Result, proof: str, label: str, iteration: int) -> About:
         run = self._runs.get((record.run, record.identity))
         return About(
             run=record.run,
             run_id=_run_id(run, record.run),
-            label=record.checkpoint,
+            label=label,
             tag=run.tag if run is not None and run.tag else record.run,
-            iteration=record.iteration,
+            iteration=iteration,
             digest=record.digest,
             identity=record.identity,
             base=run.base if run is not None else "",
@@ -379,5 +385,6 @@ def _run_id(run: Run | None, name: str) -> str:
     return run.run_id if run is not None and run.run_id else f"{name}-capability-auto"
 
 
-def _withdrawn(fact: SampleFact | GroupFact) -> Withdrawn:
-    return Withdrawn(of=fact)
+def _withdrawn(fact: SampleFact | GroupFact, label: str) -> Withdrawn:
+    """label: that under which it stood."""
+    return Withdrawn(of=structs.replace(fact, about=structs.replace(fact.about, label=label)))

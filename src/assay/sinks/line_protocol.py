@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, SampleFact, Withdrawn
+from assay.sinks.base import About, AnswerFact, Fact, GroupFact, LossFact, Relabelled, SampleFact, Withdrawn
 from assay.sinks.standing import CAPABILITY, CONTENT
 from assay.suites.suite import load_suite
 
@@ -46,7 +46,7 @@ def lines_of(fact: Fact) -> list[str]:
         case LossFact():
             tags = {"model": fact.tag, "run_id": fact.run_id, "loss_type": fact.part}
             return _point("training_loss", tags, {"loss": fact.value, "iteration": fact.iteration}, fact.iteration, 0)
-        case AnswerFact() | Withdrawn():  # a point can't be taken back by any write path
+        case AnswerFact() | Withdrawn() | Relabelled():  # a point can't be taken back by any write path
             return []
 
 
