@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from assay.adapters.files import check_against, read_adapter
 from assay.cli import show
-from assay.errors import AdapterBroken, AdapterMismatch, BadInput
+from assay.errors import AdapterBroken, AdapterMismatch, BadInput, Unreachable
 from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read
@@ -139,6 +139,20 @@ async def test_a_folder_keeps_its_name_whichever_folder_around_it_is_watched(
     assert runs_of(job) == set(outcome.runs)
     labels = {record.checkpoint for _, record in read(job.workspace) if isinstance(record, CheckpointSeen)}
     assert not [label for label in labels if " . " in label]
+
+
+async def test_a_folder_that_was_there_before_may_come_back(job: Job) -> None:
+    with pytest.raises(BadInput, match="there is no folder") as caught:
+        await run(replace(job, folder=Path(job.folder).parent / "elsewhere"))
+    assert caught.value.exit_code == 2
+    await run(job)
+    Path(job.folder).rename(away := Path(job.folder).with_name("away"))
+    with pytest.raises(Unreachable, match="it was there before, so try again later") as lost:
+        await run(job)
+    assert lost.value.exit_code == 3
+    away.rename(job.folder)
+    outcome, listener = await run(job)
+    assert (outcome.exit_code, listener.done) == (0, 0)
 
 
 async def test_links_that_lead_out_are_faults_of_their_checkpoints(job: Job, tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ class WorkspaceError(BadInput):
     """The workspace cannot be used."""
 
 
+class Absent(BadInput):
+    """A folder or a host is not there: the user's mistake, unless it has been there before and may come back."""
+
+
 class UnknownName(BadInput):
     """A name that no registry knows; the message offers the nearest one."""
 

@@ -12,7 +12,7 @@ from assay.checkpoints.discover import Discovery, Found
 from assay.checkpoints.layouts import run_folder_of
 from assay.checkpoints.naming import FAMILIES, Family, Names, names_of
 from assay.config import ModelConfig
-from assay.errors import BadInput, SuiteError
+from assay.errors import Absent, BadInput, SuiteError, Unreachable
 from assay.hosts.base import Host, shown
 from assay.hosts.local import LocalHost
 from assay.models.base import TextModel
@@ -183,7 +183,8 @@ def settings_of(job: Job) -> PlanConfig:
 async def check_job(
     job: Job, seen: Iterable[FileSeen] = (), copies: int = 0, note: Callable[[str], None] = lambda _: None
 ) -> Found:
-    """What is there and chosen. Raises `BadInput` for all that can be seen without loading anything.
+    """What is there and chosen. Raises `BadInput` for all that can be seen without loading anything, and `Unreachable` for a
+    folder or host that the journal knows and that is not there.
 
     seen: what the journal says of files. copies: how many checkpoints an earlier watch has copied, which may be gone.
     note: is told why nothing is chosen, where that is no error, since something may come.
@@ -193,8 +194,16 @@ async def check_job(
     _check_rubrics(job)
     if job.base is not None:
         resolve(job.base)
-    discovery = job.discovery(seen)
-    found = await discovery.look()
+    known = list(seen)
+    discovery = job.discovery(known)
+    try:
+        found = await discovery.look()
+    except (
+        Absent
+    ) as error:  # a disk or a network that is not up yet: a service manager starts again after a 3, not after a 2
+        if not any(job.is_of(record) for record in known if isinstance(record, CheckpointSeen)):
+            raise
+        raise Unreachable(f"{error}; it was there before, so try again later") from error
     config = settings_of(job)
     chosen = [c for c in found.checkpoints if is_chosen(c, config)]
     refused = [r for r in found.refused if is_chosen(r.checkpoint, config)]

@@ -22,7 +22,7 @@ from assay.hosts.known_hosts import Known
 from assay.hosts.open import open_host
 from assay.hosts.ssh import SSHHost
 from assay.hosts.ssh_config import resolve
-from assay.hosts.ssh_connect import Login, Lost, Refusal, meaning_of
+from assay.hosts.ssh_connect import Login, Lost, NoHost, Refusal, meaning_of
 from assay.hosts.ssh_link import Patience
 from tests.hosts.sshd import USER, Home, Server, make_key, server
 
@@ -367,7 +367,7 @@ async def test_an_unknown_host(home: Home, name: str) -> None:
 @pytest.mark.parametrize(
     ("number", "kind", "said"),
     [
-        (socket.EAI_NONAME, Refusal, "there is no host trainer; check its name, or add it to ~/.ssh/config"),
+        (socket.EAI_NONAME, NoHost, "there is no host trainer; check its name, or add it to ~/.ssh/config"),
         (socket.EAI_AGAIN, Lost, "the name trainer can't be looked up: later"),
     ],
 )

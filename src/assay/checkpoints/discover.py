@@ -30,7 +30,7 @@ from assay.checkpoints.naming import (
     printable,
 )
 from assay.checkpoints.readiness import is_young
-from assay.errors import BadInput, HostFault
+from assay.errors import Absent, BadInput, HostFault
 from assay.hosts.base import Entry, Host, shown
 from assay.paths import path_text
 from assay.types import Checkpoint
@@ -99,7 +99,7 @@ class Discovery:
         self._root: PurePosixPath | None = None
 
     async def look(self) -> Found:
-        """What lies there now. Raises `BadInput` if the folder is missing, is none, or can't be listed."""
+        """What lies there now. Raises `Absent` if the folder is missing, `BadInput` if it is none or can't be listed."""
         found = Found()
         self._root = await self._real_root()
         strange: list[tuple[Written, Entry]] = []
@@ -146,7 +146,7 @@ class Discovery:
         try:
             entry = await self._host.stat(self._folder)
             if entry is None:
-                raise BadInput(f"there is no folder {where}; name the one that the trainer writes its checkpoints into")
+                raise Absent(f"there is no folder {where}; name the one that the trainer writes its checkpoints into")
             if entry.kind != "folder":
                 raise BadInput(f"{where} is a file; name the folder that the trainer writes its checkpoints into")
             return self._root or await self._host.real(self._folder)

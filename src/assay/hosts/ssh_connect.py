@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import asyncssh
 
-from assay.errors import BadInput
+from assay.errors import Absent, BadInput
 from assay.hosts import known_hosts, ssh_keys
 from assay.hosts.known_hosts import Known
 from assay.hosts.ssh_config import Route, resolve
@@ -39,6 +39,10 @@ class Refusal(BadInput):
     An account whose home is not mounted for a minute, a name server that is down: no reason to end an agent that has
     been running for days.
     """
+
+
+class NoHost(Refusal, Absent):
+    """No host has this name, as far as the name server knows now."""
 
 
 @dataclass(slots=True)
@@ -172,7 +176,7 @@ def meaning_of(error: Exception, route: Route, known: Known, login: Login) -> Ex
         case asyncssh.ChannelOpenError():
             return Lost(f"the jump host can't reach {route.place}: {error}")
         case socket.gaierror() if error.errno in _NO_HOST:
-            return Refusal(f"there is no host {route.host}; check its name, or add it to ~/.ssh/config")
+            return NoHost(f"there is no host {route.host}; check its name, or add it to ~/.ssh/config")
         case socket.gaierror():
             return Lost(f"the name {route.host} can't be looked up: {error.strerror}")
         case UnicodeError():
