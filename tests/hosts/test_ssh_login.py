@@ -22,7 +22,7 @@ from assay.hosts.known_hosts import Known
 from assay.hosts.open import open_host
 from assay.hosts.ssh import SSHHost
 from assay.hosts.ssh_config import resolve
-from assay.hosts.ssh_connect import Login, Lost, NoHost, Refusal, meaning_of
+from assay.hosts.ssh_connect import Login, Lost, NoHost, meaning_of
 from assay.hosts.ssh_link import Patience
 from tests.hosts.sshd import USER, Home, Server, make_key, server
 
