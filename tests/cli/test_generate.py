@@ -69,7 +69,7 @@ def test_models_says_what_is_installed_and_what_would_install_more(tmp_path: Pat
     engines = {engine["name"]: engine for engine in shown["engines"]}
     assert list(engines) == ["llama", "llama-server", "mlx", "transformers", "scripted", "http"]
     assert engines["llama"]["installed"][0].startswith("xllamacpp ")
-    assert (engines["transformers"]["extra"], engines["http"]["adapters"]) == ("torch", True)
+    assert (engines["transformers"]["extra"], engines["http"]["adapters"]) == ("torch", None)
     assert list(shown["models"]) == ["mine"]
     table = assay("models", folder=tmp_path).stdout
     assert "xllamacpp" in table

@@ -213,6 +213,11 @@ def test_a_model_is_fetched_when_asked_and_then_answers_without_a_hub(cache: Pat
     assert json.loads(answer.stdout)["text"] == "3 + 4 = 7", answer.stderr
     assert json.loads(answer.stdout)["model"] == "llama:acme/lab@0123456789ab:lab-f32.gguf"
     assert [str(name) for name, _ in cached_models()] == ["acme/lab", "acme/lab:lab-f32.gguf"]
+    shown = run(None, "models").stdout.splitlines()
+    assert [line.split() for line in shown[-2:]] == [
+        ["acme/lab", "3.4", "MB"],
+        ["acme/lab:lab-f32.gguf", "3.4", "MB"],
+    ]
 
 
 # Asks for each of the given specs, and tells what came of it: several at once, for importing huggingface_hub takes a second.

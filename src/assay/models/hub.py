@@ -141,6 +141,14 @@ def shards_of(file: str, files: Sequence[str]) -> list[str]:
     return [each for each in files if each.startswith(f"{first[1]}-") and each.endswith(first[2])]
 
 
+def size_text(size: int) -> str:
+    """A size for people."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
 def _is_meant(file: str, part: str) -> bool:
     """Whether `part` is the file's path, its name, or a word of them, as `Q4_K_M` is of `model-Q4_K_M.gguf`."""
     if not part or part in (file, PurePosixPath(file).name):

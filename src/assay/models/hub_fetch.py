@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from assay.errors import NO_ROOM, AssayError, BadInput, DiskFault, ModelError, Unreachable
-from assay.models.hub import SHOWN, HubName, choose_gguf, hub_cache, models_among, shards_of
+from assay.models.hub import SHOWN, HubName, choose_gguf, hub_cache, models_among, shards_of, size_text
 from assay.models.mlx_load import BESIDE, PICKLES, WEIGHTS
 
 
@@ -33,7 +33,7 @@ class Wanted:
     @property
     def about(self) -> str:
         count = f"{len(self.files)} file{'s' if len(self.files) > 1 else ''}"
-        return f"{replace(self.name, revision=self.commit[:SHOWN])}: {count}, {_bytes(self.size)}"
+        return f"{replace(self.name, revision=self.commit[:SHOWN])}: {count}, {size_text(self.size)}"
 
 
 def wanted(name: HubName, engine: str) -> Wanted:
@@ -59,7 +59,9 @@ def fetch(wanted: Wanted) -> Path:
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if left > free:
-        raise BadInput(f"{name.repo} needs {_bytes(left)}, and {cache} has room for {_bytes(free)}; set HF_HUB_CACHE")
+        raise BadInput(
+            f"{name.repo} needs {size_text(left)}, and {cache} has room for {size_text(free)}; set HF_HUB_CACHE"
+        )
     with _told(name):
         from huggingface_hub import hf_hub_download
 
@@ -149,10 +151,3 @@ def _fault(name: HubName, error: Exception) -> AssayError:
         f"{name.repo} can't be fetched now ({type(error).__name__}: {text}); files that came whole are kept, and the same "
         "command goes on"
     )
-
-
-def _bytes(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"

@@ -56,11 +56,14 @@ HTTP = "http"
 # MLX on a Linux CPU is a reference, not a fast engine: it is never picked in silence for more than this.
 _MLX_CPU_BYTES = 2_000_000_000
 
+# A Mac whose GPU MLX runs on.
+APPLE = platform.system() == "Darwin" and platform.machine() == "arm64"
+
 # What the engines for safetensors are made of.
 _PACKAGES = {"mlx": ("mlx", "mlx_lm"), "transformers": ("torch", "transformers", "peft")}
 
 # There is one where NVIDIA's driver runs; asking torch would cost seconds.
-_NVIDIA = Path("/proc/driver/nvidia/version")
+NVIDIA = Path("/proc/driver/nvidia/version")
 
 # A GGUF that is split into several files is named by its first.
 _LATER_SHARD = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
@@ -167,19 +170,18 @@ def _by_files(path: Path) -> Resolved:
 def _by_folder(path: Path) -> Resolved:
     ggufs = [f for f in sorted(path.glob("*.gguf")) if not _LATER_SHARD.search(f.name)]
     safetensors = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
-    mac = platform.system() == "Darwin" and platform.machine() == "arm64"
-    if safetensors and not mac and not ggufs and _NVIDIA.exists() and _installed("transformers"):
+    if safetensors and not APPLE and not ggufs and NVIDIA.exists() and _installed("transformers"):
         return Resolved("transformers", str(path), "a folder of safetensors, and this machine has an NVIDIA GPU")
-    if safetensors and (mac or not ggufs):
+    if safetensors and (APPLE or not ggufs):
         if not _installed("mlx") and _installed("transformers"):
             return Resolved("transformers", str(path), "a folder of safetensors, and mlx is not installed")
         size = sum(f.stat().st_size for f in path.glob("*.safetensors"))
-        if not mac and size > _MLX_CPU_BYTES:
+        if not APPLE and size > _MLX_CPU_BYTES:
             raise ModelError(
                 f"{path} holds {size / 1e9:.1f} GB of safetensors, which MLX would run very slowly on this CPU; put a GGUF "
                 f"of it there, or say mlx:{path} or transformers:{path} if you mean it"
             )
-        where = "this Mac" if mac else "a folder of safetensors without a GGUF, small enough for MLX on this CPU"
+        where = "this Mac" if APPLE else "a folder of safetensors without a GGUF, small enough for MLX on this CPU"
         return Resolved("mlx", str(path), where)
     if len(ggufs) == 1:
         return Resolved(
