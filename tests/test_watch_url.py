@@ -106,6 +106,33 @@ async def test_a_server_that_was_started_again_in_the_middle_changes_nothing(ser
     assert table(job.workspace) == await here(job)
 
 
+async def test_a_server_that_is_gone_ends_the_watch_and_the_next_one_goes_on(server: VllmServer, job: Job) -> None:
+    answer, answered = server._answer, 0
+
+    async def dying(ask):  # type: ignore[no-untyped-def]
+        nonlocal answered
+        found = await answer(ask)
+        answered += 1
+        if answered == 75:
+            assert server._server is not None
+            server._server.close()
+            server.restart()
+        return found
+
+    server._answer = dying  # type: ignore[method-assign]
+    port = server.port
+    with pytest.raises(Unreachable):
+        await run(job)
+    kept = sum(isinstance(record, CompletionMade) for _, record in read(job.workspace))
+    assert kept > 30
+    async with VllmServer(ENGINE, port=port) as again:
+        outcome, listener = await run(job)
+        assert (outcome.exit_code, outcome.evaluated) == (0, 3), listener.notes
+        asked = sum("lora_name" not in ask.body and ask.body["max_tokens"] > 2 for ask in again.asked)
+        assert asked <= 120 - kept + 3, "what was earned is not asked again, but for a witness of each batch"
+    assert table(job.workspace) == await here(job)
+
+
 async def test_a_rank_that_is_too_high_is_that_checkpoints_fault(job: Job) -> None:
     async with VllmServer(ENGINE, max_rank=4) as small:
         outcome, listener = await run(replace(job, base=small.spec))

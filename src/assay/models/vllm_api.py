@@ -125,12 +125,12 @@ class VllmApi:
             return self._cannot("")
         if fault.status in (400, 422) or (fault.status == 500 and _ADAPTERS.search(said)):
             return AdapterMismatch(f"{self._address.base} refuses it: {said}")
+        if fault.kind == "failing":
+            return GenerationError(f"{self._address.base} could not load it: {said}", error_class="transient")
         return self._failed(fault)
 
     def _failed(self, fault: Fault) -> AssayError:
         said = f"{self._address.base}: {scrubbed(fault.reason, self._key)}"
-        if fault.kind == "failing":
-            return GenerationError(said, error_class="transient")
         if fault.again:
             return Unreachable(said)
         return ModelError(said + (API_ADDRESS if fault.kind == "webpage" else ""))
