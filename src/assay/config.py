@@ -357,8 +357,11 @@ class _File:
 
     def _suite(self, suite: str) -> str:
         """A path made absolute; a bare name, which may be a built-in suite's, as it is."""
-        if suite.startswith("perplexity:"):
-            return "perplexity:" + os.path.normpath(self.folder / _path(suite.removeprefix("perplexity:")))
+        kind, colon, file = suite.partition(":")
+        if kind == "perplexity" or (kind in ("lm-eval", "lm-eval-chat") and file.endswith((".yaml", ".yml"))):
+            return kind + colon + os.path.normpath(self.folder / _path(file))
+        if kind in ("lm-eval", "lm-eval-chat"):
+            return suite
         if "/" in suite or suite.endswith((".yaml", ".yml")):
             return os.path.normpath(self.folder / _path(suite))
         return suite

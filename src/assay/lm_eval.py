@@ -19,6 +19,7 @@ from tqdm import tqdm
 from assay.adapters.named import adapter_at, adapter_from
 from assay.errors import BadInput, ModelError, UnsupportedOption
 from assay.models.base import AdapterModel, RenderingModel, TextModel, complete, ended, logprob_model
+from assay.models.beginning import begun, in_context, whole_text
 from assay.models.open import open_model
 from assay.models.sync import run_sync
 from assay.plugins import nearest
@@ -100,10 +101,7 @@ class AssayLM(LM):  # type: ignore[misc]
         """How likely each continuation is after its context, and whether it is the likeliest."""
 
         async def weighed(context: str, continuation: str) -> tuple[float, bool]:
-            begin = self._model.info.begin
-            if not context and begin and continuation.startswith(begin) and not self._model.info.begins:
-                context, continuation = begin, continuation.removeprefix(begin)
-            found = await self._weigh(self._begun(context), continuation)
+            found = await self._weigh(*in_context(self._model.info, context, continuation, add=self._add_bos))
             return found.logprob, found.greedy
 
         return self._each("loglikelihood", requests, weighed, quiet=disable_tqdm)
@@ -112,7 +110,7 @@ class AssayLM(LM):  # type: ignore[misc]
         """How likely each whole text is."""
 
         async def weighed(text: str) -> float:
-            return (await self._weigh("", self._rolling(text))).logprob
+            return (await self._weigh("", whole_text(self._model.info, text, add=self._add_bos))).logprob
 
         return self._each("loglikelihood_rolling", requests, weighed, quiet=disable_tqdm)
 
@@ -120,7 +118,8 @@ class AssayLM(LM):  # type: ignore[misc]
         """Each context's answer, up to the first of the texts that end it."""
 
         async def answered(context: str, wanted: dict[str, Any]) -> str:
-            return (await complete(self._model, Raw(self._begun(context)), options_of(wanted))).text
+            prompt = Raw(begun(self._model.info, context, add=self._add_bos))
+            return (await complete(self._model, prompt, options_of(wanted))).text
 
         return self._each("generate_until", requests, answered, quiet=disable_tqdm)
 
@@ -194,24 +193,6 @@ class AssayLM(LM):  # type: ignore[misc]
             )
         if add_bos_token and not info.begin:
             raise UnsupportedOption(f"{info.name} doesn't tell which token begins a text; leave out add_bos_token")
-
-    def _begun(self, context: str) -> str:
-        """A context as it is tokenised: the engine adds what its tokenizer adds, and no more."""
-        info = self._model.info
-        if not self._add_bos or info.begins or context.startswith(info.begin):
-            return context
-        return info.begin + context
-
-    def _rolling(self, text: str) -> str:
-        """A whole text as what follows the token that stands for no context.
-
-        It is tokenised as any other text is, so where that adds a token that begins it, `hf` weighs that one as well, and
-        before it the one that stands for no context. The engine takes a first one for the latter.
-        """
-        info = self._model.info
-        if (self._add_bos or info.begins) and not text.startswith(info.begin):
-            text = info.begin + text
-        return info.begin + text if info.begins else text
 
     async def _weigh(self, context: str, text: str) -> Likelihood:
         return await logprob_model(self._model).loglikelihood(Raw(context), text)

@@ -86,6 +86,8 @@ SCORERS: Registry[Any] = Registry(
         "final_number": "assay.scorers.match:FinalNumber",
         "gsm8k_v1": "assay.scorers.exact:Gsm8kV1",
         "lek": "assay.scorers.heuristic:LekScorer",
+        "lm_eval": "assay.scorers.lm_eval:AnsweredTask",
+        "lm_eval_weighed": "assay.scorers.lm_eval:WeighedTask",
         "markers": "assay.scorers.markers:Markers",
         "perplexity": "assay.scorers.perplexity:Perplexity",
         "probe_answer": "assay.scorers.probe:ProbeAnswer",

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from assay.models.base import LogprobModel, TextModel, ended, logprob_model, rendered
+from assay.models.beginning import in_context, whole_text
 from assay.results.index import Ledger
 from assay.results.keys import weighed_text_key
 from assay.results.records import Place, TextWeighed, place_of
-from assay.scorers.base import Scorer, Weigher
+from assay.scorers.base import Continuation, Scorer, Weigher
 from assay.types import Likelihood, Prompt, Raw, Sample
 
 # Has something asked, and once more if the engine died under it.
@@ -52,16 +53,15 @@ class Weighing:
         place: where a text stands that was weighed just now. Texts of one sample are of one batch, so that its scores are.
         """
         model = logprob_model(self._model)
-        texts = [
-            await ended(self._model, sample.prompt, text) if weigher.ended else text for text in weigher.texts(sample)
-        ]
-        keys = await self._keys(sample.prompt, texts)
+        asked = [await self._asked(sample.prompt, text, weigher) for text in weigher.texts(sample)]
+        texts = [text for _, text in asked]
+        keys = [await self._key(prompt, text) for prompt, text in asked]
         known = [self._ledger.weighed(key) for key in keys] if self._ledger is not None and not self._fresh else []
         had = [made for made in known if made is not None]
         if had and len(had) == len(keys) and len({made.batch for made in had}) == 1:
             return tuple(WeighedText(text, made) for text, made in zip(texts, had, strict=True)), True
         found = await asyncio.gather(
-            *(self._told(model, sample.prompt, text, asking) for text in texts), return_exceptions=True
+            *(self._told(model, prompt, text, asking) for prompt, text in asked), return_exceptions=True
         )
         weighed: list[WeighedText] = []
         for at, (text, key, told) in enumerate(zip(texts, keys, found, strict=True)):
@@ -75,10 +75,19 @@ class Weighing:
             self._ledger.append_all([each.made for each in weighed])
         return tuple(weighed), False
 
-    async def _keys(self, prompt: Prompt, texts: Sequence[str]) -> list[str]:
+    async def _asked(self, prompt: Prompt, text: str | Continuation, weigher: Weigher) -> tuple[Prompt, str]:
+        """A text with the prompt that it follows."""
+        if isinstance(text, str):
+            return prompt, await ended(self._model, prompt, text) if weigher.ended else text
+        info = self._model.info
+        if text.whole:
+            return Raw(""), whole_text(info, text.text)
+        context, continuation = in_context(info, await rendered(self._model, text.prompt), text.text)
+        return Raw(context), continuation
+
+    async def _key(self, prompt: Prompt, text: str) -> str:
         info, form = self._model.info, "raw" if isinstance(prompt, Raw) else ""
-        before = await rendered(self._model, prompt)
-        return [weighed_text_key(info.identity, info.adapter, form, before, text) for text in texts]
+        return weighed_text_key(info.identity, info.adapter, form, await rendered(self._model, prompt), text)
 
     async def _told(self, model: LogprobModel, prompt: Prompt, text: str, asking: Asking) -> Likelihood:
         return await asking(lambda: model.loglikelihood(prompt, text))

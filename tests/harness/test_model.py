@@ -51,7 +51,7 @@ class Pair:
 def weights(folder: Path, *, add_bos: bool) -> Weights:
     base = tiny.write_base(folder / "base", add_bos=add_bos, max_position_embeddings=LENGTH)
     adapter = tiny.write_adapter(folder / "adapter", seed=3)
-    return Weights(base, adapter, convert(source_at(adapter).lora, folder / "peft", "peft", None).path)
+    return Weights(base, adapter, convert(source_at(adapter), folder / "peft", "peft", None).path)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from assay.models.sync import plain
 from assay.proof import baseline
 from assay.results.index import Ledger
 from assay.scorers.base import Scorer
+from assay.suites.lm_eval_tasks import is_task, suite_from_task
 from assay.suites.own_data import is_training_data, suite_from_data
 from assay.suites.suite import Suite, load_suite
 from assay.trial import Evaluations, Trial, worker_of
@@ -39,11 +40,11 @@ async def evaluate(
     """Ask the model every sample of the suite (or a `limit` of them, spread over its groups) and score the answers.
 
     model: open, or its spec ("mlx:PATH", "llama:PATH.gguf", "http://HOST/v1#MODEL", a path); one that is opened here is
-    closed here. suite: a `Suite`, the path of a suite's file or of training data, or the name of a built-in suite. adapter:
-    a folder that mlx-lm or PEFT wrote, the weights of one checkpoint, also as a GGUF file, or what `read_adapter` gave; it is
-    attached for this, and shown to be live by canaries before and after, as the result's `proof` says. With a `ledger`,
-    answers and scores it holds are reused and new ones written to it, under `subject`. also: scorers besides the suite's own,
-    such as judges. on_result: told of each result as it comes.
+    closed here. suite: a `Suite`, the path of a suite's file or of training data, `lm-eval:TASK`, or the name of a built-in
+    suite. adapter: a folder that mlx-lm or PEFT wrote, the weights of one checkpoint, also as a GGUF file, or what
+    `read_adapter` gave; it is attached for this, and shown to be live by canaries before and after, as the result's `proof`
+    says. With a `ledger`, answers and scores it holds are reused and new ones written to it, under `subject`. also: scorers
+    besides the suite's own, such as judges. on_result: told of each result as it comes.
 
     At most `model.info.concurrency` samples are in flight. A sample that the model fails at is that sample's failure.
     Raises `BadInput` for a model, suite or adapter that can't be had, `UnsupportedOption` and `SuiteError` before anything
@@ -85,6 +86,8 @@ evaluate_sync = plain(evaluate)
 def _suite(suite: Suite | str | Path) -> Suite:
     if isinstance(suite, Suite):
         return suite
+    if isinstance(suite, str) and is_task(suite):
+        return suite_from_task(suite)
     return suite_from_data(suite) if is_training_data(suite) else load_suite(suite)
 
 

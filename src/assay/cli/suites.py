@@ -9,7 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.cli.streams import say
 from assay.errors import ConfigError
+from assay.suites.lm_eval_tasks import is_task, suite_from_task
 from assay.suites.own_data import is_training_data, suite_from_data
 from assay.suites.suite import Suite, load_suite
 
@@ -34,6 +36,9 @@ DataFlags = Annotated[_DataFlags | None, Parameter(name="*")]
 def load(source: str, flags: _DataFlags | None) -> Suite:
     """The suite that `--suite` names. Raises `SuiteError`, or `ConfigError` for a flag that doesn't apply."""
     flags = flags or _DataFlags()
+    if is_task(source):
+        _refuse(flags, source)
+        return suite_from_task(source, say)
     if is_training_data(source):
         return suite_from_data(
             source,
@@ -42,11 +47,15 @@ def load(source: str, flags: _DataFlags | None) -> Suite:
             split=flags.split,
             target_after=flags.target_after,
         )
+    _refuse(flags, source)
+    return load_suite(source)
+
+
+def _refuse(flags: _DataFlags, source: str) -> None:
     for name in ("scorer", "group_field", "split", "target_after"):
         if getattr(flags, name) is not None:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} is for a --suite of your own data (.jsonl); {source} says these things itself")
-    return load_suite(source)
 
 
 def named(flags: Iterable[str]) -> list[str]:

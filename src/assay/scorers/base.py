@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from assay.results.records import TextWeighed
 from assay.scorers.written import said, written_in
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite
-from assay.types import Completion, FailureClass, FinishReason, Json, Sample, Score, ScoreFailure
+from assay.types import Completion, FailureClass, FinishReason, Json, Prompt, Sample, Score, ScoreFailure
 
 
 @runtime_checkable
@@ -53,6 +54,15 @@ class Scorer(Protocol):
         """The answer's scores. `completion.text` is the final answer: what stands around it was cut away, see `shown_to`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A text after a prompt of its own, tokenised as lm-evaluation-harness does. whole: it has no prompt."""
+
+    prompt: Prompt
+    text: str
+    whole: bool = False
+
+
 @runtime_checkable
 class Weigher(Scorer, Protocol):
     """A scorer that needs no answer: its samples are weighed and not asked.
@@ -64,7 +74,7 @@ class Weigher(Scorer, Protocol):
     @property
     def ended(self) -> bool: ...
 
-    def texts(self, sample: Sample) -> Sequence[str]:
+    def texts(self, sample: Sample) -> Sequence[str | Continuation]:
         """What is to be weighed after the sample's prompt; at least one, and none of them empty."""
 
     def weigh(self, sample: Sample, weighed: Sequence[TextWeighed]) -> Sequence[Score | ScoreFailure]:

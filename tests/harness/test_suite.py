@@ -1,0 +1,118 @@
+"""Tasks of lm-evaluation-harness as suites: they come to the numbers that it has itself, by its own `hf` model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install 'assay[lm-eval]'")
+torch = pytest.importorskip("torch", reason="needs the torch extra: pip install 'assay[torch]'")
+pytest.importorskip("peft", reason="needs the torch extra: pip install 'assay[torch]'")
+
+from lm_eval import simple_evaluate  # noqa: E402
+from lm_eval.models.huggingface import HFLM  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+from assay.adapters.convert import convert  # noqa: E402
+from assay.adapters.sources import source_at  # noqa: E402
+from assay.api.evaluate import evaluate  # noqa: E402
+from assay.errors import SuiteError  # noqa: E402
+from assay.models.open import open_local  # noqa: E402
+from assay.results.index import Ledger  # noqa: E402
+from assay.suites.lm_eval_tasks import suite_from_task  # noqa: E402
+from tests.harness.made_tasks import NAMES, write_task  # noqa: E402
+from tests.models import mlx_tiny as tiny  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+
+@pytest.mark.parametrize(("begins", "chat"), [(False, False), (True, False), (False, True)])
+async def test_a_task_comes_to_the_harness_own_numbers(tmp_path: Path, tasks: Path, begins: bool, chat: bool) -> None:
+    base = tiny.write_base(tmp_path / "base", add_bos=begins, max_position_embeddings=160)
+    adapter = tiny.write_adapter(tmp_path / "adapter", seed=3)
+    peft = convert(source_at(adapter), tmp_path / "peft", "peft", None).path
+    torch.set_num_threads(1)
+    theirs = HFLM(str(base), dtype="float32", device="cpu", batch_size=4, peft=str(peft))
+    names = [name for name in NAMES if not (chat and name == "prose")]
+    manager = TaskManager(include_path=str(tasks), include_defaults=False)
+    results = simple_evaluate(
+        theirs,
+        tasks=names,
+        task_manager=manager,
+        bootstrap_iters=0,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
+    assert results is not None
+    wanted = {
+        (task, key.removesuffix(",none").replace(",", ":")): value
+        for task, numbers in results["results"].items()
+        for key, value in numbers.items()
+        if "," in key and "_stderr" not in key
+    }
+    ledger = Ledger(tmp_path / "results")
+    model = await open_local(f"transformers:{base}")
+    try:
+        found: dict[tuple[str, str], float] = {}
+        for name in names:
+            suite = suite_from_task(f"lm-eval{'-chat' if chat else ''}:{tasks / name}.yaml")
+            first = await evaluate(model, suite, adapter=adapter, ledger=ledger)
+            again = await evaluate(model, suite, adapter=adapter, ledger=ledger)
+            assert first.proof == "live"
+            assert all(each.reused for each in again)
+            assert again.averages() == first.averages()
+            found |= {(row["group"], row["metric"]): row["mean"] for row in first.averages()}
+    finally:
+        await model.aclose()
+        ledger.close()
+    assert found.keys() == wanted.keys()
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def docs() -> list[dict[str, Any]]:
+    return [{"q": "a", "a": "b"}, {"q": "c", "a": "d"}]
+
+
+def test_metrics_that_are_no_mean_are_left_out_by_name(tasks: Path, tmp_path: Path) -> None:
+    say: dict[str, Any] = {"output_type": "generate_until", "doc_to_text": "{{q}}", "doc_to_target": "{{a}}"}
+    both = write_task(tmp_path, "both", docs(), **say, metric_list=[{"metric": "bleu"}, {"metric": "exact_match"}])
+    notes: list[str] = []
+    suite = suite_from_task(f"lm-eval:{both}", notes.append)
+    assert suite.name == "both"
+    assert notes == ["left out: bleu of the task both: no mean over its documents, which is what is compared"]
+    alone = write_task(tmp_path, "alone", docs(), **say, metric_list=[{"metric": "bleu"}])
+    with pytest.raises(SuiteError, match=r"bleu of the task alone: no mean .* the task has no other metric"):
+        suite_from_task(f"lm-eval:{alone}")
+
+
+def test_what_cannot_be_asked_is_said(tmp_path: Path, tasks: Path) -> None:
+    say: dict[str, Any] = {
+        "output_type": "generate_until",
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    for more, why in (
+        ({"generation_kwargs": {"num_beams": 4}}, "the task bad: the generation keyword 'num_beams'"),
+        ({"repeats": 3}, "asks each document 3 times"),
+        ({"dataset_kwargs": {"data_files": {"test": str(tmp_path / "none.jsonl")}}}, "can't load the task"),
+    ):
+        place = write_task(tmp_path, "bad", docs(), **{**say, **more})
+        with pytest.raises(SuiteError, match=why):
+            suite_from_task(f"lm-eval:{place}")
+    with pytest.raises(SuiteError, match="there is no such file"):
+        suite_from_task(f"lm-eval:{tmp_path / 'no.yaml'}")
+
+
+def test_a_document_that_changed_is_another_question(tmp_path: Path, tasks: Path) -> None:
+    say: dict[str, Any] = {"output_type": "loglikelihood", "doc_to_text": "{{q}}", "doc_to_target": "{{a}}"}
+    place = write_task(tmp_path, "told", docs(), **say, metric_list=[{"metric": "acc"}])
+    first = suite_from_task(f"lm-eval:{place}")
+    assert suite_from_task(f"lm-eval:{place}").digest == first.digest
+    (tmp_path / "told.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in [docs()[0], {"q": "c", "a": "e"}]))
+    changed = suite_from_task(f"lm-eval:{place}")
+    assert changed.samples[0] == first.samples[0]
+    assert changed.digest != first.digest
