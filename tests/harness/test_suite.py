@@ -116,3 +116,28 @@ def test_a_document_that_changed_is_another_question(tmp_path: Path, tasks: Path
     changed = suite_from_task(f"lm-eval:{place}")
     assert changed.samples[0] == first.samples[0]
     assert changed.digest != first.digest
+
+
+async def test_a_name_of_several_tasks_is_one_suite(tmp_path: Path, tasks: Path) -> None:
+    for name in ("first", "second"):
+        write_task(
+            tmp_path,
+            name,
+            docs(),
+            output_type="multiple_choice",
+            doc_to_text="{{q}}",
+            doc_to_choice=["b", "d"],
+            doc_to_target="a",
+            metric_list=[{"metric": metric} for metric in ("acc_mutual_info", "acc")],
+        )
+    both = tmp_path / "both.yaml"
+    both.write_text("group: both\ntask: [first, second]\n")
+    suite = suite_from_task(f"lm-eval:{both}")
+    assert suite.name == "both"
+    assert suite.groups == ("first", "second")
+    base = tiny.write_base(tmp_path / "base")
+    found = await evaluate(f"transformers:{base}", suite)
+    assert {(row["group"], row["metric"]) for row in found.averages()} == {
+        (group, metric) for group in suite.groups for metric in ("acc_mutual_info", "acc")
+    }
+    assert found.scored == 4

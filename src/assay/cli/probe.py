@@ -66,8 +66,8 @@ def probe(
     adapter
         An adapter's folder or .gguf file, shown beside the bare model.
     suite
-        The probes: capability, content, a suite file, your own data as a trainer takes it (.jsonl), or perplexity:DATA for its
-        loss; commas or the flag again for more [capability,content].
+        The probes: capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss,
+        lm-eval:TASK; commas for more [capability,content].
     category
         Only these groups; commas or the flag again for more.
     seed

@@ -74,7 +74,8 @@ def watch(
         The base model: a folder, a .gguf file, ENGINE:PATH, or a vLLM server's URL with #MODEL [as the checkpoints'
         adapter_config.json says].
     suite
-        capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss; commas for more.
+        capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss,
+        lm-eval:TASK; commas for more.
     votes
         Verdicts asked of the judge for each answer; their median counts [1].
     once

@@ -113,7 +113,7 @@ def _tasks(name: str) -> dict[str, Any]:
         if file is None and name not in manager.all_tasks:
             raise SuiteError(f"lm-evaluation-harness has no task {name!r}; {nearest(name, manager.all_tasks)[:200]}")
         try:
-            tasks: dict[str, Any] = manager.load(name)["tasks"]
+            tasks: dict[str, Any] = manager.load(name if file is None else _named(manager, file))["tasks"]
         except Exception as error:  # of its loader, of data sets', of the network, of the task's own code
             what = " ".join(str(error).split())[:300]
             raise SuiteError(
@@ -124,6 +124,13 @@ def _tasks(name: str) -> dict[str, Any]:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
     return tasks
+
+
+def _named(manager: Any, file: Path) -> str:
+    """The name under which the harness has a file; what it loads by a path is only a task, and no group of tasks."""
+    own = file.resolve()
+    names = [n for n, entry in manager.task_index.items() if entry.yaml_path and Path(entry.yaml_path).resolve() == own]
+    return names[0] if names else str(file)
 
 
 def _check(name: str, task: Any) -> None:
