@@ -280,7 +280,7 @@ async def test_what_a_killed_batch_weighed_counts_only_if_it_comes_out_the_same(
         async def ask(batch: Callable[[], str]) -> Evaluations:
             return [(suite, await evaluate(bound, suite, ledger=ledger, subject=subject, batch=batch))]
 
-        verdict, [(_, done)] = await Trial(ledger, subject, bound, await baseline(model), {}, InProcess()).run(
+        verdict, [(_, done)] = await Trial(ledger, subject, bound, await baseline(model), dict, InProcess()).run(
             ask, lambda note: None
         )
         return verdict.verdict, done
