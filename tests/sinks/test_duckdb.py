@@ -63,6 +63,56 @@ async def test_what_was_journaled_later_stands_whichever_comes_last(tmp_path: Pa
     assert ask(tmp_path / "r.duckdb", "select value, outcome, reason from samples") == [(None, "failed", "timed out")]
 
 
+async def test_of_two_journals_the_one_that_scored_last_stands_whatever_their_numbers(tmp_path: Path) -> None:
+    """A workspace that was removed has counted further than the one in its place."""
+    path, sink = tmp_path / "r.duckdb", DuckDBSink("duckdb", tmp_path / "r.duckdb")
+
+    def facts(journal: str, value: float, seq: int, time: float) -> list[Fact]:
+        whose = about(journal=journal, suite="mine")
+        given = AnswerFact(
+            run="r", model="m", sample="q", suite="heuristic", metric="lek_score", value=value, seq=seq, time=time,
+            journal=journal,
+        )  # fmt: skip
+        return [
+            sample(about=whose, value=value, seq=seq, time=time),
+            group(about=whose, mean=value, seq=seq, time=time),
+            loss(value=value, seq=seq, time=time, journal=journal),
+            given,
+        ]
+
+    def standing() -> list[float]:
+        tables = (
+            "value from samples",
+            "mean from groups",
+            "value from losses",
+            "value from answers",
+            "score from scoring_results",
+        )
+        return [value for table in tables for (value,) in ask(path, f"select {table}")]
+
+    former, now = facts("former", 1.0, 900, 10.0), facts("now", 2.0, 5, 20.0)
+    for batch, value in ((former, 1.0), (now, 2.0), (former, 1.0), (facts("now", 3.0, 6, 15.0), 3.0), (now, 3.0)):
+        await sink.take(batch)
+        expected = max(value, standing()[0])
+        assert standing() == [expected] * 5, "within one journal its numbers tell, and not a clock that was turned back"
+    assert standing() == [3.0] * 5
+
+
+async def test_a_file_from_before_rows_knew_their_journal_goes_on(tmp_path: Path) -> None:
+    path, sink = tmp_path / "r.duckdb", DuckDBSink("duckdb", tmp_path / "r.duckdb")
+    await sink.take([sample(seq=900), loss(seq=900)])
+    with duckdb.connect(path) as db:
+        for table in ("samples", "groups", "losses", "answers"):
+            db.execute(f"alter table {table} drop column journal")
+        db.execute("alter table losses drop column seen_at")
+    await sink.check()
+    await sink.take(
+        [sample(about=about(journal="now"), value=False, seq=5, time=1_790_000_001.0), loss(value=2.0, seq=5)]
+    )
+    assert ask(path, "select value, journal from samples") == [(0.0, "now")]
+    assert ask(path, "select value from losses") == [(2.0,)]
+
+
 async def test_suites_digests_and_engines_never_clobber_each_other(tmp_path: Path) -> None:
     changes = ({}, {"digest": "e" * 64}, {"suite": "mine"}, {"suite_version": 2}, {"engine": "llama"}, {"run": "other"})
     await DuckDBSink("duckdb", tmp_path / "r.duckdb").take([sample(about=about(**c)) for c in changes])

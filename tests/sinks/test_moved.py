@@ -21,7 +21,7 @@ from assay.results.index import Ledger
 from assay.results.journal import read, segments
 from assay.results.labels import Labels
 from assay.results.lens import Lens
-from assay.results.records import CheckpointSeen, Place, Run, ScoreMade, SuiteUse, place_of
+from assay.results.records import CheckpointSeen, LossSeen, Place, Run, ScoreMade, SuiteUse, place_of
 from assay.sinks.duckdb import DuckDBSink
 from assay.sinks.forwarding import forward
 from assay.sinks.influx import InfluxSink
@@ -261,3 +261,26 @@ def test_labels_depend_on_what_was_said_and_not_on_the_order_of_reading(seed: in
         assert {digest: label for _, digest, label in labels.all() if label} == {d: n for d, n in changes.items() if n}
         chance.shuffle(records)
     assert all(each == told[0] for each in told)
+
+
+async def test_a_new_workspace_takes_the_place_of_the_former_in_a_file_elsewhere(job: Job, tmp_path: Path) -> None:
+    """Its journal counts anew; what it says is later all the same, also where all of it is sent once more."""
+    job = two(job, tmp_path)
+    sink = DuckDBSink("duckdb", tmp_path / "elsewhere.duckdb")
+
+    def held() -> Names:
+        query = "select checkpoint, sum(correct), sum(scored) from groups where suite = 'small' and digest <> '' group by all"
+        with duckdb.connect(tmp_path / "elsewhere.duckdb", read_only=True) as db:
+            return {row[0]: tuple(map(int, row[1:])) for row in db.execute(query).fetchall()}
+
+    ledger = Ledger(job.workspace)
+    ledger.append_all([LossSeen(run="lab", iteration=n, part="train", value=1.0) for n in range(1000)])
+    ledger.close()
+    await run(replace(job, limit=3))
+    await forward(job.workspace, [sink], lambda text: None)
+    assert held() == {"lab @10": (1, 3), "lab @20": (2, 3)}
+    shutil.rmtree(job.workspace)
+    await run(job)
+    for again in (False, True):
+        await forward(job.workspace, [sink], lambda text: None, again=again)
+        assert held() == in_journal(job, "small") == {"lab @10": (2, 4), "lab @20": (3, 4)}

@@ -18,7 +18,7 @@ class About(msgspec.Struct, kw_only=True, frozen=True):
     """Whose result it is. digest: of the adapter, "" for the base. proof: "live", "unproven", or "" for the base.
 
     tag, run_id: what stands for the model and the run in go-ml's tables; label: the checkpoint's. base, engine: the base
-    model's spec and what ran it.
+    model's spec and what ran it. journal: the id of the one that a fact is from; `seq` tells earlier from later only there.
     """
 
     run: str
@@ -34,6 +34,7 @@ class About(msgspec.Struct, kw_only=True, frozen=True):
     suite_version: int
     suite_digest: str
     proof: str = ""
+    journal: str = ""
 
 
 class SampleFact(msgspec.Struct, kw_only=True, frozen=True):
@@ -106,6 +107,7 @@ class Relabelled(msgspec.Struct, kw_only=True, frozen=True):
     digest: str
     label: str
     iteration: int
+    journal: str = ""
 
 
 class LossFact(msgspec.Struct, kw_only=True, frozen=True):
@@ -119,6 +121,7 @@ class LossFact(msgspec.Struct, kw_only=True, frozen=True):
     value: float
     seq: int
     time: float
+    journal: str = ""
 
 
 class AnswerFact(msgspec.Struct, kw_only=True, frozen=True):
@@ -134,6 +137,7 @@ class AnswerFact(msgspec.Struct, kw_only=True, frozen=True):
     time: float
     judge: str = ""
     measure: str = ""
+    journal: str = ""
 
 
 Fact: TypeAlias = SampleFact | GroupFact | LossFact | AnswerFact | Withdrawn | Relabelled

@@ -1,7 +1,7 @@
 """A DuckDB file as a sink: tables of assay's own, and those of go-ml for the suites that it knew.
 
 The file is opened for each batch and closed again, so that others can read it between two. While another process holds it, the
-batch waits. A row that is there already is replaced by one that was journaled later, never doubled.
+batch waits. A row that is there already is replaced by one that was journaled later, in this journal or another, never doubled.
 """
 
 from __future__ import annotations
@@ -48,31 +48,42 @@ SAMPLES = Table(
         **_WHOSE, "sample": _TEXT, "group": _TEXT, "index": "BIGINT", "metric": _TEXT, "scorer": _TEXT, "judge": _TEXT,
         "measure": _TEXT, "repeat": "BIGINT", "outcome": _TEXT, "value": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE",
         "detail": "JSON", "prompt": _TEXT, "response": _TEXT, "error_class": _TEXT, "reason": _TEXT, "seq": "BIGINT",
-        "scored_at": "TIMESTAMP",
+        "scored_at": "TIMESTAMP", "journal": _TEXT,
     },
     (*_WHOSE_KEY, "sample", *_BY, "repeat"),
+    ("journal",),
+    "scored_at",
 )  # fmt: skip
 GROUPS = Table(
     "groups",
     {
         **_WHOSE, "group": _TEXT, "metric": _TEXT, "scorer": _TEXT, "judge": _TEXT, "measure": _TEXT, "mean": "DOUBLE",
         "correct": "BIGINT", "asked": "BIGINT", "scored": "BIGINT", "failed": "BIGINT", "truncated": "BIGINT",
-        "seq": "BIGINT", "scored_at": "TIMESTAMP",
+        "seq": "BIGINT", "scored_at": "TIMESTAMP", "journal": _TEXT,
     },
     (*_WHOSE_KEY, "group", *_BY),
+    ("journal",),
+    "scored_at",
 )  # fmt: skip
 LOSSES = Table(
     "losses",
-    {"run": _TEXT, "iteration": "BIGINT", "part": _TEXT, "value": "DOUBLE", "seq": "BIGINT"},
+    {
+        "run": _TEXT, "iteration": "BIGINT", "part": _TEXT, "value": "DOUBLE", "seq": "BIGINT", "seen_at": "TIMESTAMP",
+        "journal": _TEXT,
+    },
     ("run", "iteration", "part"),
-)
+    ("seen_at", "journal"),
+    "seen_at",
+)  # fmt: skip
 ANSWERS = Table(
     "answers",
     {
         "run": _TEXT, "model": _TEXT, "sample": _TEXT, "suite": _TEXT, "metric": _TEXT, "judge": _TEXT, "measure": _TEXT,
-        "value": "DOUBLE", "seq": "BIGINT", "scored_at": "TIMESTAMP",
+        "value": "DOUBLE", "seq": "BIGINT", "scored_at": "TIMESTAMP", "journal": _TEXT,
     },
     ("run", "model", "sample", "suite", "metric", "measure"),
+    ("journal",),
+    "scored_at",
 )  # fmt: skip
 # The file's own id: one that was removed and made again has another.
 STORE = Table("assay_store", {"id": _TEXT}, ("id",))
@@ -205,7 +216,8 @@ def _relabel(db: duckdb.DuckDBPyConnection, facts: Sequence[Fact]) -> None:
     for last in labels.values():
         for table in (SAMPLES, GROUPS):
             db.execute(
-                f"update {table.name} set checkpoint = $label, iteration = $iteration where run = $run and digest = $digest",
+                f"update {table.name} set checkpoint = $label, iteration = $iteration "
+                "where run = $run and digest = $digest and coalesce(journal, $journal) = $journal",
                 structs.asdict(last),
             )
 
@@ -246,17 +258,17 @@ _WHOSE_FIELDS_KEY = (
 _BY_FIELDS = ("metric", "scorer", "measure")
 _SAMPLE = attrgetter(
     *_WHOSE_FIELDS, "sample", "group", "index", "metric", "scorer", "judge", "measure", "repeat", "outcome", "value", "low",
-    "high", "detail", "prompt", "response", "error_class", "reason", "seq", "time",
+    "high", "detail", "prompt", "response", "error_class", "reason", "seq", "time", "about.journal",
 )  # fmt: skip
 _SAMPLE_KEY = attrgetter(*_WHOSE_FIELDS_KEY, "sample", *_BY_FIELDS, "repeat")
 _GROUP = attrgetter(
     *_WHOSE_FIELDS, "group", "metric", "scorer", "judge", "measure", "mean", "correct", "asked", "scored", "failed",
-    "truncated", "seq", "time",
+    "truncated", "seq", "time", "about.journal",
 )  # fmt: skip
 _GROUP_KEY = attrgetter(*_WHOSE_FIELDS_KEY, "group", *_BY_FIELDS)
-_LOSS = attrgetter("run", "iteration", "part", "value", "seq")
+_LOSS = attrgetter("run", "iteration", "part", "value", "seq", "time", "journal")
 _LOSS_KEY = attrgetter("run", "iteration", "part")
-_ANSWER = attrgetter("run", "model", "sample", "suite", "metric", "judge", "measure", "value", "seq", "time")
+_ANSWER = attrgetter("run", "model", "sample", "suite", "metric", "judge", "measure", "value", "seq", "time", "journal")
 _ANSWER_KEY = attrgetter("run", "model", "sample", "suite", "metric", "measure")
 
 

@@ -80,9 +80,10 @@ def scored_answers(db: duckdb.DuckDBPyConnection, table: Table, answers: Sequenc
     load(db, Table("incoming", key, tuple(key)), list(dict.fromkeys(tuple(row[i] for i in wanted) for row in answers)))
     names = ", ".join(key)
     rows = db.execute(
-        f"select {names}, value, epoch(scored_at) from {table.name} semi join incoming using ({names}) "
-        f"where value is not null "
-        f"qualify row_number() over (partition by {names} order by seq desc, scored_at desc, run desc, measure desc) = 1"
+        f"select {names}, value, epoch(scored_at) from "
+        f"(from {table.name} semi join incoming using ({names}) where value is not null qualify row_number() over "
+        f"(partition by {names}, journal order by seq desc, scored_at desc, run desc, measure desc) = 1) "
+        f"qualify row_number() over (partition by {names} order by scored_at desc, journal desc) = 1"
     ).fetchall()
     db.execute("drop table incoming")
     return {row[: len(key)]: row for row in rows}

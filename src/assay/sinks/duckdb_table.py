@@ -17,11 +17,17 @@ Row: TypeAlias = tuple[Any, ...]  # a value for each of a table's columns
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table by its columns and their types; `key` are those that tell rows apart."""
+    """A table by its columns and their types; `key` are those that tell rows apart.
+
+    later: columns that a file from before them lacks, and gets. time: the column that says when a row was journaled, where
+    `journal` and `seq` tell which of two rows with one key stands.
+    """
 
     name: str
     columns: Mapping[str, str]
     key: tuple[str, ...]
+    later: tuple[str, ...] = ()
+    time: str = ""
 
 
 class Unfit(Exception):
@@ -32,6 +38,8 @@ def create(db: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Make the table. Raises what DuckDB does if it is there, made by others, and lacks a column."""
     columns = ", ".join(f"{_quoted(name)} {kind}" for name, kind in table.columns.items())
     db.execute(f"create table if not exists {table.name} ({columns})")
+    for name in table.later:
+        db.execute(f"alter table {table.name} add column if not exists {_quoted(name)} {table.columns[name]}")
     db.execute(f"select {', '.join(map(_quoted, table.columns))} from {table.name} limit 0")
 
 
@@ -53,9 +61,18 @@ def load(db: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Row]) -> No
 
 
 def merge(db: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Put `incoming` in, in place of the rows with the same key that were journaled no later."""
+    """Put `incoming` in, in place of the rows with the same key that were journaled no later.
+
+    One journal counts its records; between two of them, such as that of a workspace which was removed and that of the one in
+    its place, only the time tells.
+    """
     same = _same(table)
-    older = " and t.seq <= i.seq" if "seq" in table.columns else ""
+    older = (
+        " and case when t.journal is not distinct from i.journal then t.seq <= i.seq "
+        f"else coalesce(t.{table.time} <= i.{table.time}, true) end"
+        if table.time
+        else ""
+    )
     db.execute(f"delete from {table.name} t using incoming i where {same}{older}")
     names = ", ".join(map(_quoted, table.columns))
     db.execute(

@@ -76,7 +76,7 @@ def _mean(part: Summary) -> float | None:
     return part.mean
 
 
-def answer_facts(record: AnswerScored) -> Iterator[AnswerFact]:
+def answer_facts(record: AnswerScored, journal: str) -> Iterator[AnswerFact]:
     """Each score of an answer from a file."""
     for suite, scores in record.scores.items():
         for metric, value in scores.items():
@@ -90,10 +90,11 @@ def answer_facts(record: AnswerScored) -> Iterator[AnswerFact]:
                     value=value,
                     seq=record.seq,
                     time=record.time,
+                    journal=journal,
                 )
 
 
-def judged_answer(record: ScoreMade | Failure) -> AnswerFact:
+def judged_answer(record: ScoreMade | Failure, journal: str) -> AnswerFact:
     """What a judge made of an answer from a file."""
     return AnswerFact(
         run=record.run,
@@ -106,6 +107,7 @@ def judged_answer(record: ScoreMade | Failure) -> AnswerFact:
         measure=record.measure,
         seq=record.seq,
         time=record.time,
+        journal=journal,
     )
 
 

@@ -90,6 +90,7 @@ class Feed:
         self._answers: dict[bytes, Location] = {}
         self._texts: OrderedDict[str, CompletionMade] = OrderedDict()
         self._standing = Standing()
+        self._journal = ""
         self._recall(cursor)
 
     def _recall(self, cursor: Mapping[str, SegmentCursor]) -> None:
@@ -157,6 +158,7 @@ class Feed:
         """At least `limit` facts, or all that there are now. Batches end where records do; one record may give many facts."""
         batch = Batch()
         for segment in segments(self._workspace):
+            self._journal = self._journal or segment.stem  # no other journal begins with a segment of this name
             if len(batch.facts) < limit:
                 self._read_segment(segment, batch, limit)
             batch.left += max(0, segment.stat().st_size - self._read.get(segment.name, 0))
@@ -196,7 +198,7 @@ class Feed:
     def _facts(self, at: Location, record: AnyRecord) -> Iterator[Fact]:
         match record:
             case ScoreMade() | Failure() if record.identity == FROM_FILES:
-                yield judged_answer(record)
+                yield judged_answer(record, self._journal)
             case ScoreMade() | Failure():
                 yield from self._sample(at, record)
             case Proof() if record.verdict != "open":
@@ -213,7 +215,7 @@ class Feed:
                 for change in self._standing.learn(record):
                     yield from self._changed(change)
             case AnswerScored():
-                yield from answer_facts(record)
+                yield from answer_facts(record, self._journal)
             case LossSeen():
                 run = self._named.get(record.run)
                 yield LossFact(
@@ -225,6 +227,7 @@ class Feed:
                     value=record.value,
                     seq=record.seq,
                     time=record.time,
+                    journal=self._journal,
                 )
             case _:
                 pass
@@ -290,7 +293,7 @@ class Feed:
     def _changed(self, change: Change | Moved) -> Iterator[Fact]:
         if isinstance(change, Moved):
             run, digest, label = change
-            yield Relabelled(run=run, digest=digest, label=label.name, iteration=label.iteration)
+            yield Relabelled(run=run, digest=digest, label=label.name, iteration=label.iteration, journal=self._journal)
             return
         yield from (_withdrawn(fact, change.label) for fact in self._again(change.former))
         yield from self._again(change.now)
@@ -350,6 +353,7 @@ class Feed:
             suite_version=record.suite_version,
             suite_digest=record.suite_digest,
             proof=proof,
+            journal=self._journal,
         )
 
     def _answer(self, key: str) -> CompletionMade | None:
