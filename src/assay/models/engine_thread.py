@@ -11,6 +11,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_ENDING_SECONDS = 5.0
+
 
 class EngineThread:
     """A daemon thread that runs calls one after the other. A daemon: a hung engine must not hold the program's exit."""
@@ -57,7 +59,12 @@ class EngineThread:
         self._calls.put(call)
 
     def stop(self) -> None:
+        """End the thread once it has done what waits."""
         self._calls.put(None)
+
+    def join(self) -> None:
+        """Wait for the end, within a bound: MLX's state of a thread that ends while the interpreter does aborts the program."""
+        self._thread.join(_ENDING_SECONDS)
 
 
 def post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:

@@ -384,3 +384,4 @@ class LocalModel:
             self._closed = True
             await self._thread.call(self._engine.close)
             self._thread.stop()
+            self._thread.join()
