@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.errors import BadInput, ModelError
-from assay.job import Job, check_job
+from assay.errors import ModelError
 from assay.models.http import HttpModel
 from assay.models.http_retry import HttpSettings
 from assay.models.open import open_local, open_model, resolve
@@ -93,13 +92,6 @@ async def test_a_url_is_a_model_elsewhere(tmp_path: Path) -> None:
         await open_local(chosen.spec)
     with pytest.raises(ModelError, match="can't run here"):
         await WorkerModel.open(chosen.spec)
-
-
-async def test_watch_refuses_a_base_behind_a_url(tmp_path: Path) -> None:
-    job = Job(tmp_path, "http://127.0.0.1:1/v1#m", (), "run", tmp_path / "results")
-    with pytest.raises(BadInput, match="can't take the checkpoints") as caught:
-        await check_job(job)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
