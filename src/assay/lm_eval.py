@@ -117,11 +117,25 @@ class AssayLM(LM):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Each context's answer, up to the first of the texts that end it."""
 
-        async def answered(context: str, wanted: dict[str, Any]) -> str:
-            prompt = Raw(begun(self._model.info, context, add=self._add_bos))
-            return (await complete(self._model, prompt, options_of(wanted))).text
+        tight = 0
 
-        return self._each("generate_until", requests, answered, quiet=disable_tqdm)
+        async def answered(context: str, wanted: dict[str, Any]) -> str:
+            nonlocal tight
+            options = options_of(wanted)
+            prompt = Raw(begun(self._model.info, context, add=self._add_bos))
+            answer = await complete(self._model, prompt, options)
+            length = self.max_length
+            tight += length is not None and answer.usage.prompt_tokens + options.max_tokens > length
+            return answer.text
+
+        found = self._each("generate_until", requests, answered, quiet=disable_tqdm)
+        if tight:
+            _logger.warning(
+                "%d of %d prompts and max_gen_toks are longer than the context of %s tokens; the hf model would cut their "
+                "beginnings off, here their answers end with the context",
+                *(tight, len(found), self.max_length),
+            )
+        return found
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation under the model's chat template, ready for an answer, or in the middle of its last one.

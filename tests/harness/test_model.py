@@ -162,7 +162,7 @@ def test_a_conversation_is_written_as_the_template_has_it(made: dict[bool, Weigh
         ours.close()
 
 
-def test_what_is_not_known_is_refused(made: dict[bool, Weights]) -> None:
+def test_what_is_not_known_is_refused(made: dict[bool, Weights], caplog: pytest.LogCaptureFixture) -> None:
     base = f"transformers:{made[True].base}"
     with pytest.raises(BadInput, match="no argument 'adaptor'; did you mean 'adapter'"):
         AssayLM(base, adaptor="x")
@@ -175,6 +175,8 @@ def test_what_is_not_known_is_refused(made: dict[bool, Weights]) -> None:
     model = AssayLM(base, max_length=40)
     try:
         assert model.max_length == 40
+        model.generate_until(requests("generate_until", ("the", {"max_gen_toks": 9}), ("the", {"max_gen_toks": 40})))
+        assert "1 of 2 prompts and max_gen_toks are longer than the context of 40 tokens" in caplog.text
         for options, why in (
             ({"num_beams": 4}, "'num_beams' can't be honoured"),
             ({"do_sample": True}, "needs a temperature"),
