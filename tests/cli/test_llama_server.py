@@ -42,7 +42,7 @@ def test_a_program_that_is_no_llama_server(tmp_path: Path, server: str, said: st
 def test_a_model_that_is_larger_than_the_machine(tmp_path: Path, engine: str) -> None:
     os.truncate(write_base(tmp_path / "huge.gguf"), 5 * 10**12)  # a hole takes no room on the disk
     told = bad(tmp_path, "generate", f"{engine}:huge.gguf", "hi")
-    assert "huge.gguf takes 5000.0 GB, and this machine has " in told
+    assert "huge.gguf takes 5000.0 GB of memory, and this machine has " in told
 
 
 @pytest.mark.parametrize("kind", PROGRAMS)
