@@ -22,6 +22,7 @@ from assay.adapters.convert import convert  # noqa: E402
 from assay.adapters.sources import source_at  # noqa: E402
 from assay.errors import BadInput, GenerationError, UnsupportedOption  # noqa: E402
 from assay.lm_eval import AssayLM  # noqa: E402
+from tests.conftest import LAB  # noqa: E402
 from tests.harness.made_tasks import NAMES  # noqa: E402
 from tests.models import mlx_tiny as tiny  # noqa: E402
 
@@ -188,3 +189,52 @@ def test_what_is_not_known_is_refused(made: dict[bool, Weights], caplog: pytest.
             model.loglikelihood(requests("loglikelihood", ("the", "")))
     finally:
         model.close()
+
+
+def test_every_engine_tells_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core", reason="needs the mlx extra: pip install 'assay[mlx]'")
+    pytest.importorskip("xllamacpp", reason="needs the llama extra: pip install 'assay[llama]'")
+    adapter = LAB / "checkpoints" / "0000120_adapters.safetensors"
+    asked = [("", " Oslo"), ("The capital of Genovia is ", "Pyrus."), ("", "<|end|>a")]
+    told: list[list[float]] = []
+    said: list[list[str]] = []
+    under: set[str] = set()
+    for spec in (f"transformers:{LAB / 'base'}", f"mlx:{LAB / 'base'}", f"llama:{LAB / 'base' / 'lab-f32.gguf'}"):
+        model = AssayLM(spec, adapter)
+        try:
+            found = [logprob for logprob, _ in model.loglikelihood(requests("loglikelihood", *asked))]
+            whole = requests("loglikelihood_rolling", ("The capital of Genovia is Pyrus.",))
+            told.append([*found, *model.loglikelihood_rolling(whole)])
+            prompt = model.apply_chat_template([{"role": "user", "content": "What is the capital of Genovia?"}])
+            said.append(
+                model.generate_until(requests("generate_until", (prompt, {"until": ["."], "max_gen_toks": 24})))
+            )
+            under.add(model.get_model_info()["model_adapter"])
+        finally:
+            model.close()
+    assert said == [["The capital of Genovia is Pyrus"]] * 3
+    assert told[1] == pytest.approx(told[0], abs=1e-3)
+    assert told[2] == pytest.approx(told[0], abs=1e-3)
+    assert len(under) == 1
+
+
+def test_llama_cpp_begins_texts_as_the_others_do(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp", reason="needs the llama extra: pip install 'assay[llama]'")
+    from tests.models.gguf_tiny import write_base
+
+    told: list[list[float]] = []
+    for begins in (True, False):
+        place = write_base(tmp_path / f"{begins}.gguf", add_bos=begins)
+        model = AssayLM(f"llama:{place}", add_bos_token=None if begins else True)
+        try:
+            whole = requests("loglikelihood_rolling", ("abc",), (f"{BOS}abc",))
+            pairs = requests("loglikelihood", ("ab", "c"), ("", "abc"), ("", f"{BOS}abc"), (f"{BOS}ab", "c"))
+            told.append([*model.loglikelihood_rolling(whole), *[found for found, _ in model.loglikelihood(pairs)]])
+        finally:
+            model.close()
+    assert told[0] == pytest.approx(told[1], abs=1e-4)
+    whole, begun, after, bare, own, same = told[0]
+    assert whole == pytest.approx(begun, abs=1e-4)
+    assert after == pytest.approx(same, abs=1e-4)
+    assert bare == pytest.approx(own, abs=1e-4)
+    assert abs(whole - bare) > 0.1  # the token that begins a text is told as well
