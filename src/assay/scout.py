@@ -72,6 +72,7 @@ class Scout:
         self.changed: asyncio.Event = asyncio.Event()
         self.wanted: asyncio.Event = asyncio.Event()
         self._fetched: Sighting | None = None  # just now
+        self._unlisted: set[tuple[str, str]] = set()
         self.runs: dict[str, Checkpoint] = {}  # seen so far, each with a checkpoint of it
 
     @property
@@ -170,18 +171,24 @@ class Scout:
                 del self._sightings[file]
 
     async def _miss(self, present: set[tuple[str, str]]) -> None:
-        """Tell of files that the journal knows and that are no more. One that is there and not listed may be a link by now."""
+        """Tell of files that the journal knows and that are no more.
+
+        What is there and not listed (a link by now, or known by another way to it) is not asked for in each round.
+        """
+        known = present | self._unlisted
         missed = [
             last
             for last in self._ledger.seen()
-            if last.run in self.runs and not last.gone and (last.host, last.path) not in present
+            if last.run in self.runs and not last.gone and (last.host, last.path) not in known
         ]
         # Of several with the same weights that one goes last which gave them their label: they keep it.
-        for last in sorted(missed, key=lambda each: (each.numbered, -each.iteration)):
-            mine = last.host == self._host.name
+        for last in sorted(missed, key=lambda each: (not each.numbered, each.iteration, each.path), reverse=True):
             with contextlib.suppress(HostFault):  # it can't be known
-                if mine and await self._host.stat(text_path(last.path)) is None:
+                if last.host == self._host.name and await self._host.stat(text_path(last.path)) is None:
                     self._on_gone(last)
+                else:
+                    self._unlisted.add((last.host, last.path))
+        self._unlisted -= present
 
     def want(self, sightings: Sequence[Sighting]) -> None:
         """Fetch these, in this order, as far as there is room."""

@@ -7,7 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -16,6 +16,8 @@ from msgspec import structs
 
 from assay.adapters.files import read_adapter
 from assay.cli.status import status
+from assay.hosts.base import Entry
+from assay.hosts.local import LocalHost
 from assay.job import Job
 from assay.results.index import Ledger
 from assay.results.journal import read, segments
@@ -284,3 +286,32 @@ async def test_a_new_workspace_takes_the_place_of_the_former_in_a_file_elsewhere
     for again in (False, True):
         await forward(job.workspace, [sink], lambda text: None, again=again)
         assert held() == in_journal(job, "small") == {"lab @10": (2, 4), "lab @20": (3, 4)}
+
+
+class Counting(LocalHost):
+    """This machine; `asked` are the paths that it was asked for one by one."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.rounds = 0
+
+    async def list(self, folder: PurePosixPath) -> list[Entry]:
+        self.rounds += 1
+        return await super().list(folder)
+
+    async def stat(self, path: PurePosixPath) -> Entry | None:
+        self.asked.append(str(path))
+        return await super().stat(path)
+
+
+async def test_files_that_are_there_by_another_way_are_not_gone_and_asked_for_once(job: Job, tmp_path: Path) -> None:
+    job = two(job, tmp_path)
+    await run(job)
+    way = tmp_path / "way"
+    way.symlink_to(job.folder)
+    host = Counting()
+    async with polling(replace(job, folder=way, host=host)):
+        await until(lambda: host.rounds > 8)
+    assert [path for path in host.asked if path == str(file(job, 20))] == [str(file(job, 20))]
+    assert gone(job) == set()
+    assert in_journal(job, "small") == {"lab @10": (2, 4), "lab @20": (3, 4)}
