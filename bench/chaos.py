@@ -55,7 +55,7 @@ PATIENCE = 120  # seconds that one command may take; the undisturbed one takes s
 STARTS = 6  # how often the command may be started until it ends well
 DISK = 24 << 20  # bytes of the tmpfs; a run needs about half
 
-_ASIDE = {"time", "seq", "scored_at", "seconds", "batch", "v"}
+_ASIDE = {"time", "seq", "scored_at", "seen_at", "journal", "seconds", "batch", "v"}
 
 Facts = dict[str, Counter[str]]
 
