@@ -57,9 +57,16 @@ def rows_for_llama_cpp(weight: Matrix, heads: int) -> Matrix:
 
 
 def write_base(
-    path: Path, *, template: str | None = TEMPLATE, add_bos: bool = True, merged: Path | None = None
+    path: Path,
+    *,
+    template: str | None = TEMPLATE,
+    add_bos: bool = True,
+    merged: Path | None = None,
+    sharpness: float = 1.0,
 ) -> Path:
-    """Write the model. merged: the weights of an adapter, at scale 2, that are added to the model's own."""
+    """Write the model. merged: the weights of an adapter, at scale 2, that are added to the model's own. sharpness: what
+    multiplies its logits.
+    """
     random = np.random.default_rng(7)
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
@@ -83,7 +90,7 @@ def write_base(
     writer.add_add_bos_token(add_bos)
     if template is not None:
         writer.add_chat_template(template)
-    output = random.standard_normal((len(tokens), HIDDEN)).astype(np.float32) * 0.3
+    output = random.standard_normal((len(tokens), HIDDEN)).astype(np.float32) * np.float32(0.3 * sharpness)
     output[EOS] = 0  # never the likeliest
     writer.add_tensor("token_embd.weight", random.standard_normal((len(tokens), HIDDEN)).astype(np.float32))
     writer.add_tensor("output.weight", output)

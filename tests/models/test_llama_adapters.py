@@ -17,7 +17,7 @@ from assay.errors import AdapterBroken, AdapterMismatch, GenerationError
 from assay.models.base import TextModel
 from assay.models.llama_cpp import LlamaCppEngine
 from assay.models.local import LocalModel
-from assay.types import Adapter, EngineSettings
+from assay.types import Adapter, EngineSettings, Likelihood
 from tests.adapters.test_gguf_lora import made
 from tests.models.gguf_tiny import adapter_tensors, write_adapter, write_base
 from tests.models.llama_opened import QUESTION, answer, opened
@@ -155,3 +155,23 @@ async def test_a_load_that_fails_brings_the_former_adapters_back(tiny: Path, tmp
         with pytest.raises(AdapterBroken, match="can't be loaded"):
             await base.attach(bad)
         assert (await answer(model)).text == before
+
+
+async def test_a_token_that_is_fainter_than_float32_can_say_is_no_number(tmp_path: Path) -> None:
+    async with opened(write_base(tmp_path / "sharp.gguf", sharpness=40.0)) as model:
+        told = [await likelihood(model, chr(letter)) for letter in range(ord("a"), ord("z") + 1)]
+        found = [one.logprob for one in told if isinstance(one, Likelihood)]
+        failed = [str(one) for one in told if not isinstance(one, Likelihood)]
+        assert found
+        assert failed
+        assert min(found) >= -92
+        assert all("llama.cpp can't tell from impossible" in said for said in failed)
+        drawn = await answer(model, temperature=1e6, seed=1, max_tokens=12)
+        assert drawn.usage.completion_tokens == 12, "an answer does not fail over it"
+
+
+async def likelihood(model: LocalModel, text: str) -> Likelihood | GenerationError:
+    try:
+        return await model.loglikelihood(QUESTION, text)
+    except GenerationError as error:
+        return error

@@ -29,7 +29,7 @@ from assay.models.base import ModelInfo, messages_of
 from assay.models.likelihood import Weighed, Window, likelihoods, split_text
 from assay.models.llama_embedded import Embedded
 from assay.models.llama_files import check_memory, model_file
-from assay.models.llama_forced import ForcedTokens, logprob_of
+from assay.models.llama_forced import ForcedTokens, exact_logprob, logprob_of
 from assay.models.llama_process import Processes
 from assay.models.llama_server import Backend, LlamaServer, ServerError, ServerSettings, default_threads
 from assay.models.local import LikelihoodRequest
@@ -346,7 +346,7 @@ class _Answer:
             self.rest = "" if self.incomplete else self._stops.flush()
             return Chunk("")
         for entry in event.get("completion_probabilities", ()):
-            told = Token(entry["id"], logprob_of(entry))
+            told = Token(entry["id"], exact_logprob(entry) if self._logprobs else logprob_of(entry))
             self.told[self.count - 1] = told
             self.logprob += told.logprob
         self._raw += event["content"]

@@ -58,7 +58,7 @@ class ForcedTokens:
             found = server.post("/completion", step)["completion_probabilities"][0]["top_logprobs"]
             for place, entry in enumerate(found):
                 if entry["id"] == token:
-                    return Weighed(token, logprob_of(entry), place == 0)
+                    return Weighed(token, exact_logprob(entry), place == 0)
         raise GenerationError("llama.cpp gave no log-probability for a token of the text")
 
     def _told(
@@ -86,7 +86,7 @@ class ForcedTokens:
                 raise
             entries = []
         if [entry["id"] for entry in entries] == run:
-            return [Weighed(e["id"], logprob_of(e), e["id"] == e["top_logprobs"][0]["id"]) for e in entries]
+            return [Weighed(e["id"], exact_logprob(e), e["id"] == e["top_logprobs"][0]["id"]) for e in entries]
         if len(run) == 1:
             self._alone.update(run)
         half = len(run) // 2
@@ -97,6 +97,10 @@ class ForcedTokens:
         ]
 
 
+# llama.cpp takes its logarithms of probabilities in float32. Below this they have lost digits, and soon are those of 0.
+_FAINTEST = -92.0
+
+
 def logprob_of(entry: Mapping[str, Any]) -> float:
     """An entry's log-probability. Raises `GenerationError` where it is not a number."""
     if entry["logprob"] is None:  # JSON's way to say NaN
@@ -104,3 +108,13 @@ def logprob_of(entry: Mapping[str, Any]) -> float:
             "the model's probabilities are not numbers: its weights, or the adapter's, overflow or hold NaN"
         )
     return min(0.0, float(entry["logprob"]))
+
+
+def exact_logprob(entry: Mapping[str, Any]) -> float:
+    """The same, where the number itself is wanted. Raises `GenerationError` also for one that llama.cpp can't tell."""
+    logprob = logprob_of(entry)
+    if logprob < _FAINTEST:
+        raise GenerationError(
+            f"a token is less likely than e^{_FAINTEST:g}, which llama.cpp can't tell from impossible; mlx and transformers can"
+        )
+    return logprob
