@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from assay import __version__
+from assay.adapters.fit import in_full
 from assay.errors import AdapterMismatch, AssayError, CheckpointError
 from assay.evaluated import Evaluation, SampleResult
 from assay.evaluation import Subject, use_of
@@ -23,8 +24,6 @@ from assay.suites.suite import Suite
 from assay.summaries import summaries_of
 from assay.types import Adapter, Checkpoint
 
-# An error's sentence names so many differences itself.
-_FEW = 3
 _SEVERAL = 2
 
 
@@ -251,7 +250,7 @@ class Account:
     def _refuse(self, checkpoint: Checkpoint, error: AssayError | str, kind: str = "") -> str:
         """Say, count and journal it; the reason as records have it. kind: the class of what happened."""
         reason = printable(str(error))
-        full = _full(reason, getattr(error, "differences", ()))
+        full = reason if isinstance(error, str) else in_full(error)
         self.set_aside(checkpoint, reason, kind, full=full)
         self.seen(checkpoint, "", full)
         return reason
@@ -301,7 +300,3 @@ def _file_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "config_size": checkpoint.config_size,
         "config_modified_ns": checkpoint.config_modified_ns,
     }
-
-
-def _full(reason: str, differences: Sequence[str]) -> str:
-    return "\n  ".join([reason.partition(": ")[0], *map(printable, differences)]) if len(differences) > _FEW else reason

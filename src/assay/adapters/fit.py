@@ -11,12 +11,14 @@ from typing import Any
 from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
 from assay.adapters.header import read_header
-from assay.errors import AdapterMismatch, CheckpointError, ModelError
+from assay.errors import AdapterMismatch, AssayError, CheckpointError, ModelError
+from assay.paths import printable
 from assay.types import Adapter, TensorSpec
 
 # An embedding is looked up, not multiplied: its LoRA pair is (rows, rank) and (rank, width), not (in, …) and (…, out).
 EMBEDDINGS = {"embed_tokens", "word_embeddings", "tok_embeddings", "wte", "embedding"}
 
+_FEW = 3  # differences, that an error's sentence names itself
 
 BLOCK_OF = re.compile(r"(.*?layers\.)(\d+)\.(.+)")
 
@@ -114,11 +116,19 @@ def block_count(base: Mapping[str, tuple[int, ...]]) -> int:
     return 1 + max((int(block[2]) for block in blocks if block is not None), default=-1)
 
 
+def in_full(error: AssayError) -> str:
+    """An error's sentence for people; where it names only the first differences, all of them instead, one a line."""
+    differences = error.differences if isinstance(error, AdapterMismatch) else ()
+    if len(differences) <= _FEW:
+        return printable(str(error))
+    return "\n  ".join(map(printable, [str(error).partition(": ")[0], *differences]))
+
+
 def raise_differences(differences: list[str], tensors: int, *, all_strange: bool) -> None:
     """Raise `AdapterMismatch` with all of these differences, the first few of them in its sentence; none is fine."""
     if not differences:
         return
-    first = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+    first = "; ".join(differences[:_FEW]) + (f"; and {len(differences) - _FEW} more" if len(differences) > _FEW else "")
     if all_strange:
         summary = f"none of the adapter's {tensors} tensors belongs to the base, it was trained on another model"
     else:

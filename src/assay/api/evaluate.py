@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from assay import evaluation
+from assay.adapters.fit import in_full
 from assay.adapters.named import adapter_at, adapter_from
 from assay.errors import BadInput, CheckpointError
 from assay.evaluated import Evaluation, SampleResult
@@ -103,7 +104,7 @@ async def _attached(base: TextModel, adapter: Adapter) -> AsyncIterator[TextMode
     try:
         attached = await base.attach(adapter)
     except CheckpointError as error:
-        raise BadInput(str(error)) from error
+        raise BadInput(in_full(error)) from error
     try:
         yield attached
     finally:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from assay.adapters.named import adapter_at
-from assay.cli.generate import OptionFlags, attached, cost, options_of
+from assay.cli.attaching import attach
+from assay.cli.generate import OptionFlags, cost, options_of
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.settings import ConfigFile, settings
 from assay.errors import AssayError, BadInput
@@ -57,7 +58,7 @@ def chat(
         try:
             talk = _Talk(runner, base, options_of(options), system)
             if tuned is not None:
-                talk.model = runner.run(attached(base, tuned))
+                talk.model = runner.run(attach(base, tuned))
             talk.go_on()
         finally:
             runner.run(base.aclose())
@@ -143,9 +144,7 @@ class _Talk:
     def _switch(self, rest: str) -> None:
         if not rest:
             raise BadInput("/adapter needs a folder, or off")
-        new = (
-            self._base if rest == "off" else self._runner.run(attached(self._base, adapter_at(Path(rest).expanduser())))
-        )
+        new = self._base if rest == "off" else self._runner.run(attach(self._base, adapter_at(Path(rest).expanduser())))
         former, self.model = self.model, new
         if former is not self._base:
             self._runner.run(former.aclose())

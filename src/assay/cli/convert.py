@@ -12,15 +12,15 @@ from cyclopts import Parameter
 from assay.adapters.bases import Base, read_base
 from assay.adapters.convert import Converted, Form, convert
 from assay.adapters.dtypes import Dtype
+from assay.adapters.fit import in_full
 from assay.adapters.sources import Source, source_at
 from assay.agreement import TOLERANCE, Agreement
 from assay.cli import verifying
 from assay.cli.settings import Json
 from assay.cli.stopping import run as run_work
-from assay.errors import AdapterMismatch, BadInput, CheckpointError, ModelError
+from assay.errors import BadInput, CheckpointError, ModelError
 
 _NAMES = {"mlx": "mlx-lm", "peft": "PEFT", "gguf": "GGUF"}
-_FEW = 3  # differences, that an error's sentence names itself
 
 
 def convert_command(
@@ -66,10 +66,8 @@ def convert_command(
     chosen = verifying.plan(source, to, base or [], prompts, tolerance) if verify else None
     try:
         made = convert(source, out, to, _base(base[0] if base else None, source), dtype, overwrite=overwrite)
-    except AdapterMismatch as error:
-        raise BadInput(_all(error)) from error
     except CheckpointError as error:
-        raise BadInput(str(error)) from error
+        raise BadInput(in_full(error)) from error
     if not as_json:
         print("\n".join(_shown(source, made)), flush=True)
     found = None if chosen is None else run_work(verifying.verify(chosen, source, made))
@@ -89,12 +87,6 @@ def _base(spec: str | None, source: Source) -> Base | None:
     except ModelError:  # it is not in the cache
         return None
     return read_base(place) if place is not None and place.exists() else None
-
-
-def _all(error: AdapterMismatch) -> str:
-    if len(error.differences) <= _FEW:
-        return str(error)
-    return "\n  ".join([str(error).partition(": ")[0], *error.differences])
 
 
 def _shown(source: Source, made: Converted) -> list[str]:

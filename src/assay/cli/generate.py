@@ -14,11 +14,12 @@ import msgspec
 from cyclopts import Parameter
 
 from assay.adapters.named import adapter_at
+from assay.cli.attaching import attach
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.settings import Config, ConfigFile, Json, settings
 from assay.cli.stopping import run as run_work
 from assay.errors import BadInput
-from assay.models.base import AdapterModel, TextModel
+from assay.models.base import TextModel
 from assay.models.open import open_model
 from assay.types import Adapter, Chunk, GenerateOptions, Message, Prompt, Raw
 
@@ -111,7 +112,7 @@ async def _generate(
     named = found.model(name)
     base = await open_model(named.spec, named.settings, http=named.http, adapters=named.adapters)
     try:
-        model = base if adapter is None else await attached(base, adapter)
+        model = base if adapter is None else await attach(base, adapter)
         last, text = await _printed(model, prompt, options, quiet=as_json)
         if as_json:
             print(json.dumps(_as_json(model, last, text), ensure_ascii=False))
@@ -121,13 +122,6 @@ async def _generate(
             print()
     finally:
         await base.aclose()
-
-
-async def attached(base: TextModel, adapter: Adapter) -> TextModel:
-    """The base under the adapter. Raises `BadInput` where it can take none."""
-    if not isinstance(base, AdapterModel):
-        raise BadInput(f"{base.info.name} can't be given adapters; name a local model")
-    return await base.attach(adapter)
 
 
 async def _printed(model: TextModel, prompt: Prompt, options: GenerateOptions, *, quiet: bool) -> tuple[Chunk, str]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.errors import ConfigError
+from assay.adapters.fit import in_full
+from assay.errors import BadInput, CheckpointError, ConfigError
 
 
 def lm_eval_command(*arguments: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
@@ -25,5 +26,8 @@ def lm_eval_command(*arguments: Annotated[str, Parameter(allow_leading_hyphen=Tr
     except ImportError as error:
         raise ConfigError(f"lm-evaluation-harness isn't installed ({error}): pip install 'assay[lm-eval]'") from None
     sys.argv = ["assay lm-eval", *arguments]
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except CheckpointError as error:  # of the adapter that was named
+        raise BadInput(in_full(error)) from error
     return 0

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from assay import __version__
 from assay.adapters.named import adapter_at
 from assay.checkpoints.naming import run_name
+from assay.cli.attaching import attach
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.judging import Votes, close_judge, judges_of, open_judge
 from assay.cli.probe_run import run_of
@@ -22,9 +23,9 @@ from assay.cli.show import next_steps, show
 from assay.cli.stopping import resumable
 from assay.cli.stopping import run as run_work
 from assay.cli.suites import DataFlags, load, named
-from assay.errors import BadInput, CheckpointError, ConfigError
+from assay.errors import BadInput, ConfigError
 from assay.evaluation import Subject, evaluate, use_of
-from assay.models.base import AdapterModel, TextModel
+from assay.models.base import TextModel
 from assay.models.open import open_model, resolve
 from assay.plugins import nearest
 from assay.proof import baseline
@@ -169,7 +170,7 @@ async def _ask(
     limit: int | None,
 ) -> tuple[str, bool]:
     """Ask the base, then the adapter. The run, and whether every sample was scored and the adapter shown to be live."""
-    attached = await _attached(base, tuned[1]) if tuned is not None else None
+    attached = await attach(base, tuned[1]) if tuned is not None else None
     ledger = Ledger(found.workspace)
     try:
         with Reporter() as reporter:
@@ -238,12 +239,3 @@ def _run_record(base: TextModel, run: str, suites: Sequence[Suite]) -> Run:
         suites=tuple(use_of(s) for s in suites),
         assay_version=__version__,
     )
-
-
-async def _attached(base: TextModel, adapter: Adapter) -> TextModel:
-    if not isinstance(base, AdapterModel):
-        raise BadInput(f"the model {base.info.name} takes no adapters; serve it with the adapter in place")
-    try:
-        return await base.attach(adapter)
-    except CheckpointError as error:
-        raise BadInput(str(error)) from error
