@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from assay.errors import GenerationError, UnsupportedOption
+from assay.errors import GenerationError, ModelError, UnsupportedOption
 from assay.evaluated import Evaluation
 from assay.evaluation import Subject, evaluate
 from assay.models.base import ModelInfo
@@ -228,6 +228,55 @@ async def test_a_whole_text_is_the_loss_that_transformers_tells(tmp_path: Path) 
         )
         assert long[0].weighed[0].made.tokens == len(tokenizer.encode(text * 20)) + 1, "each token once"
     finally:
+        await model.aclose()
+
+
+@pytest.mark.parametrize("engine", ["mlx", "transformers", "llama"])
+async def test_messages_are_never_put_to_a_base_without_a_chat_template(engine: str, tmp_path: Path) -> None:
+    base = base_without_template(engine, tmp_path)
+    turn = {"role": "user", "content": "the capital of"}, {"role": "assistant", "content": " Paris"}
+    talks = [{"messages": turn}, {"messages": [*turn, *turn]}]
+    model = await open_local(f"{engine}:{base}")
+    try:
+        for talk in talks:
+            path = written(tmp_path / "talk.jsonl", json.dumps(talk))
+            for source in (f"perplexity:{path}", path):
+                with pytest.raises(
+                    ModelError, match=r"no chat template, so it can't take messages; .+ prompt and compl"
+                ):
+                    await evaluate(model, suite_from_data(source))
+        pair = json.dumps({"prompt": "the capital of", "completion": " Paris"})
+        done = await evaluate(model, suite_from_data(f"perplexity:{written(tmp_path / 'pair.jsonl', pair)}"))
+        assert done[0].values["loss"] > 0
+    finally:
+        await model.aclose()
+
+
+def base_without_template(engine: str, folder: Path) -> Path:
+    if engine == "llama":
+        pytest.importorskip("xllamacpp", reason="needs the engine llama: pip install 'assay[llama]'")
+        from tests.models import gguf_tiny
+
+        return gguf_tiny.write_base(folder / "base.gguf", template=None)
+    package = {"mlx": "mlx.core", "transformers": "torch"}[engine]
+    pytest.importorskip(package, reason=f"needs the engine {engine}: pip install 'assay[...]'")
+    from tests.models import mlx_tiny
+
+    return mlx_tiny.write_base(folder / "base", template=False)
+
+
+async def test_a_message_is_found_in_the_journal_of_its_text(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core", reason="needs the engine mlx: pip install 'assay[mlx]'")
+    talk = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
+    model, ledger = await open_local(f"mlx:{LAB / 'base'}"), Ledger(tmp_path / "w")
+    try:
+        for number, line in enumerate(({"prompt": "2 + 2?", "completion": "4"}, talk)):
+            path = written(tmp_path / f"{number}.jsonl", json.dumps(line))
+            for source in (f"perplexity:{path}", path):
+                done = await evaluate(model, suite_from_data(source, max_tokens=4), ledger=ledger)
+                assert [one.reused for one in done] == [number == 1]
+    finally:
+        ledger.close()
         await model.aclose()
 
 

@@ -37,8 +37,15 @@ class Raw(str):
     __slots__ = ()
 
 
-# A plain string is one user message; the chat template is applied wherever the model has one.
+# A plain string is one user message; the chat template is applied wherever the model has one. Messages need one.
 Prompt: TypeAlias = str | Raw | Sequence[Message]
+
+
+def unwrapped(prompt: Prompt) -> Prompt:
+    """The same, a lone user message as its text: wherever both can be asked, they are one question."""
+    if isinstance(prompt, str) or len(prompt) != 1 or prompt[0].role != "user":
+        return prompt
+    return prompt[0].content
 
 
 class GenerateOptions(msgspec.Struct, frozen=True):

@@ -53,11 +53,11 @@ def test_the_three_shapes_of_training_data(tmp_path: Path) -> None:
     )
     suite = suite_from_data(path, split="<|im_start|>assistant")
     assert asked(suite.samples) == [
-        ("Capital?", "Pyrus"),
+        ((Message("user", "Capital?"),), "Pyrus"),
         ((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Capital?")), "Pyrus"),
         ((Message("system", "Be brief."), Message("user", "Q?")), "A"),
         ("2 + 2?", "4"),
-        ("3 + 3?", "6"),
+        ((Message("user", "3 + 3?"),), "6"),
         ("4 + 4?", "8"),
         ("<|im_start|>user\nCapital?<|im_end|>\n<|im_start|>assistant\n", "Pyrus"),
     ]
@@ -65,6 +65,20 @@ def test_the_three_shapes_of_training_data(tmp_path: Path) -> None:
     assert (suite.name, suite.version, suite.groups, suite.path) == ("facts", 1, ("all",), path)
     assert suite.options == GenerateOptions(max_tokens=512)
     assert [suite.places[s.id].line for s in suite.samples] == [1, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_lone_message_is_the_question_that_its_text_is(tmp_path: Path) -> None:
+    """What was asked as the one is in the journal for the other: digest and ids are the same."""
+    messages = data(tmp_path / "a" / "facts.jsonl", turns("Capital?", "Pyrus"), turns("2 + 2?", "4"))
+    texts = data(tmp_path / "b" / "facts.jsonl", pair("Capital?", "Pyrus"), pair("2 + 2?", "4"))
+    one, other = suite_from_data(messages), suite_from_data(texts)
+    assert [type(suite.samples[0].prompt) for suite in (one, other)] == [tuple, str]
+    assert one.digest == other.digest
+    assert [sample.id for sample in one.samples] == [sample.id for sample in other.samples]
+    both = suite_from_data(data(tmp_path / "both.jsonl", turns("Capital?", "Pyrus"), pair("Capital?", "Pyrus")))
+    assert [sample.id for sample in both.samples] == [one.samples[0].id, f"{one.samples[0].id}-2"]
+    with pytest.raises(SuiteError, match="the prompt is empty"):
+        suite_from_data(data(tmp_path / "empty.jsonl", turns("", "Pyrus")))
 
 
 def test_the_shapes_of_other_trainers(tmp_path: Path) -> None:
@@ -92,14 +106,14 @@ def test_the_shapes_of_other_trainers(tmp_path: Path) -> None:
     tools = Message("user", "Q?"), Message("assistant", "<tool_call>f()</tool_call>"), Message("tool", "7")
     suite = suite_from_data(data(tmp_path / "a.jsonl", *lines))
     assert asked(suite.samples) == [
-        ("Hi?", "A1"),
+        ((Message("user", "Hi?"),), "A1"),
         ((brief, *before, Message("user", "What?")), "A2"),
-        ("Q?", "A3"),
+        ((Message("user", "Q?"),), "A3"),
         ("Add.\n2 2", "4"),
         ((brief, *before, Message("user", "Name it.")), "A4"),
         ("Pick?", "A5"),
-        ("Q?", "A6"),
-        ("Q?", "A7"),
+        ((Message("user", "Q?"),), "A6"),
+        ((Message("user", "Q?"),), "A7"),
         ("Wanted?", "A8"),
         (tools, "A"),
     ]

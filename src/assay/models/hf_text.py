@@ -44,7 +44,10 @@ class HfText:
         if not self._template:
             if isinstance(prompt, str):
                 return prompt
-            raise ModelError(f"{self._name} has no chat template, so it can't take messages; send plain or raw text")
+            raise ModelError(
+                f"{self._name} has no chat template, so it can't take messages; send plain or raw text (in data: prompt and "
+                "completion)"
+            )
         return self._templated(messages_of(prompt), prompt=True)
 
     def _templated(self, messages: Sequence[Message], *, prompt: bool) -> str:

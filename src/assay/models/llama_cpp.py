@@ -134,7 +134,8 @@ class LlamaCppEngine:
             if isinstance(prompt, str):
                 return prompt
             raise ModelError(
-                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text"
+                f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text (in data: prompt "
+                "and completion)"
             )
         messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
         try:

@@ -11,7 +11,7 @@ import msgspec
 from assay.results.keys import measure_of, score_key
 from assay.results.records import Failure, Place, ScoreMade, place_of
 from assay.scorers.base import Scorer, shown_to
-from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure
+from assay.types import FinishReason, Json, Prompt, Sample, Score, ScoreFailure, unwrapped
 
 
 def judge_of(scorer: Scorer) -> str:
@@ -56,6 +56,7 @@ def _seen(judge: Scorer, sample: Sample) -> Mapping[str, object]:
 
 
 def _plain(prompt: Prompt) -> Json:
+    prompt = unwrapped(prompt)
     return [type(prompt).__name__, str(prompt)] if isinstance(prompt, str) else [[m.role, m.content] for m in prompt]
 
 

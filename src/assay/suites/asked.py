@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay.results.records import SampleAsked
 from assay.suites.suite import ScorerSpec, Suite
-from assay.types import Message, Prompt, Raw, Sample
+from assay.types import Message, Prompt, Raw, Sample, unwrapped
 
 if TYPE_CHECKING:
     from assay.results.lens import Lens
@@ -37,7 +37,7 @@ class Asked:
         return json.dumps((self._question(), self.scorer.name, self.scorer.parameters), sort_keys=True, default=list)
 
     def _question(self) -> str:
-        held = (*_written(self.sample.prompt), self.sample.reference)
+        held = (*_written(unwrapped(self.sample.prompt)), self.sample.reference)
         return json.dumps(held, sort_keys=True, default=list)
 
 

@@ -24,7 +24,7 @@ from assay.suites.formats.records import begins_as_list, numbered_records
 from assay.suites.readers import Place
 from assay.suites.suite import ScorerSpec, Suite, builtin_suites
 from assay.suites.training_lines import Fields, document, question
-from assay.types import GenerateOptions, Json, Prompt, Raw, Sample
+from assay.types import GenerateOptions, Json, Prompt, Raw, Sample, unwrapped
 
 # A target of more words is not looked for in answers unless a scorer was chosen: hardly any answer repeats it.
 SHORT = 6
@@ -201,7 +201,7 @@ def _lines(path: Path, fields: Fields, group_field: str | None, cut: _Cut, seed:
             if found is None:
                 continue
             prompt, target = found[0], found[1] if cut.whole else _cut(found[1], cut.after)
-            if not prompt and not (cut.whole and isinstance(prompt, Raw)):
+            if not unwrapped(prompt) and not (cut.whole and isinstance(prompt, Raw)):
                 raise Unfit("the prompt is empty")
             if not target:
                 raise Unfit("there is no text to take the loss of")
@@ -211,7 +211,8 @@ def _lines(path: Path, fields: Fields, group_field: str | None, cut: _Cut, seed:
         own = record.get("id")
         whole = isinstance(own, int) and not isinstance(own, bool)
         given = str(own) if whole or (isinstance(own, str) and own.strip()) else ""
-        content = repr((prompt if isinstance(prompt, str) else [(m.role, m.content) for m in prompt], target)).encode()
+        said = unwrapped(prompt)
+        content = repr((said if isinstance(said, str) else [(m.role, m.content) for m in said], target)).encode()
         draw = hashlib.blake2b(given.encode() + b"\0" + content, key=key, digest_size=8).digest()
         digest = hashlib.blake2b(content, digest_size=5).hexdigest()
         yield _Asked(draw, number, place, prompt, target, group, given or digest)
@@ -222,7 +223,7 @@ def _unique(item: _Asked, samples: Mapping[str, Sample]) -> str:
     unique, count = item.id, 1
     while unique in samples:
         earlier = samples[unique]
-        if (earlier.prompt, earlier.reference["target"]) != (item.prompt, item.target):
+        if (unwrapped(earlier.prompt), earlier.reference["target"]) != (unwrapped(item.prompt), item.target):
             raise item.place.error(f"the id {item.id!r} is already that of another question")
         count += 1
         unique = f"{item.id}-{count}"

@@ -18,7 +18,7 @@ import msgspec
 from assay.errors import BadInput, UnknownName
 from assay.plugins import SCORERS, nearest
 from assay.suites.readers import Node, Place, builtins, find_named, plain, read_samples, read_yaml
-from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role, Sample
+from assay.types import GenerateOptions, Goal, Json, Message, Prompt, Raw, Role, Sample, unwrapped
 
 BUILTIN = Path(__file__).parent / "data"
 
@@ -387,6 +387,7 @@ def _digest(suite: Suite) -> str:
 
 
 def _prompt_meaning(prompt: Prompt) -> Json:
+    prompt = unwrapped(prompt)
     if isinstance(prompt, str):
         return {"raw": str(prompt)} if isinstance(prompt, Raw) else {"prompt": prompt}
     return {"messages": [[message.role, message.content] for message in prompt]}

@@ -13,6 +13,8 @@ Keys are tried in this order, the first three in mlx-lm's:
 - `chosen` and `rejected` (DPO): the chosen answer is the target, the rejected one isn't looked at. The question is the
   `prompt`, or what stands in `chosen` before its last message.
 
+What came as messages stays messages, be it one: a model without a chat template can't be asked them, and says so.
+
 Turns that no text can stand for, calls of tools and images, are not asked: the model would be asked something else than
 in training.
 """
@@ -24,8 +26,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from assay.plugins import nearest
-from assay.suites.formats.base import Unfit, as_prompt, kind
-from assay.types import Message, Prompt, Raw
+from assay.suites.formats.base import Unfit, as_messages, kind
+from assay.types import Prompt, Raw
 
 _END = re.compile(r"(?:\s*(?:<\|[^<>|]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*\Z")
 _SPEAKERS = {
@@ -97,7 +99,7 @@ def _asked(value: object) -> Prompt:
                 raise Unfit(
                     f"a message holds more than text ({part['type']}), which can't be asked; leave such lines out"
                 )
-    return as_prompt(value)
+    return value if isinstance(value, str) else as_messages(value)
 
 
 def _conversation(value: object, name: str) -> tuple[Prompt, str]:
@@ -115,8 +117,7 @@ def _completion(value: object, name: str) -> str:
         return str(value)
     if not isinstance(value, list) or len(value) != 1:
         raise Unfit(f"{name} must be text, or a list of one message, not {kind(value)}")
-    messages = as_prompt(value)
-    last = messages[0] if not isinstance(messages, str) else Message("user", messages)
+    (last,) = as_messages(value)
     if last.role != "assistant":
         raise Unfit(f"the last message must be the assistant's, which answers are compared with, not the {last.role}'s")
     if not last.content.strip():

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import msgspec
 
 from assay.suites.readers import Place
-from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role, Sample
+from assay.types import FailureClass, FinishReason, Json, Message, Prompt, Role, Sample, unwrapped
 
 # More than any file has, and what a journal's reader has room for.
 _MOST_REPEATS = 2**31 - 2
@@ -304,12 +304,14 @@ def written(number: float) -> str:
 
 def as_prompt(value: object) -> Prompt:
     """A prompt from text, or from a list of messages; a lone user message is its text."""
-    if isinstance(value, str):
-        return value
+    return value if isinstance(value, str) else unwrapped(as_messages(value))
+
+
+def as_messages(value: object) -> tuple[Message, ...]:
+    """The messages of a list, a lone one as well."""
     if not isinstance(value, list) or not value:
         raise Unfit(f"prompt must be text or a list of messages, not {kind(value) if value != [] else 'an empty list'}")
-    messages = tuple(_message(item) for item in value)
-    return messages[0].content if len(messages) == 1 and messages[0].role == "user" else messages
+    return tuple(_message(item) for item in value)
 
 
 def _message(item: object) -> Message:
