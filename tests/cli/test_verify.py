@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +17,15 @@ pytest.importorskip("torch")
 pytest.importorskip("mlx.core")
 pytest.importorskip("xllamacpp")
 
+from assay.adapters import files, peft
 from assay.adapters.bases import read_base
 from assay.adapters.convert import Converted, Form, convert
 from assay.adapters.sources import Source, source_at
 from assay.agreement import TOLERANCE, Agreement
+from assay.cli.convert import convert_command
 from assay.cli.verifying import plan, verify
-from assay.errors import BadInput
+from assay.errors import BadInput, ModelError
+from assay.models import known
 from tests.cli.test_convert import run
 from tests.models.architectures import shapes_of, write_adapter, write_model
 
@@ -109,6 +115,113 @@ def test_bases_that_differ_end_with_1(source: Source, base: Path, tmp_path: Path
     told = json.loads(done.stdout)["verified"]
     assert told["agree"] is False
     assert told["engines"] == ["mlx", "llama.cpp"]
+
+
+def _as_plain_lora(settings: Mapping[str, Any], module: str, shown: PurePath) -> tuple[int, float]:
+    return _RANK_AND_SCALE({**settings, "use_rslora": False}, module, shown)
+
+
+def _undivided(settings: Mapping[str, Any], module: str, shown: PurePath) -> tuple[int, float]:
+    rank, scale = _RANK_AND_SCALE(settings, module, shown)
+    return rank, scale * rank
+
+
+def _exchanged(*given: Any, **named: Any) -> dict[str, Any]:
+    """The two layers, each as the other."""
+    found = _PARTS(*given, **named)
+    return {re.sub(r"layers\.(\d)", lambda match: f"layers.{1 - int(match[1])}", name): found[name] for name in found}
+
+
+_RANK_AND_SCALE, _PARTS = peft._rank_and_scale, peft._parts
+FAULTS = {"use_rslora": _as_plain_lora, "alpha": _undivided, "layers": _exchanged}
+
+
+@pytest.mark.parametrize(("fault", "form"), [("use_rslora", "gguf"), ("alpha", "mlx"), ("layers", "gguf")])
+def test_what_is_read_wrongly_is_seen(
+    fault: str,
+    form: Form,
+    source: Source,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A fault put into assay's own reader of PEFT's files, which the conversion goes through."""
+    convert(source, tmp_path / "peft", "peft", read_base(base))
+    if fault == "use_rslora":
+        path = tmp_path / "peft" / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "use_rslora": True}))
+    (tmp_path / "prompts.txt").write_text("the thing\n", encoding="utf-8")
+
+    def verified() -> tuple[int, str]:
+        out = tmp_path / ("a.gguf" if form == "gguf" else "out")
+        prompts = tmp_path / "prompts.txt"
+        code = convert_command(
+            tmp_path / "peft", to=form, out=out, base=[str(base)], verify=True, prompts=prompts, overwrite=True
+        )
+        return code, capsys.readouterr().out.splitlines()[-1]
+
+    assert verified() == (0, "they agree")
+    monkeypatch.setattr(peft, "_parts" if fault == "layers" else "_rank_and_scale", FAULTS[fault])
+    code, last = verified()
+    assert code == 1
+    assert last.startswith("they do not agree: with the adapter they differ by more than the tolerance")
+
+
+async def test_what_is_read_wrongly_of_mlx_is_seen(
+    source: Source, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same in the reader of mlx-lm's files, of a checkpoint that has not the name that mlx-lm looks for."""
+    weights = source.lora.weights.rename(source.lora.weights.with_name("0000100_adapters.safetensors"))
+    made = convert(source_at(weights), tmp_path / "right", "peft", read_base(base))
+    assert (await found(source_at(weights), "peft", made, str(base))).problem == ""
+    read = files._read_config
+
+    def doubled(path: Path, shown: PurePath) -> tuple[int, float, int, str]:
+        rank, scale, *rest = read(path, shown)
+        return rank, 2 * scale, *rest
+
+    monkeypatch.setattr(files, "_read_config", doubled)
+    made = convert(source_at(weights), tmp_path / "wrong", "peft", read_base(base))
+    assert "with the adapter they differ" in (await found(source_at(weights), "peft", made, str(base))).problem
+
+
+@pytest.mark.parametrize("form", ["gguf", "peft"])
+async def test_modules_that_differ_are_run_by_peft(form: Form, source: Source, base: Path, tmp_path: Path) -> None:
+    """To be evaluated an adapter has one rank and one scale for all modules; PEFT and llama.cpp take others as well."""
+    convert(source, tmp_path / "peft", "peft", read_base(base))
+    weights, config = (tmp_path / "peft" / name for name in ("adapter_model.safetensors", "adapter_config.json"))
+    cut = {name: tensor for name, tensor in load_file(weights).items() if "q_proj" in name}
+    kept = {n: t[:2] if "lora_A" in n else np.ascontiguousarray(t[:, :2]) for n, t in cut.items()}
+    save_file({**load_file(weights), **kept}, weights)
+    settings = json.loads(config.read_text())
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 5.0} if form == "peft" else {}}
+    config.write_text(json.dumps({**settings, **patterns}))
+    mixed = source_at(tmp_path / "peft")
+    made = convert(mixed, tmp_path / ("a.gguf" if form == "gguf" else "out"), form, read_base(base))
+    assert (await found(mixed, form, made, str(base))).problem == ""
+
+
+async def test_what_the_library_itself_can_not_load_is_said(source: Source, base: Path, tmp_path: Path) -> None:
+    made = convert(source, tmp_path / "peft", "peft", read_base(base))
+    config = source.lora.weights.with_name("adapter_config.json")
+    settings = json.loads(config.read_text())
+    del settings["lora_parameters"]["dropout"]
+    config.write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"adapters\.safetensors: mlx-lm itself can't load it \(KeyError: 'dropout'\)"):
+        await found(source, "peft", made, str(base))
+
+
+@pytest.mark.parametrize(("package", "engine", "extra"), [("mlx-lm", "mlx", "mlx"), ("peft", "transformers", "torch")])
+def test_a_library_that_is_missing_is_said_first(
+    package: str, engine: str, extra: str, source: Source, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an adapter from mlx-lm to PEFT: the one that reads it, and the one that is to read what is written."""
+    version = known._version
+    monkeypatch.setattr(known, "_version", lambda name: "" if name == package else version(name))
+    sentence = rf"--verify runs {engine}, which is not installed: pip install 'assay\[{extra}\]'"
+    with pytest.raises(BadInput, match=sentence):
+        plan(source, "peft", [str(base)], None, TOLERANCE)
 
 
 def test_what_can_not_be_run_is_said_first(source: Source, base: Path, tmp_path: Path) -> None:

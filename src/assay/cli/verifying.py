@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from assay.adapters.convert import Converted, Form
-from assay.adapters.named import adapter_at, adapter_from
+from assay.adapters.named import adapter_from, weights_at
 from assay.adapters.sources import Source
 from assay.agreement import PROMPTS, Agreement, Said, Side, compare, said
 from assay.errors import BadInput
@@ -17,10 +17,8 @@ from assay.models.hub import hub_name
 from assay.models.known import engines
 from assay.models.open import ENGINES, open_local, resolve
 from assay.models.own_loader import Library, open_with
-from assay.types import Adapter
 
 _ENGINES: dict[str, str] = {"mlx": "mlx", "peft": "transformers", "gguf": "llama"}
-_OWN: dict[Form, Library] = {"mlx": "mlx", "peft": "transformers"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class Plan:
 
 def plan(source: Source, to: Form, bases: Sequence[str], prompts: Path | None, tolerance: float) -> Plan:
     """Raise `BadInput` for what can't be run, before anything is written."""
-    if source.lora.uniform is None:
-        raise BadInput("--verify: its modules differ in rank or scale, so it can't be run as it is; leave --verify out")
     named = list(bases) or ([source.lora.base] if source.lora.base else [])
     if not 1 <= len(named) <= 2:
         raise BadInput(
@@ -95,41 +91,45 @@ def _prompts(path: Path | None) -> Sequence[str]:
 
 
 async def verify(chosen: Plan, source: Source, made: Converted) -> tuple[Agreement, tuple[str, str]]:
-    """How the two compare, and the names of the engines."""
-    before = adapter_from(source.lora.weights)
-    first, texts = await _side(chosen.before, before, chosen.prompts, None)
-    if made.form == "gguf":
-        second, _ = await _side(chosen.after, adapter_at(made.path), chosen.prompts, texts)
-    else:
-        second = await _by_its_own_loader(chosen, _OWN[made.form], made.path, texts)
+    """How the two compare, and the names of the engines.
+
+    Each engine's own library loads the files themselves, before and after: what assay reads wrongly, and so writes wrongly,
+    would else agree with itself.
+    """
+    first, texts = await _by_its_own_loader(chosen.before, source.lora.weights, chosen.prompts, None)
+    by = _by_llama_cpp if made.form == "gguf" else _by_its_own_loader
+    second, _ = await by(chosen.after, weights_at(made.path), chosen.prompts, texts)
     return compare(first, second, chosen.tolerance), (first.engine, second.engine)
 
 
-async def _side(
-    spec: str, adapter: Adapter, prompts: Sequence[str], given: Sequence[str] | None
+async def _by_llama_cpp(
+    spec: str, weights: Path, prompts: Sequence[str], given: Sequence[str] | None
 ) -> tuple[Side, Sequence[str]]:
     base = await open_local(spec)
     try:
-        tuned, texts = await said(await base.attach(adapter), prompts, given)
+        tuned, texts = await said(await base.attach(adapter_from(weights)), prompts, given)
         plain, _ = await said(base, prompts, texts)
         return Side(base.info.engine, plain, tuned), texts
     finally:
         await base.aclose()
 
 
-async def _by_its_own_loader(chosen: Plan, library: Library, adapter: Path, texts: Sequence[str]) -> Side:
-    """mlx-lm and PEFT load the written files themselves; what assay's own reading of them would forgive shows."""
+async def _by_its_own_loader(
+    spec: str, weights: Path, prompts: Sequence[str], given: Sequence[str] | None
+) -> tuple[Side, Sequence[str]]:
+    """By mlx-lm or PEFT, which put an adapter in for good: the bare base is loaded once more."""
+    library, _, path = spec.partition(":")
     sides: list[Said] = []
-    engine = ""
-    path = chosen.after.partition(":")[2]
-    for place in (None, adapter):
-        model = await (open_local(chosen.after) if place is None else open_with(library, path, place))
+    texts = given
+    for tuned in (True, False):
+        model = await (open_with(cast(Library, library), path, weights) if tuned else open_local(spec))
         try:
-            engine = model.info.engine
-            sides.append((await said(model, chosen.prompts, texts))[0])
+            one, texts = await said(model, prompts, texts)
+            sides.append(one)
         finally:
             await model.aclose()
-    return Side(engine, *sides)
+    assert texts is not None
+    return Side(model.info.engine, base=sides[1], tuned=sides[0]), texts
 
 
 def shown(agreement: Agreement, engines_named: tuple[str, str], tolerance: float, path: Path) -> list[str]:
