@@ -190,6 +190,18 @@ def test_what_is_not_here_or_only_in_part_is_said_with_how_to_fetch_it(cache: Pa
         ModelError, match=r"only in part \(model-1\.safetensors, model-2\.safetensors missing, of 14\.5 GB in all"
     ):
         resolve("mlx:acme/lab")
+    for gone in ("model.safetensors", "config.json", "tokenizer.json"):  # its blob was removed from the cache
+        name = f"acme/without-{gone.removesuffix('.json')}"
+        (keep(cache, name, files_of(BASE)) / gone).resolve().unlink()
+        for spec in (f"mlx:{name}", f"hf:{name}"):
+            with pytest.raises(ModelError, match=rf"only in part \({gone} missing\); .* assay fetch {spec}$"):
+                resolve(spec)
+    keep(cache, "acme/one", {"config.json": b"{}", "model-00001-of-00002.safetensors": b"x"})
+    with pytest.raises(ModelError, match=r"only in part \(model-00002-of-00002\.safetensors missing\)"):
+        resolve("acme/one")
+    keep(cache, "acme/split", {"m-00001-of-00002.gguf": b"x"})
+    with pytest.raises(ModelError, match=r"only in part \(m-00002-of-00002\.gguf missing\)"):
+        resolve("llama:acme/split")
     keep(cache, "acme/old", {"config.json": b'{"model_type": "llama"}', "pytorch_model.bin": b"\x80"})
     assert "only pickled weights" in refused(None, "generate", "mlx:acme/old", "Hm?")
     assert "only pickled weights" in refused(None, "generate", "hf:acme/old", "Hm?")

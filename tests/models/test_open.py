@@ -61,6 +61,7 @@ def test_mlx_on_a_linux_cpu_is_never_picked_in_silence_for_a_large_model(tmp_pat
         ((), "holds no model"),
         (("a.gguf", "b.gguf"), r"2 GGUF files \(a\.gguf, b\.gguf\)"),
         (("x.bin",), "holds no model"),
+        (("config.json", "pytorch_model.bin"), "only pickled weights, which can run code and are refused; convert"),
     ],
 )
 def test_folders_that_say_too_little(tmp_path: Path, names: tuple[str, ...], said: str) -> None:

@@ -21,6 +21,9 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 # A GGUF that is split into several files is named by its first; a projector for images is no model of its own.
 _NO_MODEL = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$|(^|/)mmproj[^/]*$", re.IGNORECASE)
 _FIRST = re.compile(r"(.*)-00001(-of-\d{5}\.gguf)")
+_SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(\.safetensors|\.gguf)")
+# What is read of a snapshot and fetched again where its link leads nowhere, as a cache leaves it that was pruned.
+_READ = ("*.json", "*.jinja", "*.model", "model*.safetensors")
 SHOWN = 12  # digits of a commit
 
 
@@ -77,12 +80,19 @@ def check_whole(snapshot: Path, name: HubName, spec: str) -> None:
     missing = [] if (snapshot / "config.json").is_file() else ["config.json"]
     try:
         told = json.loads(index.read_text(encoding="utf-8"))
-        missing += sorted({file for file in told["weight_map"].values() if not (snapshot / file).is_file()})
+        missing += sorted(file for file in set(told["weight_map"].values()) if not (snapshot / file).is_file())
         size = f", of {told['metadata']['total_size'] / 1e9:.1f} GB in all"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # one file of weights, or an index that is no such thing: the engine looks at what is there
-    if not any(snapshot.glob("*.safetensors")) and not any(snapshot.glob("*.bin")) and len(missing) < 2:
+    links = {file.name for pattern in _READ for file in snapshot.glob(pattern) if not file.is_file()}
+    shards = {shard for file in _files(snapshot, "*.safetensors") for shard in _all_shards(file.name)}
+    missing += sorted((links | {each for each in shards if not (snapshot / each).is_file()}) - set(missing))
+    if not _files(snapshot, "*.safetensors") and not any(snapshot.glob("*.bin")) and len(missing) < 2 and not links:
         missing.append("the weights")
+    _check_none(missing, name, spec, size)
+
+
+def _check_none(missing: Sequence[str], name: HubName, spec: str, size: str = "") -> None:
     if missing:
         more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
         raise ModelError(
@@ -100,15 +110,18 @@ def cached_models() -> list[tuple[HubName, Path]]:
         if commit is None:
             continue
         snapshot = folder / "snapshots" / commit
-        if any(snapshot.glob("*.safetensors")) and (snapshot / "config.json").is_file():
+        if _files(snapshot, "*.safetensors") and (snapshot / "config.json").is_file():
             found.append((name, snapshot))
-        found += [(replace(name, part=file), snapshot / file) for file in models_among(_ggufs(snapshot))]
+        ggufs = [file for file in models_among(_ggufs(snapshot)) if (snapshot / file).is_file()]
+        found += [(replace(name, part=file), snapshot / file) for file in ggufs]
     return found
 
 
-def gguf_of(snapshot: Path, name: HubName) -> Path:
-    """The GGUF file of the snapshot that the name means. Raises `ModelError`."""
-    return snapshot / choose_gguf(_ggufs(snapshot), name, "in the hub's cache")
+def gguf_of(snapshot: Path, name: HubName, spec: str) -> Path:
+    """The GGUF file of the snapshot that the name means, of which nothing is missing. Raises `ModelError`."""
+    file = choose_gguf(_ggufs(snapshot), name, "in the hub's cache")
+    _check_none([shard for shard in _all_shards(file) if not (snapshot / shard).is_file()], name, spec)
+    return snapshot / file
 
 
 def choose_gguf(files: Iterable[str], name: HubName, where: str) -> str:
@@ -141,6 +154,14 @@ def shards_of(file: str, files: Sequence[str]) -> list[str]:
     return [each for each in files if each.startswith(f"{first[1]}-") and each.endswith(first[2])]
 
 
+def _all_shards(file: str) -> list[str]:
+    """The files that a model consists of by the name of one of them."""
+    shard = _SHARD.fullmatch(file)
+    if shard is None:
+        return [file]
+    return [f"{shard[1]}-{number:05}-of-{shard[2]}{shard[3]}" for number in range(1, int(shard[2]) + 1)]
+
+
 def size_text(size: int) -> str:
     """A size for people."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -154,6 +175,11 @@ def _is_meant(file: str, part: str) -> bool:
     if not part or part in (file, PurePosixPath(file).name):
         return True
     return re.search(rf"(?<![A-Za-z0-9]){re.escape(part)}(?=[-./]|$)", file, re.IGNORECASE) is not None
+
+
+def _files(snapshot: Path, pattern: str) -> list[Path]:
+    """What is there, and not only a link that leads nowhere."""
+    return [file for file in snapshot.glob(pattern) if file.is_file()]
 
 
 def _ggufs(snapshot: Path) -> list[str]:

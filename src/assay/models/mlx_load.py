@@ -83,11 +83,8 @@ def check_folder(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path / 'config.json'}: names no model_type; fetch the model again")
     weights = weight_files(path)
-    if not weights and any(any(path.glob(pattern)) for pattern in PICKLES):
-        raise ModelError(
-            f"{path}: has only pickled weights, which can run code and are refused; convert to safetensors"
-        )
     if not weights:
+        check_pickles(path)
         raise ModelError(f"{path}: has no model*.safetensors; fetch or convert the model's weights")
     if not any((path / name).is_file() for name in _TOKENIZERS):
         raise ModelError(
@@ -99,6 +96,14 @@ def check_folder(path: Path) -> dict[str, Any]:
         except CheckpointError as error:
             raise ModelError(f"the model's weights are damaged: {error}") from None
     return config
+
+
+def check_pickles(path: Path) -> None:
+    """Raise `ModelError` if a folder without safetensors holds pickled weights."""
+    if any(any(path.glob(pattern)) for pattern in PICKLES):
+        raise ModelError(
+            f"{path}: has only pickled weights, which can run code and are refused; convert to safetensors"
+        )
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -142,7 +142,7 @@ def _of_hub(text: str, engine: str, spec: str) -> Resolved | None:
     exact = replace(name, revision=snapshot.name[:SHOWN])
     why = f"{name.repo} is in the hub's cache, at {exact.revision}"
     if engine in _OF_GGUF or name.part:
-        file = gguf_of(snapshot, name)
+        file = gguf_of(snapshot, name, spec)
         exact = replace(exact, part=file.relative_to(snapshot).as_posix())
         return Resolved(engine or "llama", str(file), f"{exact.part} of {why}", str(exact))
     if engine or not any(snapshot.glob("*.gguf")):
@@ -190,6 +190,12 @@ def _by_folder(path: Path) -> Resolved:
     if ggufs:
         names = ", ".join(f.name for f in ggufs[:4])
         raise ModelError(f"{path} holds {len(ggufs)} GGUF files ({names}); name the one you mean")
+    if (path / "config.json").is_file():
+        from assay.models.mlx_load import (
+            check_pickles,
+        )  # with what reads weights, for which a spec alone should not wait
+
+        check_pickles(path)
     raise ModelError(f"{path} holds no model: expected config.json with *.safetensors, or a .gguf file")
 
 
