@@ -89,6 +89,28 @@ async def test_the_table_is_that_of_a_local_engine(server: VllmServer, job: Job)
     assert (again.exit_code, len(server.asked)) == (0, asked + 1), "what was earned is not asked again"
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_a_server_without_logprobs_has_its_adapters_told_by_their_text(
+    server: VllmServer, job: Job, refuses: bool
+) -> None:
+    server.tells = False
+    server.rejects = ("logprobs",) if refuses else ()
+    outcome, listener = await run(job)
+    assert (outcome.exit_code, outcome.evaluated) == (0, 3), listener.notes
+    assert table(job.workspace) == await here(job)
+    proofs = [record for _, record in read(job.workspace) if isinstance(record, Proof)]
+    assert {proof.verdict for proof in proofs} == {"open", "live"}
+    assert {(len(proof.fingerprint), logprobs) for proof in proofs for _, _, logprobs in proof.fingerprint} == {(3, ())}
+
+
+async def test_a_server_without_logprobs_that_ignores_adapters_is_found_out(server: VllmServer, job: Job) -> None:
+    server.tells, server.idle = False, True
+    outcome, _ = await run(job)
+    assert outcome.exit_code == 1
+    proofs = [record for _, record in read(job.workspace) if isinstance(record, Proof)]
+    assert {proof.verdict for proof in proofs} == {"open", "unproven"}
+
+
 async def test_a_server_that_was_started_again_in_the_middle_changes_nothing(server: VllmServer, job: Job) -> None:
     lost: list[int] = []
     answer = server._answer

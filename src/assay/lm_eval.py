@@ -192,7 +192,7 @@ class AssayLM(LM):  # type: ignore[misc]
         before = await baseline(model)
         attached = await model.attach(found)
         self._owned.append(attached)
-        own = await fingerprint(attached)
+        own = await fingerprint(attached, logprobs=before.logprobs)
         verdict = judge(before, own, own, {})
         if verdict.verdict != "live":
             _logger.warning("the adapter %s could not be shown to be live: %s", adapter, verdict.reason)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from assay.errors import UnsupportedOption
 from assay.models.base import TextModel, complete
 from assay.types import Completion, GenerateOptions
 
@@ -49,9 +50,12 @@ class Verdict:
     reason: str = ""
 
 
-async def fingerprint(model: TextModel) -> Fingerprint:
-    """Ask the canaries, greedily. Raises `GenerationError` if the model fails."""
-    logprobs = "logprobs" in model.info.options
+async def fingerprint(model: TextModel, *, logprobs: bool = True) -> Fingerprint:
+    """Ask the canaries, greedily, with log-probabilities where they are wanted and the engine has them.
+
+    Raises `GenerationError` if the model fails, `UnsupportedOption` for a server that turns out to have none.
+    """
+    logprobs = logprobs and "logprobs" in model.info.options
     options = GenerateOptions(max_tokens=_TOKENS_WITH_LOGPROBS if logprobs else _TOKENS_OF_TEXT, logprobs=logprobs)
     canaries = CANARIES[:_CANARIES_WITH_LOGPROBS] if logprobs else CANARIES
     answers = await asyncio.gather(*(complete(model, canary, options) for canary in canaries))
@@ -79,11 +83,13 @@ class Baseline:
     """The base's fingerprint, and `noise`: how far (nats) apart two runs of the same model were seen to be, twice over.
 
     shared: it is computed together with what others ask, whose company is not ours to choose: runs may be farther apart.
+    logprobs: whether the fingerprints to be compared with it are to have log-probabilities.
     """
 
     base: Fingerprint
     noise: float
     shared: bool = False
+    logprobs: bool = True
 
     def same(self, a: Fingerprint, b: Fingerprint) -> bool:
         """Whether two fingerprints may be of one model."""
@@ -100,12 +106,25 @@ class Baseline:
 
 
 async def baseline(base: TextModel) -> Baseline:
-    """Fingerprint the bare base twice; where requests are computed together, in company as well, which moves the last bits."""
-    first = await fingerprint(base)
-    others = [await fingerprint(base)]
+    """Fingerprint the bare base twice; where requests are computed together, in company as well, which moves the last bits.
+
+    Whether a server reports log-probabilities, only asking tells: where it doesn't, adapters are told by their greedy text.
+    """
+    try:
+        return await _measured(base, logprobs=True)
+    except UnsupportedOption as error:
+        if error.option != "logprobs":
+            raise
+        return await _measured(base, logprobs=False)
+
+
+async def _measured(base: TextModel, *, logprobs: bool) -> Baseline:
+    first = await fingerprint(base, logprobs=logprobs)
+    others = [await fingerprint(base, logprobs=logprobs)]
     if base.info.batch > 1 or base.info.declared:
-        others += await asyncio.gather(*(fingerprint(base) for _ in range(_COMPANY)))
-    return Baseline(first, max(_ROUNDING, *(2 * distance(first, other) for other in others)), base.info.declared)
+        others += await asyncio.gather(*(fingerprint(base, logprobs=logprobs) for _ in range(_COMPANY)))
+    noise = max(_ROUNDING, *(2 * distance(first, other) for other in others))
+    return Baseline(first, noise, base.info.declared, logprobs)
 
 
 def judge(base: Baseline, before: Fingerprint, after: Fingerprint, others: Mapping[str, Fingerprint]) -> Verdict:

@@ -101,10 +101,10 @@ class Trial:
                 named.add(name)
                 return name
 
-            self.before = await again_if_dead(lambda: fingerprint(self._attached))
+            self.before = await again_if_dead(lambda: fingerprint(self._attached, logprobs=self._base.logprobs))
             self._journal(batch(), Verdict("open"))
             evaluations = await ask(batch)
-            after = await again_if_dead(lambda: fingerprint(self._attached))
+            after = await again_if_dead(lambda: fingerprint(self._attached, logprobs=self._base.logprobs))
             verdict = judge(self._base, self.before, after, self._others())
             if verdict.verdict == "live":
                 self._claim(self.before)

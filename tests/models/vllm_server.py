@@ -60,6 +60,7 @@ class VllmServer(OpenAIServer):
         self._computing: list[str] = []
         self.together = 0  # adapters that were asked for at the same time
         self.deaf = False  # for the model that is named: it answers with its base whatever that is
+        self.tells = True  # log-probabilities to whoever asks for them
         self.idle = (
             False  # it takes adapters, and uses no tensor of theirs, as vLLM does with names that it doesn't know
         )
@@ -124,7 +125,7 @@ class VllmServer(OpenAIServer):
             finish=answer.finish_reason,
             usage=usage,
             model=BASE if self.deaf else ask.body["model"],
-            logprobs=[token.logprob for token in answer.tokens],
+            logprobs=[token.logprob for token in answer.tokens if self.tells],
             latency=scripted.latency,
         )
 

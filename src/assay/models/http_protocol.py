@@ -262,7 +262,7 @@ class Answer:
         if self._called and not self._said:
             raise Fault("unsuited", "the answer holds no text but calls of tools, of which there are none")
         if self._options.logprobs and self._said and not self._tokens:
-            raise UnsupportedOption("the server reports no log-probabilities (logprobs); leave them out")
+            raise UnsupportedOption("the server reports no log-probabilities (logprobs); leave them out", "logprobs")
         return text
 
     def finish_reason(self) -> FinishReason:
