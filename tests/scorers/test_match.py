@@ -356,7 +356,11 @@ HEAD = "name: s\nversion: 1\nscorer: contains_word\nsamples:\n"
 
 
 def test_every_registered_scorer_is_one() -> None:
-    for name in SCORERS.names():
+    of_tasks = {"lm_eval", "lm_eval_weighed"}
+    for name in of_tasks:
+        with pytest.raises(SuiteError, match=f"the scorer '{name}' needs the parameter 'task'"):
+            build_scorer(ScorerSpec(name))
+    for name in set(SCORERS.names()) - of_tasks:
         scorer = build_scorer(ScorerSpec(name))
         assert isinstance(scorer, Scorer)
         assert (scorer.name, bool(scorer.metrics)) == (name, True)
