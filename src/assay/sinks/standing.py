@@ -183,11 +183,6 @@ class Standing:
         return max(ranks)[-1] if ranks else None
 
 
-def is_go_mls(record: ScoreMade | Failure) -> bool:
-    """Whether go-ml has a name for it."""
-    return record.suite in GO_ML
-
-
 def _by(record: Result) -> tuple[tuple[str, ...], str]:
     """The rubric with the edition of the suite that it was of, and the judge; of no judge nothing."""
     if isinstance(record, Finished):
