@@ -29,6 +29,24 @@ class AdapterBase(Protocol):
     async def detach(self, digest: str) -> None: ...
 
 
+class BareCalls(AdapterBase, Protocol):
+    """What a base is asked under no adapter, made of what it is asked under any."""
+
+    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
+        return self.stream_with(prompt, options, None)
+
+    async def complete_batch(
+        self, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> Sequence[Completion | GenerationError]:
+        """All are handed over at once, so that the engine computes together what it can."""
+        return await each(self, prompts, options, len(prompts))
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
+        return await self.loglikelihood_with(prompt, continuation, None)
+
+    async def aclose(self) -> None: ...
+
+
 class AttachedModel:
     """A `TextModel` and `RenderingModel`, a `LogprobModel` where its base is one; carries its adapter's digest on every
     request.

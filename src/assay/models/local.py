@@ -18,10 +18,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 from msgspec.structs import replace
 
 from assay.errors import AssayError, GenerationError, UnsupportedOption
-from assay.models.attached import AttachedModel
-from assay.models.base import ModelInfo, check_options, each, logprob_model
+from assay.models.attached import AttachedModel, BareCalls
+from assay.models.base import ModelInfo, check_options, logprob_model
 from assay.models.engine_thread import EngineThread, post
-from assay.types import Adapter, Chunk, Completion, GenerateOptions, Likelihood, Prompt, Raw
+from assay.types import Adapter, Chunk, GenerateOptions, Likelihood, Prompt, Raw
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def _settle(future: asyncio.Future[T], item: T | AssayError) -> None:
         future.set_result(item)
 
 
-class LocalModel:
+class LocalModel(BareCalls):
     """Every kind of model over a `LocalEngine`; a `LogprobModel` only where the engine is a `LogprobEngine`."""
 
     def __init__(self, thread: EngineThread, engine: LocalEngine, name: str = "") -> None:
@@ -223,9 +223,6 @@ class LocalModel:
             self._rendered[key] = await self._thread.call(lambda: self._engine.render(prompt))
         return self._rendered[key]
 
-    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
-        return self.stream_with(prompt, options, None)
-
     async def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]:
         """`stream` under the resident adapter with this digest, or under none."""
         check_options(self._info, options)
@@ -245,15 +242,6 @@ class LocalModel:
                 yield item
         finally:
             answering.cancelled.set()
-
-    async def complete_batch(
-        self, prompts: Sequence[Prompt], options: GenerateOptions
-    ) -> Sequence[Completion | GenerationError]:
-        """All are handed over at once, so that the engine computes together what it can."""
-        return await each(self, prompts, options, len(prompts))
-
-    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
-        return await self.loglikelihood_with(prompt, continuation, None)
 
     async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood:
         """`loglikelihood` under the resident adapter with this digest, or under none."""

@@ -24,11 +24,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from tempfile import TemporaryDirectory
 
 from assay.errors import AssayError, EngineDied, GenerationError, ModelError
-from assay.models.attached import AttachedModel
-from assay.models.base import ModelInfo, each
+from assay.models.attached import AttachedModel, BareCalls
+from assay.models.base import ModelInfo
 from assay.models.scripted import EXPENDABLE
 from assay.models.wire import Call, Failed, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
-from assay.types import Adapter, Chunk, Completion, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
+from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
 # Calls under which an engine may load its base, from a slow disk perhaps, and says nothing until it has.
@@ -197,7 +197,7 @@ class _Child:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class WorkerModel:
+class WorkerModel(BareCalls):
     """A local engine behind a process boundary: all that `LocalModel` is.
 
     `restarts` counts the children that had to be replaced.
@@ -290,9 +290,6 @@ class WorkerModel:
             self._rendered[key] = (await child.ask(Call("render", prompt=pack_prompt(prompt)))).text
         return self._rendered[key]
 
-    def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
-        return self.stream_with(prompt, options, None)
-
     async def stream_with(self, prompt: Prompt, options: GenerateOptions, digest: str | None) -> AsyncIterator[Chunk]:
         """`stream` under the attached adapter with this digest, or under none."""
         child = await self._with_adapter(digest)
@@ -307,15 +304,6 @@ class WorkerModel:
         except GenerationError as error:
             error.partial = error.partial or "".join(sofar)
             raise
-
-    async def complete_batch(
-        self, prompts: Sequence[Prompt], options: GenerateOptions
-    ) -> Sequence[Completion | GenerationError]:
-        """All are handed over at once, so that the engine computes together what it can."""
-        return await each(self, prompts, options, len(prompts))
-
-    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
-        return await self.loglikelihood_with(prompt, continuation, None)
 
     async def loglikelihood_with(self, prompt: Prompt, continuation: str, digest: str | None) -> Likelihood:
         """`loglikelihood` under the attached adapter with this digest, or under none."""
