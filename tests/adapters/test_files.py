@@ -122,6 +122,13 @@ def test_other_files_are_broken(tmp_path: Path, content: bytes, says: str) -> No
         read_header(path)
 
 
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_looks_like_a_pickles_first_bytes_is_read(tmp_path: Path, length: int) -> None:
+    path = raw_file(tmp_path / "x.safetensors", json.dumps({"a": entry(0, 8)}).encode().ljust(length), bytes(8))
+    assert path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    assert list(read_header(path)) == ["a"]
+
+
 def test_metadata_and_empty_tensors_are_fine(tmp_path: Path) -> None:
     header = {"__metadata__": {"format": "mlx"}, "a": entry(0, 0, shape=(0, 3)), "b": entry(0, 8)}
     assert read_header(raw_file(tmp_path / "x.safetensors", header, bytes(8))) == {

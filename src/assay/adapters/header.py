@@ -28,7 +28,7 @@ _BITS = {
 }
 PREFIX = 8  # bytes, that tell the header's length
 _HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_ZIP, _PICKLE, _PROTOCOLS = b"PK\x03\x04", b"\x80", (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,13 @@ def read_layout(file: BinaryIO, path: PurePath) -> Layout:
 
 def header_length(prefix: bytes, size: int, path: PurePath) -> int:
     """How many bytes the header has, from the file's first `PREFIX` bytes and its size. Raises as `read_header`."""
-    if prefix.startswith(_ZIP) or (prefix.startswith(_PICKLE) and prefix[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+    length = int.from_bytes(prefix, "little")
+    # A header of 640 bytes begins like a pickle of protocol 2; no pickle reads as a length that a header may have.
+    pickled = prefix[:1] == _PICKLE and prefix[1:2] in _PROTOCOLS and length > _HEADER_LIMIT
+    if prefix.startswith(_ZIP) or pickled:
         raise AdapterBroken(f"{path}: a pickled PyTorch file, not safetensors; save the adapter as safetensors")
     if len(prefix) < PREFIX:
         raise NotReady(f"{path}: only {size} bytes so far; training may still be writing it")
-    length = int.from_bytes(prefix, "little")
     if not 2 <= length <= _HEADER_LIMIT:
         raise _broken(path, f"its header claims a length of {length} bytes")
     if size < PREFIX + length:
