@@ -85,15 +85,19 @@ def convert(
     lora = _checked(source.lora, form, base)
     kind = DTYPES[dtype] if dtype is not None else "F32" if form == "gguf" else None
     tensors = {name: TensorSpec(spec.shape, kind or spec.dtype) for name, spec in lora.tensors.items()}
-    with _place(destination, lora.weights) as temporary:
+    # A digest takes as long as the writing, or the disk: the source's is made beside the one, the output's beside the other.
+    with _place(destination, lora.weights) as temporary, ThreadPoolExecutor(2) as others:
+        reading = others.submit(source.digest)
         try:
             files = _write(lora, temporary, form, base, tensors)
-        except OverflowError as error:
-            raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
-        with ThreadPoolExecutor(2) as others:  # to be on the disk takes as long as either digest
-            settling, reading = others.submit(_settled, files), others.submit(source.digest)
+            settling = others.submit(_settled, files)
             digest = _digest(lora, form, files, tensors, reading.result)
-            former, size = reading.result(), settling.result()
+        except (OverflowError, AdapterBroken) as error:
+            reading.result()  # of numbers that are none it knows more
+            if isinstance(error, AdapterBroken):
+                raise
+            raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
+        former, size = reading.result(), settling.result()
         _put(temporary, destination)
     kinds = tuple(sorted({spec.dtype for spec in tensors.values()}))
     return Converted(destination, form, digest, former, len(tensors), kinds, size)

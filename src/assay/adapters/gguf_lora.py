@@ -6,8 +6,6 @@ What is scaled by, the file says itself (`adapter.lora.alpha`), so it needs no c
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from assay.adapters.gguf_header import Cursor, GgufTensor
-from assay.adapters.header import finite
+from assay.adapters.tensor_digest import TensorDigest
 from assay.errors import AdapterBroken, ModelError, NotReady
 from assay.types import Adapter, TensorSpec
 
@@ -199,19 +197,15 @@ def _is_pair(weight: str, a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def _digest(file: BinaryIO, lora: GgufLora, path: PurePath) -> str:
-    """sha256 over the tensors in order of their names (name, type, shape, bytes), alpha and the architecture."""
-    digest = hashlib.sha256()
+    digest = TensorDigest(path)
     for name in sorted(lora.tensors):
-        spec, (start, end) = lora.tensors[name], lora.spans[name]
-        digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
+        start, end = lora.spans[name]
+        digest.begin(name, lora.tensors[name])
         file.seek(start)
         while start < end:
             block = file.read(min(_BLOCK, end - start))
             if not block:
                 raise NotReady(f"{path}: became shorter while it was read; it may still be being written")
-            if not finite(block, spec.dtype):
-                raise AdapterBroken(f"{path}: {name} holds NaN or infinite values; the training has diverged")
-            digest.update(block)
+            digest.add(memoryview(block))
             start += len(block)
-    digest.update(json.dumps({"alpha": lora.alpha, "architecture": lora.architecture}).encode())
-    return digest.hexdigest()
+    return digest.end({"alpha": lora.alpha, "architecture": lora.architecture})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
 from assay.adapters.fit import raise_differences
 from assay.adapters.gguf_names import BLOCK
@@ -92,11 +93,12 @@ def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, 
         writer.write_ti_data_to_file()
     finally:
         writer.close()
+    read, laid_out = Buffer(), Buffer()
     with lora.weights.open("rb") as source, path.open("ab") as file:
         for key, name in names.items():
-            bits = cast(lora.read(source, key), lora.parts[key].spec.dtype, dtype)
+            bits = cast(lora.read(source, key, read), lora.parts[key].spec.dtype, dtype)
             file.write(bytes(-file.tell() % writer.data_alignment))
-            file.write(np.ascontiguousarray(_laid_out(bits, name, arch, heads, kv_heads)).data)
+            file.write(laid_out.contiguous(_laid_out(bits, name, arch, heads, kv_heads)).data)
         file.write(bytes(-file.tell() % writer.data_alignment))
 
 

@@ -145,7 +145,7 @@ def _broken(path: PurePath, why: str) -> AdapterBroken:
     return AdapterBroken(f"{path}: not a whole safetensors file: {why}; fetch or save it again")
 
 
-def finite(block: bytes, dtype: str) -> bool:
+def finite(block: bytes | memoryview, dtype: str) -> bool:
     """Whether all values in a block of whole ones are numbers. bfloat16's exponent is all ones for what is none."""
     import numpy as np
 

@@ -5,24 +5,24 @@ mlx-lm keeps `lora_a` as (in, rank) and `lora_b` as (rank, out), PEFT the transp
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path, PurePath
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from assay.adapters.header import finite, read_layout
+from assay.adapters.buffer import Buffer
+from assay.adapters.header import read_layout
+from assay.adapters.tensor_digest import TensorDigest
 from assay.errors import AdapterBroken, NotReady
 from assay.types import Adapter, TensorSpec
 
 # A tensor's numbers as they are stored, for numpy has no bfloat16: unsigned integers of their width.
 Bits: TypeAlias = "npt.NDArray[np.unsignedinteger[npt.NBitBase]]"
 
-_BLOCK = 1 << 20  # bytes at a time, so that memory stays bounded
 FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}  # bytes
 
 
@@ -69,15 +69,18 @@ class Lora:
         found = {(rank, self.scales[module]) for module, rank in self.ranks.items()}
         return next(iter(found)) if len(found) == 1 else None
 
-    def read(self, file: BinaryIO, name: str) -> Bits:
-        """The tensor as mlx-lm lays it out, perhaps a view of another order. Raises `NotReady` if the file became shorter."""
+    def read(self, file: BufferedReader, name: str, buffer: Buffer | None = None) -> Bits:
+        """The tensor as mlx-lm lays it out, perhaps a view of another order. buffer: where it may lie.
+
+        Raises `NotReady` if the file became shorter.
+        """
         part = self.parts[name] if name in self.parts else self.carried[name]
         shape = tuple(reversed(part.spec.shape)) if part.turned else part.spec.shape
         file.seek(part.start)
-        raw = file.read(part.end - part.start)
-        if len(raw) < part.end - part.start:
+        raw = (buffer or Buffer()).take(part.end - part.start)
+        if file.readinto(raw.data) < len(raw):
             raise _shorter(self.shown)
-        bits: Bits = np.frombuffer(raw, dtype=f"<u{FLOATS[part.spec.dtype]}").reshape(shape)
+        bits: Bits = raw.view(f"<u{FLOATS[part.spec.dtype]}").reshape(shape)
         return bits.T if part.turned else bits
 
     def digest(self) -> str:
@@ -87,32 +90,13 @@ class Lora:
         with self.weights.open("rb") as file:
             return self._digest(file, *self.uniform)
 
-    def _digest(self, file: BinaryIO, rank: int, scale: float) -> str:
-        """sha256 over the tensors in order of their names (name, type, shape, bytes), the scale and the rank."""
-        digest = hashlib.sha256()
+    def _digest(self, file: BufferedReader, rank: int, scale: float) -> str:
+        digest = TensorDigest(self.shown)
+        read, turned = Buffer(), Buffer()
         for name in sorted(self.parts):
-            spec = self.parts[name].spec
-            digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + b"\n")
-            for block in self._blocks(file, name):
-                if not finite(block, spec.dtype):
-                    raise AdapterBroken(f"{self.shown}: {name} holds NaN or infinite values; the training has diverged")
-                digest.update(block)
-        digest.update(json.dumps({"rank": rank, "scale": scale}).encode())
-        return digest.hexdigest()
-
-    def _blocks(self, file: BinaryIO, name: str) -> Iterator[bytes]:
-        part = self.parts[name]
-        if part.turned:
-            yield np.ascontiguousarray(self.read(file, name)).tobytes()
-            return
-        file.seek(part.start)
-        left = part.end - part.start
-        while left:
-            block = file.read(min(_BLOCK, left))
-            if not block:
-                raise _shorter(self.shown)
-            yield block
-            left -= len(block)
+            digest.begin(name, self.parts[name].spec)
+            digest.add(turned.contiguous(self.read(file, name, read)).data)
+        return digest.end({"rank": rank, "scale": scale})
 
 
 def lora_of(adapter: Adapter) -> Lora:

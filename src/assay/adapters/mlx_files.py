@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
 from assay.adapters.lora import Lora
 from assay.adapters.safetensors_file import write_safetensors
@@ -19,10 +20,11 @@ def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, Ten
     """Write an adapter of one rank and one scale. tensors: what each becomes. base: what the configuration calls the base."""
     assert lora.uniform is not None, "mlx-lm's configuration has one rank and one scale"
     rank, scale = lora.uniform
+    buffer = Buffer()
     with lora.weights.open("rb") as file:
         own = lora.tensors
         write_safetensors(
-            weights, tensors, lambda name: cast(lora.read(file, name), own[name].dtype, tensors[name].dtype), {}
+            weights, tensors, lambda name: cast(lora.read(file, name, buffer), own[name].dtype, tensors[name].dtype), {}
         )
     made = {
         "fine_tune_type": "lora",

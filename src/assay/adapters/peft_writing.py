@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
 from assay.adapters.fit import EMBEDDINGS, raise_differences
 from assay.adapters.lora import Bits, Lora
@@ -29,11 +30,12 @@ def write_peft(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, Te
     own = lora.tensors
     names = {_name(name): name for name in own}
     specs = {peft: TensorSpec(tensors[name].shape[::-1], tensors[name].dtype) for peft, name in names.items()}
+    buffer = Buffer()
     with lora.weights.open("rb") as file:
 
         def read(peft: str) -> Bits:
             name = names[peft]
-            return cast(lora.read(file, name), own[name].dtype, tensors[name].dtype).T
+            return cast(lora.read(file, name, buffer), own[name].dtype, tensors[name].dtype).T
 
         write_safetensors(weights, specs, read, {"format": "pt"})
     config.write_text(json.dumps(_settings(lora, base), indent=2) + "\n", encoding="utf-8")

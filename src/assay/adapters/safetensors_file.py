@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from assay.adapters.buffer import Buffer
 from assay.adapters.lora import FLOATS, Bits
 from assay.types import TensorSpec
 
@@ -29,5 +28,6 @@ def write_safetensors(
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        buffer = Buffer()
         for name in order:
-            file.write(np.ascontiguousarray(read(name)).data)
+            file.write(buffer.contiguous(read(name)).data)
