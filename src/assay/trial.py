@@ -140,7 +140,7 @@ class Trial:
         if result.weighed:
             last = result.weighed[0]
             model = logprob_model(self._attached)
-            told = await again_if_dead(lambda: model.loglikelihood(result.sample.prompt, last.text))
+            told = await again_if_dead(lambda: model.loglikelihood(last.prompt, last.text))
             return abs(told.logprob - last.made.logprob) <= self._base.noise * max(1, last.made.tokens)
         assert result.answer is not None
         journaled = result.answer.options

@@ -20,8 +20,9 @@ Asking = Callable[[Callable[[], Awaitable[Likelihood]]], Awaitable[Likelihood]]
 
 @dataclass(frozen=True, slots=True)
 class WeighedText:
-    """A text as it was weighed, with what ends it, and what came of it."""
+    """A text as it was weighed, behind its own prompt and with what ends it, and what came of it."""
 
+    prompt: Prompt
     text: str
     made: TextWeighed
 
@@ -54,23 +55,22 @@ class Weighing:
         """
         model = logprob_model(self._model)
         asked = [await self._asked(sample.prompt, text, weigher) for text in weigher.texts(sample)]
-        texts = [text for _, text in asked]
         keys = [await self._key(prompt, text) for prompt, text in asked]
         known = [self._ledger.weighed(key) for key in keys] if self._ledger is not None and not self._fresh else []
         had = [made for made in known if made is not None]
         if had and len(had) == len(keys) and len({made.batch for made in had}) == 1:
-            return tuple(WeighedText(text, made) for text, made in zip(texts, had, strict=True)), True
+            return tuple(WeighedText(*own, made) for own, made in zip(asked, had, strict=True)), True
         found = await asyncio.gather(
             *(self._told(model, prompt, text, asking) for prompt, text in asked), return_exceptions=True
         )
         weighed: list[WeighedText] = []
-        for at, (text, key, told) in enumerate(zip(texts, keys, found, strict=True)):
+        for at, (own, key, told) in enumerate(zip(asked, keys, found, strict=True)):
             if isinstance(told, BaseException):
                 raise told
             made = TextWeighed(
                 **place_of(place()), key=key, tokens=len(told.tokens), logprob=told.logprob, greedy=told.greedy, at=at
             )
-            weighed.append(WeighedText(text, made))
+            weighed.append(WeighedText(*own, made))
         if self._ledger is not None:
             self._ledger.append_all([each.made for each in weighed])
         return tuple(weighed), False

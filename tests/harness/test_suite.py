@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from assay.adapters.convert import convert  # noqa: E402
+from assay.adapters.named import adapter_at  # noqa: E402
 from assay.adapters.sources import source_at  # noqa: E402
 from assay.api.evaluate import evaluate  # noqa: E402
 from assay.errors import SuiteError  # noqa: E402
+from assay.evaluation import Subject  # noqa: E402
+from assay.evaluation import evaluate as weigh  # noqa: E402
 from assay.models.open import open_local  # noqa: E402
+from assay.proof import baseline  # noqa: E402
 from assay.results.index import Ledger  # noqa: E402
 from assay.suites.lm_eval_tasks import suite_from_task  # noqa: E402
+from assay.trial import Evaluations, InProcess, Trial  # noqa: E402
 from tests.harness.made_tasks import NAMES, write_task  # noqa: E402
 from tests.models import mlx_tiny as tiny  # noqa: E402
 
@@ -70,6 +76,27 @@ async def test_a_task_comes_to_the_harness_own_numbers(tmp_path: Path, tasks: Pa
         ledger.close()
     assert found.keys() == wanted.keys()
     assert found == pytest.approx(wanted, rel=1e-4)
+
+
+async def test_what_a_killed_batch_weighed_behind_a_template_comes_out_the_same(tmp_path: Path, tasks: Path) -> None:
+    base, adapter = tiny.write_base(tmp_path / "base"), tiny.write_adapter(tmp_path / "adapter", seed=3)
+    suite = suite_from_task(f"lm-eval-chat:{tasks / 'pick'}.yaml")
+    ledger, model = Ledger(tmp_path / "results"), await open_local(f"transformers:{base}")
+    try:
+        bound = await model.attach(adapter_at(adapter))
+        subject = Subject("r", "c", 1, bound.info.adapter or "")
+        first = await weigh(bound, suite, ledger=ledger, subject=subject, batch=lambda: "killed.0")
+
+        async def ask(batch: Callable[[], str]) -> Evaluations:
+            return [(suite, await weigh(bound, suite, ledger=ledger, subject=subject, batch=batch))]
+
+        trial = Trial(ledger, subject, bound, await baseline(model), dict, InProcess())
+        verdict, [(_, done)] = await trial.run(ask, lambda note: None)
+    finally:
+        await model.aclose()
+        ledger.close()
+    assert (verdict.verdict, {one.reused for one in done}) == ("live", {True})
+    assert [one.values for one in done] == [one.values for one in first]
 
 
 def docs() -> list[dict[str, Any]]:
