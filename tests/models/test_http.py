@@ -215,6 +215,46 @@ async def test_a_server_that_wants_another_name_or_less_is_understood_once() -> 
         assert [ask.body.get("max_completion_tokens") for ask in server.asked] == [None, 20, 20]
 
 
+@pytest.mark.parametrize("listener", [None, listen])
+@pytest.mark.parametrize(
+    ("said", "room"),
+    [
+        ("max_tokens=512 cannot be greater than max_model_len=256. Please request fewer output tokens.", 256),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 512. This model's maximum context length is 256 tokens "
+            "and your request has 18 input tokens (512 > 256 - 18).",
+            238,
+        ),
+        (
+            "This model's maximum context length is 256 tokens. However, you requested 530 tokens (18 in the messages, 512 "
+            "in the completion). Please reduce the length of the messages or completion.",
+            238,
+        ),
+    ],
+)
+async def test_an_answer_may_be_as_long_as_the_context_has_room(said: str, room: int, listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+
+        def script(ask: Any) -> Reply:
+            fits = ask.body["max_tokens"] <= room
+            return Reply() if fits else Reply(status=400, raw=error_body(said, param="max_tokens"))
+
+        server.script = script
+        await complete(model, "?", GenerateOptions(max_tokens=512), listener)
+        await complete(model, "?", GenerateOptions(max_tokens=20), listener)
+        assert [ask.body["max_tokens"] for ask in server.asked] == [512, room, 20]
+
+
+@pytest.mark.parametrize("prompt", [256, 300])
+async def test_a_prompt_that_fills_the_context_is_asked_once(prompt: int) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        said = f"This model's maximum context length is 256 tokens and your request has {prompt} input tokens."
+        server.script = lambda ask: Reply(status=400, raw=error_body(said))
+        with pytest.raises(GenerationError, match="maximum context length"):
+            await complete(model, "?")
+        assert len(server.asked) == 1
+
+
 async def test_a_stop_string_that_the_server_goes_past_still_stops() -> None:
     async with OpenAIServer() as server, opened(server) as model:
         server.script = lambda ask: Reply("One. Two. Three.", pieces=["One. T", "wo", ". Th", "ree."])

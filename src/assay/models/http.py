@@ -155,7 +155,7 @@ class HttpModel:
                         self._limit.push_back(epoch)
                 finally:
                     self._limit.release()
-                await self._repair(caught, question, request, attempts, "".join(shown))
+                question = await self._repair(caught, question, request, attempts, "".join(shown))
         except Fault as fault:
             raise await self._given_up(fault, question, attempts, "".join(shown)) from None
 
@@ -196,7 +196,7 @@ class HttpModel:
                     self._limit.push_back(epoch)
             finally:
                 self._limit.release()
-            await self._repair(caught, question, request, attempts)
+            question = await self._repair(caught, question, request, attempts)
 
     def _request(self, question: Question, *, stream: bool = False) -> Request:
         return request_for(
@@ -288,21 +288,21 @@ class HttpModel:
 
     async def _repair(
         self, fault: Fault, question: Question, request: Request, attempts: Attempts, shown: str = ""
-    ) -> None:
-        """Wait, or learn from a refusal, so that the question can be asked again; else raise the fault."""
+    ) -> Question:
+        """Wait, or learn from a refusal, and give the question as it can be asked again; else raise the fault."""
         if self._closing.is_set():
             raise closed()
         lost = question.model if fault.status == 404 and attempts.made <= self._settings.attempts else ""
         if lost and await self._restored(lost):
-            return
+            return question
         said = fault.refusal
-        if said is not None and fault.kind == "unsuited" and not said.about_length:
-            if self._adapted(question, request, said):
-                return
-        elif said is not None and refuses_schema(
-            request.body, said, surely=True
-        ):  # some fail over it, in place of saying no
-            self._refuse_schema(said)
+        if said is not None and fault.kind == "unsuited":
+            if (room := said.room(question.options.max_tokens)) is not None:
+                return question.shorter(room)
+            if not said.about_length and self._adapted(question, request, said):
+                return question
+        elif said is not None and refuses_schema(request.body, said, surely=True):
+            self._refuse_schema(said)  # some fail over it, in place of saying no
         pause = None if shown else attempts.pause(fault)
         if pause is None:
             raise fault
@@ -310,6 +310,7 @@ class HttpModel:
             async with asyncio.timeout(pause):
                 await self._closing.wait()
             raise closed()
+        return question
 
     async def _restored(self, model: str) -> bool:
         """Does the server have the model (again), of which it said that it doesn't?"""

@@ -50,6 +50,15 @@ _POLICY = re.compile(
 _TOO_LONG = re.compile(
     r"context[_ ](?:length|size|window|limit)|maximum context|exceed_context|prompt is too long", re.IGNORECASE
 )
+# The context's tokens, and those of the prompt. vLLM's newest leaves an answer that is only too long for the rest to us, and
+# refuses what is longer than all of the context; those before it, and others that speak as they did, refused both.
+_ROOM = (
+    re.compile(r"max_model_len=(\d+)"),
+    re.compile(r"maximum context length is (\d+) tokens and your request has (\d+) input tokens"),
+    re.compile(
+        r"maximum context length is (\d+) tokens.{0,40} requested \d+ tokens \((\d+) in the (?:messages|prompt)"
+    ),
+)
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 
@@ -64,6 +73,14 @@ class Refusal(msgspec.Struct, frozen=True):
     def about_length(self) -> bool:
         """Does the prompt leave no room in the model's context?"""
         return bool(_TOO_LONG.search(self.code) or _TOO_LONG.search(self.message))
+
+    def room(self, wanted: int) -> int | None:
+        """How many tokens of an answer there is room for, where it says so and they are fewer than were wanted."""
+        for pattern in _ROOM:
+            if found := pattern.search(self.message):
+                room = int(found[1]) - int(found[2] if found.re.groups > 1 else 0)
+                return room if 0 < room < wanted else None
+        return None
 
     def names(self, name: str) -> bool:
         """Is the refusal about the request's field `name`?"""

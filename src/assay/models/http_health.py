@@ -41,6 +41,10 @@ class Question(msgspec.Struct, frozen=True):
     schema: Mapping[str, Any] | None = None
     model: str = ""
 
+    def shorter(self, most: int) -> Question:
+        """The same, for an answer of at most so many tokens."""
+        return msgspec.structs.replace(self, options=msgspec.structs.replace(self.options, max_tokens=most))
+
     def plain(self, *, few_tokens: bool = True) -> Question:
         """A question that nobody could fail over its words, in the same form."""
         most = min(_FEW_TOKENS, self.options.max_tokens) if few_tokens else self.options.max_tokens
