@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
-from assay.adapters.named import adapter_at, adapter_from
+from assay.adapters.named import adapter_at
 from assay.errors import BadInput, ModelError, UnsupportedOption
 from assay.models.base import AdapterModel, RenderingModel, TextModel, complete, ended, logprob_model
 from assay.models.beginning import begun, in_context, whole_text
@@ -171,8 +171,7 @@ class AssayLM(LM):  # type: ignore[misc]
 
     async def _opened(self, base: str | TextModel, adapter: str | Path | None, length: int | None) -> TextModel:
         """The model, under the adapter if there is one."""
-        tuned = None if adapter is None else Path(adapter)
-        found = None if tuned is None else adapter_from(tuned) if tuned.is_file() else adapter_at(tuned)
+        found = None if adapter is None else adapter_at(Path(adapter))
         if not isinstance(base, str):
             model: TextModel = base
         else:

@@ -106,7 +106,7 @@ def test_what_an_adapter_answered_is_journaled_as_proven(tmp_path: Path) -> None
         (
             ("MODEL", "capability"),
             {"adapter": Path(__file__)},
-            "copy the one that was written beside test_evaluate.py",
+            "test_evaluate.py is a file; name a folder that holds",
         ),
         (("MODEL", "capability"), {"limit": 0}, "limit"),
     ],

@@ -194,7 +194,10 @@ def test_data_of_ones_own(place: Path) -> None:
             "adapter_model.bin is no safetensors, and pickled weights, which can run code, are refused",
         ),
         (["adapter_model.safetensors", "adapter_config.json"], "tuned/adapter_config.json: can't be read as JSON"),
-        (["0000100_adapters.safetensors"], "copy the checkpoint that you mean, such as 0000100_adapters.safetensors"),
+        (
+            ["0000100_adapters.safetensors"],
+            "name the checkpoint that you mean, such as tuned/0000100_adapters.safetensors",
+        ),
         (["adapters.safetensors", "adapter_config.json"], "tuned/adapter_config.json: cut off"),
     ],
 )
@@ -208,13 +211,22 @@ def test_a_folder_without_a_whole_adapter(place: Path, files: list[str], said: s
 
 def test_an_adapter_that_is_none_or_fits_another_base(place: Path) -> None:
     weights = adapter_file(place / "tuned" / "adapters.safetensors", 7)
-    assert "tuned/adapters.safetensors is a file" in bad(
-        place, "probe", MODEL, *ON, "--adapter", "tuned/adapters.safetensors"
+    assert "tuned/adapter_config.json is a file" in bad(
+        place, "probe", MODEL, *ON, "--adapter", "tuned/adapter_config.json"
     )
     base = f"llama:{LAB / 'base' / 'lab-f32.gguf'}"
     assert "lora_a" in bad(place, "probe", base, *ON, "--adapter", "tuned")
     weights.write_bytes(weights.read_bytes()[:500])
     assert "tuned/adapters.safetensors" in bad(place, "probe", MODEL, *ON, "--adapter", "tuned")
+
+
+def test_one_checkpoint_of_many_is_named_by_its_file_and_called_as_watch_does(place: Path) -> None:
+    for number in (70, 100):
+        adapter_file(place / "tuned" / f"{number:07}_adapters.safetensors", number)
+    said = bad(place, "probe", MODEL, *ON, "--adapter", "tuned")
+    assert "name the checkpoint that you mean, such as tuned/0000070_adapters.safetensors" in said
+    done = assay(place, "probe", MODEL, *ON, "--adapter", "tuned/0000070_adapters.safetensors")
+    assert "script + tuned @70" in done.stdout
 
 
 def test_an_adapter_in_the_current_folder_has_its_name(place: Path) -> None:

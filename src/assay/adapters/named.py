@@ -1,4 +1,4 @@
-"""An adapter that a user names by its folder or its GGUF file, to be used at once: nothing is waited for."""
+"""An adapter that a user names by its folder or its file, to be used at once: nothing is waited for."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from assay.types import Adapter
 
 
 def adapter_at(place: Path) -> Adapter:
-    """The adapter in the folder (mlx-lm's, PEFT's, a GGUF file), or in that GGUF file. Raises `BadInput` for what is wrong."""
+    """The adapter in the folder (mlx-lm's, PEFT's, a GGUF file), or in that file. Raises `BadInput` for what is wrong."""
     return adapter_from(weights_at(place))
 
 
 def weights_at(place: Path) -> Path:
-    """The file with the adapter's weights: the one in this folder, or a GGUF file itself. Raises `BadInput`."""
-    if is_gguf(place) and place.is_file():
+    """The file with the adapter's weights: the one in this folder, or such a file itself. Raises `BadInput`."""
+    if (is_gguf(place) or place.suffix == ".safetensors") and place.is_file():
         return place
     if not place.is_dir():
         wrong = f"{place} is a file" if place.exists() else f"there is no folder {place}"
-        raise BadInput(f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}, or a .gguf adapter")
+        raise BadInput(
+            f"{wrong}; name a folder that holds {WEIGHTS_NAME} and {CONFIG_NAME}, a checkpoint's .safetensors file beside its "
+            f"{CONFIG_NAME}, or a .gguf adapter"
+        )
     for name in (WEIGHTS_NAME, PEFT_WEIGHTS):
         if (place / name).is_file():
             return place / name
@@ -80,7 +83,5 @@ def _instead(folder: Path) -> str:
     if found := sorted(folder.glob("*.gguf")):
         return f"it holds several GGUF files, {found[0].name} and others; name the one that you mean"
     if found := sorted(folder.glob("*_adapters.safetensors")):
-        return (
-            f"copy the checkpoint that you mean, such as {found[0].name}, under that name, or name the folder to watch"
-        )
+        return f"name the checkpoint that you mean, such as {found[0]}"
     return "name the folder that the trainer wrote the adapter to"

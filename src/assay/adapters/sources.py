@@ -28,7 +28,7 @@ class Source:
 
 def source_at(place: Path) -> Source:
     """The adapter in a folder, or the one with these weights and the configuration beside them. Raises `BadInput`."""
-    weights = place if place.is_file() and place.suffix == ".safetensors" else weights_at(place)
+    weights = weights_at(place)
     if is_gguf(weights):
         raise BadInput(
             f"{weights} is a GGUF file; a GGUF adapter is laid out for llama.cpp and is not converted back; name the "

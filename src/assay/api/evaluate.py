@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from assay import evaluation
 from assay.adapters.fit import in_full
-from assay.adapters.named import adapter_at, adapter_from
+from assay.adapters.named import adapter_at
 from assay.errors import BadInput, CheckpointError
 from assay.evaluated import Evaluation, SampleResult
 from assay.evaluation import Subject
@@ -52,7 +52,7 @@ async def evaluate(
     is asked, and `Unreachable` for a server that is gone.
     """
     loaded = _suite(suite)
-    tuned = _adapter(Path(adapter)) if isinstance(adapter, str | Path) else adapter
+    tuned = adapter_at(Path(adapter)) if isinstance(adapter, str | Path) else adapter
     async with opened(model) as base:
 
         async def ask(asked: TextModel, kept: Ledger | None, batch: Callable[[], str] = str) -> Evaluation:
@@ -90,10 +90,6 @@ def _suite(suite: Suite | str | Path) -> Suite:
     if isinstance(suite, str) and is_task(suite):
         return suite_from_task(suite)
     return suite_from_data(suite) if is_training_data(suite) else load_suite(suite)
-
-
-def _adapter(path: Path) -> Adapter:
-    return adapter_from(path) if path.is_file() else adapter_at(path)
 
 
 @asynccontextmanager

@@ -101,6 +101,13 @@ def run_folder_of(file: PurePosixPath) -> PurePosixPath:
     return _of_peft(file.parent)[0] if of_folder else file.parent
 
 
+def place_of_file(file: PurePosixPath) -> tuple[PurePosixPath, str]:
+    """What names the run of a checkpoint's safetensors file that is named alone, and its iteration as written, or ""."""
+    if (numbered := _MLX_NUMBERED.fullmatch(file.name)) is not None:
+        return file.parent, numbered[1]
+    return _of_peft(file.parent) if file.suffix == ".safetensors" else (file, "")
+
+
 def is_numbered(file: PurePosixPath) -> bool:
     """Whether the path of a checkpoint's file says which iteration it is of, and not only that it is the last one."""
     if is_gguf(file):

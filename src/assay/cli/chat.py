@@ -21,7 +21,7 @@ from assay.models.open import open_model
 from assay.types import Chunk, GenerateOptions, Message
 
 _HELP = """\
-/adapter FOLDER  answer under this adapter from now on; /adapter off  under none
+/adapter PATH    answer under this adapter from now on; /adapter off  under none
 /system TEXT     begin anew with this system message; /system off  with none
 /clear           begin anew
 /quit            leave; Ctrl-D as well
@@ -46,7 +46,7 @@ def chat(
     model
         A folder, a .gguf file, ENGINE:PATH, or a URL with #MODEL.
     adapter
-        An adapter's folder or .gguf file; /adapter switches it.
+        An adapter's folder, or its .safetensors or .gguf file; /adapter switches it.
     system
         A system message before the talk.
     """
@@ -143,7 +143,7 @@ class _Talk:
 
     def _switch(self, rest: str) -> None:
         if not rest:
-            raise BadInput("/adapter needs a folder, or off")
+            raise BadInput("/adapter needs a folder or a file, or off")
         new = self._base if rest == "off" else self._runner.run(attach(self._base, adapter_at(Path(rest).expanduser())))
         former, self.model = self.model, new
         if former is not self._base:

@@ -83,7 +83,7 @@ def generate(
     prompt
         What to ask; - reads it from standard input [-].
     adapter
-        An adapter's folder or .gguf file.
+        An adapter's folder, or its .safetensors or .gguf file.
     system
         A system message before the prompt.
     raw

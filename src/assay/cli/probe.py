@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from assay import __version__
 from assay.adapters.named import adapter_at
+from assay.checkpoints.layouts import place_of_file
 from assay.checkpoints.naming import run_name
 from assay.cli.attaching import attach
 from assay.cli.http import HttpFlags, with_flags
@@ -65,7 +66,7 @@ def probe(
     model
         A folder, a .gguf file, ENGINE:PATH, or a URL with #MODEL.
     adapter
-        An adapter's folder or .gguf file, shown beside the bare model.
+        An adapter's folder, or its .safetensors or .gguf file, shown beside the bare model.
     suite
         The probes: capability, content, a suite file, data as a trainer takes it (.jsonl), perplexity:DATA for its loss,
         lm-eval:TASK; commas for more [capability,content].
@@ -91,7 +92,7 @@ def probe(
             raise BadInput(f"{each.path or each.name}: only a judge can score its answers; name one with --judge")
     spec = found.model(model).spec
     check_run(resolve(spec).name if run is None else run)
-    tuned = None if adapter is None else (run_name(PurePosixPath(adapter.absolute())), adapter_at(adapter))
+    tuned = None if adapter is None else (_label(PurePosixPath(adapter.absolute())), adapter_at(adapter))
     with resumable(found.workspace):
         called, done = run_work(_probe(found, model, tuned, suites, run, judge, votes, limit))
     show(found.workspace, run=called, suites=[each.name for each in suites], as_json=json)
@@ -136,6 +137,11 @@ def _of_groups(suite: Suite, groups: Sequence[str]) -> Suite:
         return suite
     samples = tuple(s for s in suite.samples if s.group in groups)
     return replace(suite, samples=samples, scorers={s.id: suite.scorers[s.id] for s in samples})
+
+
+def _label(adapter: PurePosixPath) -> str:
+    folder, number = place_of_file(adapter)
+    return f"{run_name(folder)} @{int(number)}" if number else run_name(folder)
 
 
 async def _probe(
