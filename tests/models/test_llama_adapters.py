@@ -151,7 +151,7 @@ async def test_a_load_that_fails_brings_the_former_adapters_back(tiny: Path, tmp
         bad = write_adapter(tmp_path / "bad", adapter_tensors(2))
         engine = base._engine
         assert isinstance(engine, LlamaCppEngine)
-        (Path(engine._folder.name) / f"{bad.digest}.gguf").write_bytes(b"GGUF, or so it says")
+        (engine._folder.path / f"{bad.digest}.gguf").write_bytes(b"GGUF, or so it says")
         with pytest.raises(AdapterBroken, match="can't be loaded"):
             await base.attach(bad)
         assert (await answer(model)).text == before

@@ -12,6 +12,7 @@ from assay.adapters.gguf_lora import read_gguf_adapter
 from assay.adapters.peft import normalise
 from assay.checkpoints.layouts import PEFT_WEIGHTS, is_gguf
 from assay.errors import BadInput, CheckpointError
+from assay.scratch import Scratch
 from assay.types import Adapter
 
 
@@ -53,14 +54,14 @@ def adapter_from(weights: Path) -> Adapter:
 
 def _of_gguf(weights: Path) -> Adapter:
     """The adapter by a copy: llama.cpp opens it again later, and must find the same."""
-    place = Path(tempfile.mkdtemp(dir=_copies().name)) / weights.name
+    place = Path(tempfile.mkdtemp(dir=_copies().path)) / weights.name
     shutil.copyfile(weights, place)
     return read_gguf_adapter(place, shown=weights)
 
 
 def _of_peft(weights: Path, config: Path) -> Adapter:
     """The adapter by a copy in mlx-lm's form, which lives as long as this process."""
-    place = Path(tempfile.mkdtemp(dir=_copies().name))
+    place = Path(tempfile.mkdtemp(dir=_copies().path))
     copied = place / WEIGHTS_NAME, place / CONFIG_NAME
     shutil.copyfile(weights, copied[0])
     shutil.copyfile(config, copied[1])
@@ -69,8 +70,8 @@ def _of_peft(weights: Path, config: Path) -> Adapter:
 
 
 @cache
-def _copies() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="assay-adapters-")
+def _copies() -> Scratch:
+    return Scratch("adapters")
 
 
 def _instead(folder: Path) -> str:

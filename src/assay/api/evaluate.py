@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from assay import evaluation
 from assay.adapters.fit import in_full
@@ -20,6 +19,7 @@ from assay.models.sync import plain
 from assay.proof import baseline
 from assay.results.index import Ledger
 from assay.scorers.base import Scorer
+from assay.scratch import Scratch
 from assay.suites.lm_eval_tasks import is_task, suite_from_task
 from assay.suites.own_data import is_training_data, suite_from_data
 from assay.suites.suite import Suite, load_suite
@@ -113,8 +113,8 @@ async def _kept(ledger: Ledger | None) -> AsyncIterator[Ledger]:
     if ledger is not None:
         yield ledger
         return
-    with TemporaryDirectory(prefix="assay-") as folder:
-        own = Ledger(Path(folder))
+    with Scratch("evaluate") as folder:
+        own = Ledger(folder)
         try:
             yield own
         finally:

@@ -60,10 +60,11 @@ def source(file: Path) -> Iterator[Path]:
         yield file
         return
     import shutil  # both pull in what nothing else here needs
-    from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(prefix="assay-") as folder:
-        copy = Path(folder) / run_named_after(file)
+    from assay.scratch import Scratch
+
+    with Scratch("answers") as folder:
+        copy = folder / run_named_after(file)
         try:
             with _reading(file) as reading, copy.open("wb") as writing:
                 shutil.copyfileobj(reading, writing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from assay.adapters.files import CONFIG_NAME
@@ -16,6 +15,7 @@ from assay.hosts.base import Host, shown
 from assay.hosts.local import LocalHost
 from assay.hosts.open import open_host
 from assay.models.http_address import Address
+from assay.scratch import Scratch
 from assay.types import Adapter, AdapterPlace
 
 _SETTING = (
@@ -28,17 +28,25 @@ class AdapterFolder:
     """A folder on a host, in which each adapter has one of its own under the start of its digest, in PEFT's form.
 
     owner: the folder in it that is ours alone. on_server: what the server calls it, "" where it is the same. passing: whether
-    it is there for this process only.
+    it is there for this process only. scratch: the temporary folder that it is, removed with it.
     """
 
     def __init__(
-        self, host: Host, folder: PurePosixPath, owner: str, on_server: str = "", *, passing: bool = False
+        self,
+        host: Host,
+        folder: PurePosixPath,
+        owner: str,
+        on_server: str = "",
+        *,
+        passing: bool = False,
+        scratch: Scratch | None = None,
     ) -> None:
         self._host = host
         self._folder = folder
         self._owner = owner
         self._on_server = on_server
         self._passing = passing
+        self._scratch = scratch
 
     @classmethod
     def of(cls, place: AdapterPlace, address: Address, owner: str) -> AdapterFolder:
@@ -53,9 +61,9 @@ class AdapterFolder:
             )
         if place.own is not None:
             return cls(LocalHost(), PurePosixPath(place.own.absolute()), owner, passing=True)
-        temporary = Path(tempfile.mkdtemp(prefix="assay-adapters-"))
-        temporary.chmod(0o755)  # the server may run as somebody else
-        return cls(LocalHost(), PurePosixPath(temporary), owner, passing=True)
+        temporary = Scratch("adapters")
+        temporary.path.chmod(0o755)  # the server may run as somebody else
+        return cls(LocalHost(), PurePosixPath(temporary.path), owner, scratch=temporary)
 
     async def put(self, adapter: Adapter, name: str) -> str:
         """Have the adapter there, whole; its path as the server knows it.
@@ -64,8 +72,8 @@ class AdapterFolder:
         """
         place = self._folder / self._owner / name
         await self._make(place)
-        with tempfile.TemporaryDirectory(prefix="assay-adapter-") as scratch:
-            for file in await asyncio.to_thread(_write, adapter, Path(scratch)):
+        with Scratch("adapter") as scratch:
+            for file in await asyncio.to_thread(_write, adapter, scratch):
                 await self._host.copy_to(file, place / file.name)
         if self._on_server:
             return str(PurePosixPath(self._on_server) / self._owner / name)
@@ -93,6 +101,8 @@ class AdapterFolder:
             await self.clear()
             if self._passing:
                 await self._host.run(["rmdir", "--", str(self._folder)])
+            if self._scratch is not None:
+                self._scratch.cleanup()
         finally:
             await self._host.aclose()
 

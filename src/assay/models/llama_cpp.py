@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -34,6 +33,7 @@ from assay.models.llama_process import Processes
 from assay.models.llama_server import Backend, LlamaServer, ServerError, ServerSettings, default_threads
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder
+from assay.scratch import Scratch
 from assay.types import (
     Adapter,
     Chunk,
@@ -95,7 +95,7 @@ class LlamaCppEngine:
         self._settings = ServerSettings(path, context, default_threads())
         self._backend = backend
         self._running = backend.start(self._settings)
-        self._folder = tempfile.TemporaryDirectory(prefix="assay-llama-")
+        self._folder = Scratch("llama")
         self._ids: dict[str, int] = {}
         context = int(self._server.get("/props")["default_generation_settings"]["n_ctx"])  # as rounded by llama.cpp
         self.info: ModelInfo = ModelInfo(
@@ -189,7 +189,7 @@ class LlamaCppEngine:
             raise AdapterBroken(f"the adapters can't be loaded: {error}") from None
         self._settings = replace(former, adapters=files)
         self._ids = {adapter.digest: place for place, adapter in enumerate(adapters)}
-        for unused in set(Path(self._folder.name).iterdir()) - set(files):
+        for unused in set(self._folder.path.glob("*.gguf")) - set(files):
             unused.unlink()
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class LlamaCppEngine:
         if adapter.architecture:
             self._check_gguf(adapter)
             return adapter.weights
-        file = Path(self._folder.name) / f"{adapter.digest}.gguf"
+        file = self._folder.path / f"{adapter.digest}.gguf"
         if file.exists():
             return file
         self._check(adapter)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from assay.errors import AssayError, ModelError
 from assay.models.llama_binary import Binary, ask, find, supervised
 from assay.models.llama_log import ServerLog
 from assay.models.llama_server import BATCH, HOST, LlamaServer, ServerError, ServerSettings
+from assay.scratch import Scratch
 
 _START_SECONDS = 3600.0  # a large model, from a slow disk
 _CLOSE_SECONDS = 5.0
@@ -69,7 +69,7 @@ class ServerProcess(LlamaServer):
         """seconds: until it must have loaded the model and answer."""
         deadline = time.monotonic() + seconds
         key = secrets.token_hex(16)
-        self._folder = tempfile.TemporaryDirectory(prefix="assay-llama-server-", ignore_cleanup_errors=True)
+        self._folder = Scratch("llama-server")
         self._process = supervised([*command, *flags(settings, self._links(settings.adapters))], {"LLAMA_API_KEY": key})
         assert self._process.stdout is not None
         self._log = ServerLog(self._process.stdout)
@@ -103,7 +103,7 @@ class ServerProcess(LlamaServer):
         """Names without ":" and ",", which llama-server takes for its own."""
         links = []
         for place, adapter in enumerate(adapters):
-            link = Path(self._folder.name) / f"{place}.gguf"
+            link = self._folder.path / f"{place}.gguf"
             link.symlink_to(adapter.absolute())
             links.append(str(link))
         return links

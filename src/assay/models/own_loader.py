@@ -5,7 +5,6 @@ Nothing that assay itself has read of the adapter goes into it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from assay.adapters.files import CONFIG_NAME, WEIGHTS_NAME
 from assay.checkpoints.layouts import PEFT_WEIGHTS
 from assay.errors import ModelError
 from assay.models.local import LocalEngine, LocalModel
+from assay.scratch import Scratch
 from assay.types import EngineSettings
 
 Library: TypeAlias = Literal["mlx", "transformers"]
@@ -40,10 +40,10 @@ def _opened(library: Library, path: str, weights: Path) -> LocalEngine:
     called, name = _LOADERS[library]
     engine = (MlxEngine if library == "mlx" else TransformersEngine)(Path(path), EngineSettings())
     try:
-        with tempfile.TemporaryDirectory(prefix="assay-adapter-") as folder:
-            (Path(folder) / name).symlink_to(weights.absolute())
-            (Path(folder) / CONFIG_NAME).symlink_to(weights.absolute().with_name(CONFIG_NAME))
-            engine.load_files(Path(folder))
+        with Scratch("adapter") as folder:
+            (folder / name).symlink_to(weights.absolute())
+            (folder / CONFIG_NAME).symlink_to(weights.absolute().with_name(CONFIG_NAME))
+            engine.load_files(folder)
     except Exception as error:  # whatever its loader makes of a file that it can't take
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"{weights}: {called} itself can't load it ({type(error).__name__}: {text})") from error

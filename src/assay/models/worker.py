@@ -21,13 +21,13 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from tempfile import TemporaryDirectory
 
 from assay.errors import AssayError, EngineDied, GenerationError, ModelError
 from assay.models.attached import AttachedModel, BareCalls
 from assay.models.base import ModelInfo
 from assay.models.scripted import EXPENDABLE
 from assay.models.wire import Call, Failed, Reply, frame, pack_prompt, read_frame, reply_decoder, unpack_error
+from assay.scratch import Scratch
 from assay.types import Adapter, Chunk, EngineSettings, GenerateOptions, Likelihood, Prompt, Raw
 
 _CLOSE_SECONDS = 5.0
@@ -45,7 +45,7 @@ class _Child:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        scratch: TemporaryDirectory[str],
+        scratch: Scratch,
         silence: float,
     ):
         self.process = process
@@ -66,14 +66,14 @@ class _Child:
     async def start(cls, silence: float) -> _Child:
         ours, theirs = socket.socketpair()
         # The child's temporary files, converted adapters above all: it may die without a chance to remove them.
-        scratch = TemporaryDirectory(prefix="assay-engine-", ignore_cleanup_errors=True)
+        scratch = Scratch("engine")
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "assay.models.worker_child",
                 str(theirs.fileno()),
-                scratch.name,
+                str(scratch.path),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
