@@ -14,18 +14,19 @@ from pathlib import Path, PurePosixPath
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from assay.errors import ModelError, Unreachable
+from assay.errors import ModelError, Unreachable, UnsupportedOption
 from assay.job import Job
 from assay.results.journal import read
 from assay.results.lens import Lens
 from assay.results.records import CompletionMade, Proof, Run
+from assay.suites.own_data import suite_from_data
 from assay.suites.suite import load_suite
 from assay.types import HttpSettings
 from tests.cli.running import ASSAY
 from tests.conftest import LAB
 from tests.models.http_opened import QUICK
 from tests.models.openai_server import OpenAIServer
-from tests.models.vllm_server import VllmServer
+from tests.models.vllm_server import LOAD, UNLOAD, VllmServer
 from tests.test_watch import run
 
 pytest.importorskip("mlx_lm", reason="needs the mlx extra")
@@ -87,6 +88,17 @@ async def test_the_table_is_that_of_a_local_engine(server: VllmServer, job: Job)
     asked = len(server.asked)
     again, _ = await run(job)
     assert (again.exit_code, len(server.asked)) == (0, asked + 1), "what was earned is not asked again"
+
+
+async def test_a_loss_on_a_server_that_cannot_tell_it_ends_before_anything_is_asked(
+    server: VllmServer, job: Job
+) -> None:
+    suites = (*job.suites, suite_from_data(f"perplexity:{LAB / 'data' / 'valid.jsonl'}"))
+    with pytest.raises(UnsupportedOption, match=r"can't tell how likely a given text is .*prompt_logprobs"):
+        await run(replace(job, suites=suites))
+    asked = [ask.body for ask in server.asked if ask.path not in (LOAD, UNLOAD)]
+    assert asked == [], "the one request was refused"
+    assert not (job.workspace / "served").exists()
 
 
 @pytest.mark.parametrize("refuses", [False, True])

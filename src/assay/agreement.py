@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assay.errors import GenerationError
-from assay.models.base import TextModel, complete_many, logprob_model
+from assay.models.base import TextModel, asked_logprob_model, complete_many
 from assay.types import GenerateOptions, Likelihood, Prompt
 
 PROMPTS: tuple[str, ...] = (
@@ -78,7 +78,7 @@ async def said(
             raise answer
         texts.append(answer.text)
     weighed = list(given) if given is not None else [text if text.strip() else _IN_PLACE for text in texts]
-    teller = logprob_model(model)
+    teller = await asked_logprob_model(model)
     told = [await teller.loglikelihood(prompt, text) for prompt, text in zip(prompts, weighed, strict=True)]
     return Said(texts, told), weighed
 

@@ -18,7 +18,15 @@ from tqdm import tqdm
 
 from assay.adapters.named import adapter_at
 from assay.errors import BadInput, ModelError, UnsupportedOption
-from assay.models.base import AdapterModel, RenderingModel, TextModel, complete, ended, logprob_model
+from assay.models.base import (
+    AdapterModel,
+    RenderingModel,
+    TextModel,
+    asked_logprob_model,
+    complete,
+    ended,
+    logprob_model,
+)
 from assay.models.beginning import begun, in_context, whole_text
 from assay.models.open import open_model
 from assay.models.sync import run_sync
@@ -71,6 +79,8 @@ class AssayLM(LM):  # type: ignore[misc]
         self._owned: list[TextModel] = []
         try:
             self._model = run_sync(self._opened(base, adapter, max_length))
+            if add_bos_token is not None:
+                self._learn()
             self._check_beginning(add_bos_token)
         except BaseException:
             self.close()
@@ -99,6 +109,7 @@ class AssayLM(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """How likely each continuation is after its context, and whether it is the likeliest."""
+        self._learn()
 
         async def weighed(context: str, continuation: str) -> tuple[float, bool]:
             found = await self._weigh(*in_context(self._model.info, context, continuation, add=self._add_bos))
@@ -108,6 +119,7 @@ class AssayLM(LM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """How likely each whole text is."""
+        self._learn()
 
         async def weighed(text: str) -> float:
             return (await self._weigh("", whole_text(self._model.info, text, add=self._add_bos))).logprob
@@ -196,6 +208,10 @@ class AssayLM(LM):  # type: ignore[misc]
         if verdict.verdict != "live":
             _logger.warning("the adapter %s could not be shown to be live: %s", adapter, verdict.reason)
         return attached
+
+    def _learn(self) -> None:
+        """See that the model tells how likely a text is, and so what begins one. Raises `UnsupportedOption`."""
+        run_sync(asked_logprob_model(self._model))
 
     def _check_beginning(self, add_bos_token: bool | None) -> None:
         info = self._model.info

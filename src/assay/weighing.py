@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from assay.models.base import LogprobModel, TextModel, ended, logprob_model, rendered
+from assay.errors import UnsupportedOption
+from assay.models.base import (
+    LogprobModel,
+    RenderingModel,
+    TextModel,
+    asked_logprob_model,
+    ended,
+    logprob_model,
+    rendered,
+)
 from assay.models.beginning import in_context, whole_text
 from assay.results.index import Ledger
 from assay.results.keys import weighed_text_key
@@ -32,10 +41,10 @@ def weigher_of(scorers: Sequence[Scorer]) -> Weigher | None:
     return scorers[0] if scorers and isinstance(scorers[0], Weigher) else None
 
 
-def check_weighing(model: TextModel, scorers: Iterable[Scorer]) -> None:
+async def check_weighing(model: TextModel, scorers: Iterable[Scorer]) -> None:
     """Raise `UnsupportedOption` if one of these weighs texts, and the model can't tell how likely they are."""
     if any(isinstance(scorer, Weigher) for scorer in scorers):
-        logprob_model(model)
+        await asked_logprob_model(model)
 
 
 class Weighing:
@@ -82,6 +91,11 @@ class Weighing:
         info = self._model.info
         if text.whole:
             return Raw(""), whole_text(info, text.text)
+        if not isinstance(text.prompt, Raw) and not isinstance(self._model, RenderingModel):
+            raise UnsupportedOption(
+                f"{info.name} doesn't show its chat template, so nothing can be weighed behind a conversation; name the task "
+                "with lm-eval: in place of lm-eval-chat:"
+            )
         context, continuation = in_context(info, await rendered(self._model, text.prompt), text.text)
         return Raw(context), continuation
 

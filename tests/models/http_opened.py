@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from assay.models.http import HttpModel
+from assay.models.http_adapters import AdaptedHttpModel
 from assay.models.http_open import open_http
 from assay.models.http_retry import HttpSettings
 from tests.models.openai_server import OpenAIServer
@@ -15,7 +15,7 @@ QUICK: dict[str, Any] = {"call_seconds": 5.0, "total_seconds": 20.0, "backoff_se
 
 
 @asynccontextmanager
-async def opened(server: OpenAIServer | str, **settings: Any) -> AsyncIterator[HttpModel]:
+async def opened(server: OpenAIServer | str, **settings: Any) -> AsyncIterator[AdaptedHttpModel]:
     """The server's model, or the one of a spec."""
     spec = server if isinstance(server, str) else server.spec
     model = open_http(spec, HttpSettings(**{**QUICK, **settings}))

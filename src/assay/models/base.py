@@ -27,7 +27,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     prompt and answer together, None if unknown. concurrency: how many streams are worth having open at once.
     resident_adapters: how many adapters can be attached at once without loading the base again. batch: how many requests
     it computes together. likelihoods: whether it is a `LogprobModel`, which the type of a model in another process can't
-    tell. options: the sampling options, of `GenerateOptions`, that it honours. begin: the text of the token that stands for an
+    tell, nor that of one behind a URL until it was asked (`asked_logprob_model`). options: the sampling options, of
+    `GenerateOptions`, that it honours. begin: the text of the token that stands for an
     empty prompt, "" if unknown. begins: its tokenizer puts that token before every text.
     """
 
@@ -85,7 +86,7 @@ class BatchModel(Protocol):
 
 @runtime_checkable
 class LogprobModel(Protocol):
-    """Tells how likely it finds a given text. Ask for it with `logprob_model`.
+    """Tells how likely it finds a given text. Ask for it with `asked_logprob_model`.
 
     The prompt is rendered as `stream` would. After `Raw` the text is tokenised as in lm-evaluation-harness: blanks at the
     prompt's end are taken for the text's beginning, where tokenizers put them. An empty `Raw` prompt is one beginning-of-text
@@ -95,6 +96,17 @@ class LogprobModel(Protocol):
     """
 
     async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood: ...
+
+
+@runtime_checkable
+class ServedModel(Protocol):
+    """Has to ask a server whether it is a `LogprobModel`.
+
+    Once this is done, `info` says it, and what begins a text. Raises `UnsupportedOption` if it is none, and what a question
+    to the server raises.
+    """
+
+    async def learn_likelihoods(self) -> None: ...
 
 
 @runtime_checkable
@@ -126,14 +138,24 @@ class AdapterModel(Protocol):
     async def expect(self, adapters: Sequence[Adapter]) -> None: ...
 
 
+# Who tells how likely a text is, for whoever named a model that doesn't.
+LIKELIHOODS = "mlx, llama and transformers can, and vLLM by its URL"
+
+
 def logprob_model(model: TextModel) -> LogprobModel:
-    """The model, if it tells how likely a text is. Raises `UnsupportedOption`."""
+    """The model, if it is known to tell how likely a text is. Raises `UnsupportedOption`."""
     if isinstance(model, LogprobModel) and model.info.likelihoods:
         return model
     raise UnsupportedOption(
-        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how likely a given text is; mlx, llama and "
-        "transformers can"
+        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how likely a given text is; {LIKELIHOODS}"
     )
+
+
+async def asked_logprob_model(model: TextModel) -> LogprobModel:
+    """The same; a server is asked first whether it can, if that isn't known yet. Raises what a question to it raises."""
+    if isinstance(model, ServedModel) and not model.info.likelihoods:
+        await model.learn_likelihoods()
+    return logprob_model(model)
 
 
 def messages_of(prompt: Prompt) -> tuple[Message, ...]:
@@ -163,8 +185,8 @@ async def ended(model: TextModel, prompt: Prompt, answer: str) -> str:
     if isinstance(model, EndingModel):
         return await model.ended(prompt, answer)
     raise UnsupportedOption(
-        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how training data ends an answer; mlx, llama and "
-        "transformers can"
+        f"the engine {model.info.engine!r} ({model.info.name}) can't tell how training data ends an answer; "
+        f"{LIKELIHOODS}"
     )
 
 

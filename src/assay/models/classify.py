@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from assay.errors import BadInput
-from assay.models.base import TextModel, logprob_model
+from assay.models.base import TextModel, asked_logprob_model
 from assay.models.sync import plain
 from assay.types import Likelihood, Prompt
 
@@ -37,7 +37,7 @@ async def classify(model: TextModel, prompts: Sequence[Prompt], labels: Sequence
     """
     if len(labels) < 2 or len(set(labels)) < len(labels):
         raise BadInput(f"labels to choose from are two or more different ones, not {list(labels)!r}")
-    told = logprob_model(model)
+    told = await asked_logprob_model(model)
     found = await asyncio.gather(*[told.loglikelihood(prompt, label) for prompt in prompts for label in labels])
     each = len(labels)
     return [_classified(dict(zip(labels, found[at : at + each], strict=True))) for at in range(0, len(found), each)]

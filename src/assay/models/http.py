@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ from assay.models.base import ModelInfo
 from assay.models.http_address import Address, proxy_for
 from assay.models.http_connection import Connection
 from assay.models.http_faults import API_ADDRESS, Fault, Refusal, closed, fault_of, is_page, scrubbed, web_page
-from assay.models.http_health import Health, Question
+from assay.models.http_health import Form, Health, Question
 from assay.models.http_limit import AdaptiveLimit
 from assay.models.http_llama import ServedAdapters
 from assay.models.http_pool import Pool
@@ -40,20 +40,15 @@ from assay.models.http_protocol import (
 from assay.models.http_retry import Attempts
 from assay.models.http_stream import events_on
 from assay.results.canonical import digest_of
-from assay.types import Chunk, Completion, FailureClass, GenerateOptions, HttpSettings, Prompt
+from assay.types import Chunk, Completion, GenerateOptions, HttpSettings, Prompt
+
+T = TypeVar("T")
 
 # How prompts and options become requests; what runs behind the URL, only the server knows.
 _VERSION = "1"
 
 _OPEN_A_SLOT = 4
 
-_CLASSES: Mapping[str, FailureClass] = {
-    "refused": "refused",
-    "forbidden": "refused",
-    "spent": "permanent",
-    "unsuited": "permanent",
-    "setup": "permanent",
-}
 _USERS = ("forbidden", "unsuited")  # what the user has to mend, if the server does it to every question
 
 
@@ -173,23 +168,27 @@ class HttpModel:
 
     async def whole(self, question: Question) -> Completion:
         """The answer in one piece to a question that may name another model of the server."""
+        return await self.told(question, self._form)
+
+    async def told(self, question: Question, form: Form[T]) -> T:
+        """What the server says to a question that is put in this form."""
         self._check(question.options)
         attempts = Attempts(self._settings)
         try:
-            return await self._answer(question, attempts)
+            return await self._answer(question, form, attempts)
         except Fault as fault:
             raise await self._given_up(fault, question, attempts) from None
 
-    async def _answer(self, question: Question, attempts: Attempts, *, first: bool = False) -> Completion:
+    async def _answer(self, question: Question, form: Form[T], attempts: Attempts, *, first: bool = False) -> T:
         """Ask until there is an answer. Raises the last `Fault`. first: before all who wait for their turn."""
         caught: Fault | None = None
         while True:
-            request = self._request(question)
-            epoch = await self._slot(attempts, caught, first=first)
+            request = form.request(question)
+            epoch = await self._slot(attempts, caught, first=first, alone=form.alone)
             try:
-                completion = await self._reply(request, question, attempts)
+                found = await self._reply(request, question, form, attempts)
                 self._success(question)
-                return completion
+                return found
             except Fault as fault:
                 caught = fault
                 if fault.kind == "busy":
@@ -197,6 +196,11 @@ class HttpModel:
             finally:
                 self._limit.release()
             question = await self._repair(caught, question, request, attempts)
+
+    @property
+    def _form(self) -> Form[Completion]:
+        """Of an answer in one piece."""
+        return Form(self._request, lambda body, asked, seconds: read_reply(body, asked.options, seconds, asked.model))
 
     def _request(self, question: Question, *, stream: bool = False) -> Request:
         return request_for(
@@ -208,17 +212,17 @@ class HttpModel:
             schema=question.schema,
         )
 
-    async def _slot(self, attempts: Attempts, fault: Fault | None, *, first: bool = False) -> int:
+    async def _slot(self, attempts: Attempts, fault: Fault | None, *, first: bool = False, alone: bool = False) -> int:
         """Wait for the turn. Who was asked before and failed with `fault` waits only until its deadline, and raises it then."""
         if fault is None:
-            return await self._limit.acquire(first=first)
+            return await self._limit.acquire(first=first, alone=alone)
         try:
             async with asyncio.timeout_at(attempts.deadline):
-                return await self._limit.acquire(first=True)
+                return await self._limit.acquire(first=True, alone=alone)
         except TimeoutError:
             raise fault from None
 
-    async def _reply(self, request: Request, question: Question, attempts: Attempts) -> Completion:
+    async def _reply(self, request: Request, question: Question, form: Form[T], attempts: Attempts) -> T:
         connection = await self._asked(request, attempts)
         try:
             body = await connection.body()
@@ -226,7 +230,7 @@ class HttpModel:
             self._ready_pool().release(connection)
         if is_page(connection.headers, body):
             raise web_page()
-        return read_reply(body, question.options, attempts.elapsed, question.model)
+        return form.read(body, question, attempts.elapsed)
 
     async def _events(self, request: Request, question: Question, attempts: Attempts) -> AsyncGenerator[Chunk, None]:
         """One attempt's chunks, the last with its finish reason. Leaving early closes the connection."""
@@ -267,7 +271,7 @@ class HttpModel:
                 raise Fault(
                     "unsuited", "the question holds half a character (a lone surrogate), which can't be sent"
                 ) from None
-            connection = await pool.ask(request.path, body, seconds)
+            connection = await pool.ask(request.path, body, seconds, root=request.root)
             self._health.answered()
             try:
                 if self._adapters.concern(connection):
@@ -348,12 +352,12 @@ class HttpModel:
             if fault.kind in _USERS and not self._health.has_succeeded:
                 return ModelError(f"{said}; a plain question fares no better")
             return Unreachable(f"{said}; {doubt}")
-        return GenerationError(said, partial=shown, error_class=_CLASSES.get(fault.kind, "transient"))
+        return GenerationError(said, partial=shown, error_class=fault.failure)
 
     async def _try(self, question: Question) -> Completion:
         """The answer to a question of which it matters only whether there is one: within the time of a single request."""
         settings = msgspec.structs.replace(self._settings, total_seconds=self._settings.call_seconds)
-        return await self._answer(question, Attempts(settings), first=True)
+        return await self._answer(question, self._form, Attempts(settings), first=True)
 
     def _success(self, question: Question) -> None:
         self._health.succeeded(question)
@@ -386,13 +390,8 @@ class HttpModel:
         if self._pool is None:
             if (proxy := proxy_for(self._address)) is not None:
                 self._via = f" (through the proxy {proxy.host}:{proxy.port})"
-            self._pool = Pool(
-                self._address,
-                self._settings.connect_seconds,
-                agent="assay",
-                key=self._key,
-                proxy=proxy,
-            )
+            seconds = self._settings.connect_seconds
+            self._pool = Pool(self._address, seconds, agent="assay", key=self._key, proxy=proxy)
         return self._pool
 
     def _scrubbed(self, said: str) -> str:

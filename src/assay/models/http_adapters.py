@@ -22,12 +22,12 @@ from msgspec.structs import replace
 from assay.config import Secret
 from assay.errors import AssayError, CheckpointError, DiskFault, GenerationError, HostFault
 from assay.models.base import ModelInfo
-from assay.models.http import HttpModel
 from assay.models.http_address import Address
 from assay.models.http_health import Question
+from assay.models.http_likelihood import WeighingHttpModel
 from assay.models.vllm_api import Unseen, VllmApi
 from assay.results.canonical import digest_of
-from assay.types import Adapter, AdapterPlace, Chunk, Completion, GenerateOptions, HttpSettings, Prompt
+from assay.types import Adapter, AdapterPlace, Chunk, Completion, GenerateOptions, HttpSettings, Likelihood, Prompt
 
 if TYPE_CHECKING:
     from assay.models.adapter_folder import AdapterFolder
@@ -49,8 +49,8 @@ class _Held:
         self.asked = self.loaded = False
 
 
-class AdaptedHttpModel(HttpModel):
-    """An `HttpModel` that is an `AdapterModel` where its server can be one; else `attach` raises `ModelError`.
+class AdaptedHttpModel(WeighingHttpModel):
+    """A `WeighingHttpModel` that is an `AdapterModel` where its server can be one; else `attach` raises `ModelError`.
 
     restarts: how often the server turned out to have lost its adapters.
     """
@@ -105,6 +105,11 @@ class AdaptedHttpModel(HttpModel):
         """Give one use of the adapter back; after the last the server forgets it."""
         if (held := self._held.get(self._name(digest))) is not None:
             await self._release(held)
+
+    def changes_output(self, name: str) -> bool:
+        """Does the attached adapter of this name change the layer that makes the probabilities?"""
+        held = self._held.get(name)
+        return held is not None and any("lm_head" in key for key in held.adapter.tensors)
 
     async def restart(self) -> None:
         """Have all adapters loaded anew: a server that lost one is not to be trusted with the others."""
@@ -200,18 +205,20 @@ class AdaptedHttpModel(HttpModel):
 
 
 class AttachedByName:
-    """A `TextModel` and `WholeModel`: the base under one adapter, whose name is in every request."""
+    """A `TextModel` and `WholeModel`: the base under one adapter, whose name is in every request.
+
+    It is a `LogprobModel` and an `EndingModel` where its base is.
+    """
 
     def __init__(self, base: AdaptedHttpModel, name: str, digest: str) -> None:
         self._base = base
         self._name = name
         self._digest = digest
-        self._info = replace(base.info, adapter=digest)
         self._attached = True
 
     @property
     def info(self) -> ModelInfo:
-        return self._info
+        return replace(self._base.info, adapter=self._digest)
 
     def stream(self, prompt: Prompt, options: GenerateOptions) -> AsyncIterator[Chunk]:
         return self._base.streamed(self._question(prompt, options))
@@ -220,10 +227,27 @@ class AttachedByName:
         """The answer in one piece, asked for in one piece."""
         return await self._base.whole(self._question(prompt, options))
 
+    async def learn_likelihoods(self) -> None:
+        await self._base.learn_likelihoods()
+
+    async def loglikelihood(self, prompt: Prompt, continuation: str) -> Likelihood:
+        name = self._bound()
+        if self._base.changes_output(name):
+            raise GenerationError(
+                "this adapter changes the output layer (lm_head), which vLLM leaves out where it tells how likely a text is"
+            )
+        return await self._base.loglikelihood_as(name, prompt, continuation)
+
+    async def ended(self, prompt: Prompt, answer: str) -> str:
+        return await self._base.ended(prompt, answer)
+
     def _question(self, prompt: Prompt, options: GenerateOptions) -> Question:
+        return Question(prompt, options, model=self._bound())
+
+    def _bound(self) -> str:
         if not self._attached:
             raise GenerationError("this adapter has been detached")
-        return Question(prompt, options, model=self._name)
+        return self._name
 
     async def aclose(self) -> None:
         """Detach the adapter. The base stays."""

@@ -48,6 +48,11 @@ class Address(msgspec.Struct, frozen=True, dict=True):
         return f"{self.base}#{self.model}" if self.model else self.base
 
     @property
+    def root(self) -> Address:
+        """Where a server has what is its own and not of the API."""
+        return msgspec.structs.replace(self, path=self.path.removesuffix("/v1"))
+
+    @property
     def tls(self) -> bool:
         return self.scheme == "https"
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from assay.config import Secret
+from assay.types import FailureClass
 
 # unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
 # HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
@@ -38,6 +39,13 @@ FaultKind = Literal[
     "closed",
 ]
 _AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
+_CLASSES: Mapping[str, FailureClass] = {
+    "refused": "refused",
+    "forbidden": "refused",
+    "spent": "permanent",
+    "unsuited": "permanent",
+    "setup": "permanent",
+}
 
 # What to say of a web page where nothing else has ever come from the address.
 API_ADDRESS = "; most such addresses end in /v1#MODEL"
@@ -119,6 +127,11 @@ class Fault(Exception):
     def again(self) -> bool:
         """Can the same request succeed a moment later?"""
         return self.kind in _AGAIN
+
+    @property
+    def failure(self) -> FailureClass:
+        """What a question is that failed so, once it is given up."""
+        return _CLASSES.get(self.kind, "transient")
 
 
 def fault_of(status: int, headers: Mapping[str, str], body: bytes, path: str = "") -> Fault:

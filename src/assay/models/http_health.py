@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from assay.errors import UnsupportedOption
 from assay.models.http_faults import Fault
+from assay.models.http_protocol import Request
 from assay.models.http_retry import Attempts
 from assay.types import GenerateOptions, Prompt, Raw, SparingOptions
+
+T = TypeVar("T")
 
 # A server that never answered anything is doubted after so many questions: one may only be a hard question. The same holds for
 # one that turns them away, and for what replies as no such server does.
@@ -50,6 +54,18 @@ class Question(msgspec.Struct, frozen=True):
         most = min(_FEW_TOKENS, self.options.max_tokens) if few_tokens else self.options.max_tokens
         options = msgspec.structs.replace(self.options, max_tokens=most)
         return Question(Raw(_PLAIN) if isinstance(self.prompt, Raw) else _PLAIN, options, self.schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """How a question is put: what is sent for it, and what a reply says of it that came in so many seconds.
+
+    alone: nothing else may be under way meanwhile.
+    """
+
+    request: Callable[[Question], Request]
+    read: Callable[[bytes, Question, float], T]
+    alone: bool = False
 
 
 class Health:

@@ -17,6 +17,8 @@ class AdaptiveLimit:
     grows by a quarter while that many requests are answered; a push-back takes 30 %. Of the requests that were under way
     together one counts: they all say the same. And servers refuse requests for other reasons, too: while as many are
     under way as when others were answered, a push-back only weakens the memory of that, by 20 %.
+
+    A request that must be alone waits until none is under way, and holds all slots.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -25,7 +27,8 @@ class AdaptiveLimit:
         self._used = 0
         self._epoch = 0
         self._proven = 0.0  # so many were under way when an answer came
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._alone = False  # the request that is under way must be
+        self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
 
     @property
     def bound(self) -> int:
@@ -37,29 +40,31 @@ class AdaptiveLimit:
         """How many are under way now."""
         return self._used
 
-    async def acquire(self, *, first: bool = False) -> int:
+    async def acquire(self, *, first: bool = False, alone: bool = False) -> int:
         """Wait for a slot. The number that comes back tells `push_back` when the request began.
 
         first: before all who wait already; for a request that had its turn and must be repeated, or on which theirs depend.
         """
-        if self._used < int(self._bound) and not self._waiting:
-            self._used += 1
+        if not self._waiting and self._has_room(alone):
+            self._take(alone)
             return self._epoch
         turn = asyncio.get_running_loop().create_future()
-        (self._waiting.appendleft if first else self._waiting.append)(turn)
+        (self._waiting.appendleft if first else self._waiting.append)((turn, alone))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # the slot came together with the cancellation
                 self.release()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            elif (turn, alone) in self._waiting:
+                self._waiting.remove((turn, alone))
+                self._hand_out()
             raise
         return self._epoch
 
     def release(self) -> None:
         """Give the slot back."""
         self._used -= 1
+        self._alone = False
         self._hand_out()
 
     def succeeded(self) -> None:
@@ -77,9 +82,16 @@ class AdaptiveLimit:
             self._epoch += 1
             self._bound = max(1.0, self._bound * _SHRINK)
 
+    def _has_room(self, alone: bool) -> bool:
+        return not self._alone and self._used < (1 if alone else int(self._bound))
+
+    def _take(self, alone: bool) -> None:
+        self._used += 1
+        self._alone = alone
+
     def _hand_out(self) -> None:
-        while self._waiting and self._used < int(self._bound):
-            turn = self._waiting.popleft()
+        while self._waiting and self._has_room(self._waiting[0][1]):
+            turn, alone = self._waiting.popleft()
             if not turn.done():
-                self._used += 1
+                self._take(alone)
                 turn.set_result(None)

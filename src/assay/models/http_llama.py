@@ -65,8 +65,7 @@ class ServedAdapters:
         address = self._address
         if self._told is not None:  # whoever comes meanwhile goes by what is known
             self._asked_at = asyncio.get_running_loop().time()
-        root = msgspec.structs.replace(address, path=address.path.removesuffix("/v1"))
-        adapters = await self._got(root, f"/lora-adapters?model={quote(address.model, safe='')}", _adapters)
+        adapters = await self._got(address.root, f"/lora-adapters?model={quote(address.model, safe='')}", _adapters)
         told = [adapter.path for adapter in adapters or ()]
         if self._told not in (None, told):
             raise ModelError(

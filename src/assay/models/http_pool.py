@@ -45,10 +45,11 @@ class Pool:
         self._dialer = Dialer(proxy.host, proxy.port) if proxy is not None else Dialer(address.host, address.port)
         self._closed = False
 
-    async def ask(self, path: str, body: bytes | None, seconds: float) -> Connection:
+    async def ask(self, path: str, body: bytes | None, seconds: float, *, root: bool = False) -> Connection:
         """POST `body` to the API's `path`, or GET that; the connection that comes back has the answer's head. Raises `Fault`.
 
-        The answer must be there as a whole after `seconds`. Whoever asked gives the connection back with `release`.
+        The answer must be there as a whole after `seconds`. Whoever asked gives the connection back with `release`. root: the
+        path is one beside the API's ("/v1").
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -60,7 +61,7 @@ class Pool:
                 self._check_open()
                 # Connecting is part of the time that an answer may take, where it takes any to speak of.
                 spent = min(loop.time() - began, seconds - _LEAST_SECONDS)
-                connection.ask(self._request(path, body), seconds, spent if spent > _TRIFLE * seconds else 0.0)
+                connection.ask(self._request(path, body, root), seconds, spent if spent > _TRIFLE * seconds else 0.0)
                 await connection.head()
                 return connection
             except BaseException as error:
@@ -92,15 +93,16 @@ class Pool:
         if self._closed:
             raise closed()
 
-    def _request(self, path: str, body: bytes | None) -> bytes:
+    def _request(self, path: str, body: bytes | None, root: bool) -> bytes:
         if body is None:
-            return self._head("GET", path) + b"\r\n"
-        return self._head("POST", path) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+            return self._head("GET", path, root) + b"\r\n"
+        return self._head("POST", path, root) + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
-    def _head(self, method: str, path: str) -> bytes:
+    def _head(self, method: str, path: str, root: bool) -> bytes:
         if path not in self._heads:
             direct = self._proxy is None or self._address.tls
-            target = f"{self._address.path}{path}" if direct else f"{self._address.base}{path}"
+            address = self._address.root if root else self._address
+            target = f"{address.path}{path}" if direct else f"{address.base}{path}"
             lines = [f"{method} {target} HTTP/1.1", f"Host: {self._address.authority}"]
             if not direct and self._proxy is not None and self._proxy.authorization:
                 lines.append(f"Proxy-Authorization: {self._proxy.authorization.reveal()}")

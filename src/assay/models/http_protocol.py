@@ -92,10 +92,11 @@ def _other_penalty(sent: Mapping[str, Any], refusal: Refusal) -> tuple[str, ...]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What is sent: the API's path, and the body before it becomes JSON."""
+    """What is sent: the API's path, and the body before it becomes JSON. root: the path is one beside the API's ("/v1")."""
 
     path: str
     body: dict[str, Any]
+    root: bool = False
 
 
 def request_for(

@@ -63,7 +63,7 @@ def engines(llama_server: str | None = None) -> list[Engine]:
     names = [*_OWN, *sorted(set(ENGINES.names()) - _OWN.keys())]
     found = [_engine(name) for name in names]
     found = [_with_program(each, llama_server) if each.name == llama_binary.NAME else each for each in found]
-    return [*found, Engine("http", "servers that speak OpenAI's API, by their URL; adapters on vLLM's")]
+    return [*found, Engine("http", "servers that speak OpenAI's API, by their URL; adapters and likelihoods on vLLM's")]
 
 
 def _engine(name: str) -> Engine:

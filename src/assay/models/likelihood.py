@@ -46,10 +46,7 @@ def split_text(
 
     Raises `GenerationError` where there is nothing to weigh or nothing before it.
     """
-    text, continuation = request.text, request.continuation
-    if request.raw:
-        text = text.rstrip()
-        continuation = request.text[len(text) :] + continuation
+    text, continuation = _parted(request)
     before = encode(text) if text else []
     if not before and begin is None:
         raise GenerationError("the prompt is empty, and the model has no token that begins a text")
@@ -63,6 +60,20 @@ def split_text(
     if not told:
         raise GenerationError("there is no text to weigh: it has no token of its own after the prompt")
     return before, told
+
+
+def texts_of(request: LikelihoodRequest) -> frozenset[str]:
+    """All that `split_text` may want encoded, for those who can't be asked in between."""
+    text, continuation = _parted(request)
+    return frozenset({text, text + continuation, *(() if request.raw and text else (continuation, ""))})
+
+
+def _parted(request: LikelihoodRequest) -> tuple[str, str]:
+    """What comes before the text, and the text."""
+    if not request.raw:
+        return request.text, request.continuation
+    text = request.text.rstrip()
+    return text, request.text[len(text) :] + request.continuation
 
 
 def _without_bos(encode: Callable[[str], list[int]], text: str) -> list[int]:
@@ -107,10 +118,11 @@ def likelihoods(
         except AssayError as error:
             own.append(error)
     told = iter(weigh([window for part in own if not isinstance(part, AssayError) for window in part]))
-    return [part if isinstance(part, AssayError) else _joined([next(told) for _ in part]) for part in own]
+    return [part if isinstance(part, AssayError) else joined([next(told) for _ in part]) for part in own]
 
 
-def _joined(parts: Sequence[Sequence[Weighed] | AssayError]) -> Likelihood | AssayError:
+def joined(parts: Sequence[Sequence[Weighed] | AssayError]) -> Likelihood | AssayError:
+    """A text that was told in windows, or the first error of these."""
     tokens: list[Weighed] = []
     for part in parts:
         if isinstance(part, AssayError):

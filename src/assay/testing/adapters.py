@@ -12,7 +12,7 @@ import pytest
 
 from assay.errors import AdapterMismatch, GenerationError
 from assay.models.base import AdapterModel, TextModel, complete
-from assay.testing.answers import likely_as_generated, streamed
+from assay.testing.answers import likely_as_generated, streamed, tells_likelihoods
 from assay.testing.contract import ModelContract, Opened
 from assay.testing.sharing import leave
 from assay.testing.under_test import UnderTest, in_loop
@@ -150,7 +150,7 @@ class AdapterTests(Opened):
 
     @in_loop
     async def test_likelihoods_are_the_adapters(self, model: Base, under_test: UnderTest) -> None:
-        if not model.info.likelihoods:
+        if not await tells_likelihoods(model):
             return
         for adapter in under_test.adapters[:2]:
             bound = await model.attach(adapter)

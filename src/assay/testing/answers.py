@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from assay.errors import GenerationError, UnsupportedOption
-from assay.models.base import RenderingModel, TextModel, complete, logprob_model, rendered
+from assay.models.base import RenderingModel, TextModel, asked_logprob_model, complete, logprob_model, rendered
 from assay.testing.under_test import UnderTest, in_loop
 from assay.types import Chunk, Completion, GenerateOptions, Message, Prompt, Raw
 
@@ -215,11 +215,8 @@ class AnswerTests:
 
     @in_loop
     async def test_a_text_is_as_likely_as_it_was_when_generated(self, model: TextModel, under_test: UnderTest) -> None:
-        if not model.info.likelihoods:
-            with pytest.raises(UnsupportedOption):
-                logprob_model(model)
-            return
-        await likely_as_generated(model, under_test.prompts)
+        if await tells_likelihoods(model):
+            await likely_as_generated(model, under_test.prompts)
 
     @in_loop
     async def test_what_has_no_room_is_an_error(self, model: TextModel, under_test: UnderTest) -> None:
@@ -235,6 +232,16 @@ class AnswerTests:
             full = await streamed(model, under_test.long, GenerateOptions(max_tokens=length))
             assert full.finish_reason == "length", "what the context cuts off is cut off"
             assert length // 2 < full.usage.prompt_tokens + full.usage.completion_tokens <= length
+
+
+async def tells_likelihoods(model: TextModel) -> bool:
+    """Whether the model tells how likely a text is; what its `info` says is held against what it does."""
+    try:
+        await asked_logprob_model(model)
+    except UnsupportedOption:
+        assert not model.info.likelihoods
+        return False
+    return True
 
 
 async def likely_as_generated(model: TextModel, prompts: Sequence[Prompt]) -> None:
