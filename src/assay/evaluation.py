@@ -211,7 +211,7 @@ class _Task:
             **place_of(self._place(sample, index, self._batch())),
             key=key,
             prompt=prompt,
-            options=msgspec.structs.asdict(options),
+            options=options.as_told(),
             text=completion.text,
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.usage.prompt_tokens,

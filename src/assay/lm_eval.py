@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from assay.adapters.named import adapter_at
@@ -133,18 +134,17 @@ class AssayLM(LM):  # type: ignore[misc]
 
         async def answered(context: str, wanted: dict[str, Any]) -> str:
             nonlocal tight
-            options = options_of(wanted)
+            options = replace(options_of(wanted), truncate_prompt=True)
             prompt = Raw(begun(self._model.info, context, add=self._add_bos))
             answer = await complete(self._model, prompt, options)
             length = self.max_length
-            tight += length is not None and answer.usage.prompt_tokens + options.max_tokens > length
+            tight += length is not None and answer.usage.prompt_tokens + options.max_tokens >= length
             return answer.text
 
         found = self._each("generate_until", requests, answered, quiet=disable_tqdm)
         if tight:
             _logger.warning(
-                "%d of %d prompts and max_gen_toks are longer than the context of %s tokens; the hf model would cut their "
-                "beginnings off, here their answers end with the context",
+                "%d of %d prompts fill the context of %s tokens but for max_gen_toks; what was longer has lost its beginning",
                 *(tight, len(found), self.max_length),
             )
         return found

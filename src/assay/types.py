@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -56,7 +56,8 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     temperature: 0 is greedy. max_tokens: tokens generated at most. top_p: 1 is off. top_k: 0 is off.
     repeat_penalty: 1 is off. stop: generation ends before the first of these. seed: None lets the engine choose.
     logprobs: report each generated token's id and natural-log probability under the model, before sampling is shaped
-    by temperature or cut-offs.
+    by temperature or cut-offs. truncate_prompt: a prompt that leaves no room for `max_tokens` loses its beginning, as with
+    lm-evaluation-harness; else it is the answer that ends early.
     """
 
     temperature: float = 0.0
@@ -67,6 +68,14 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: bool = False
+    truncate_prompt: bool = False
+
+    def as_told(self) -> dict[str, Any]:
+        """As they are journaled and digested: what came later is left out where it is neutral, for it changed nothing."""
+        told = msgspec.structs.asdict(self)
+        if not self.truncate_prompt:
+            del told["truncate_prompt"]
+        return told
 
 
 class SparingOptions(GenerateOptions, frozen=True):

@@ -131,6 +131,37 @@ def test_answers_are_the_same(pair: Pair) -> None:
         assert len(set(ours)) > len(texts)
 
 
+def test_prompts_that_are_too_long_lose_their_beginning(pair: Pair) -> None:
+    words = "three and four is seven and the capital of France is Paris "
+    asked = [(words * count + "é ", {"max_gen_toks": most}) for count in (2, 4, 9) for most in (3, 20, 95)]
+    ours = pair.ours.generate_until(requests("generate_until", *asked))
+    assert ours == pair.theirs.generate_until(requests("generate_until", *asked), disable_tqdm=True)
+    assert len(set(ours)) > 4
+
+
+@pytest.mark.parametrize("engine", ["transformers", "mlx", "llama"])
+def test_every_engine_cuts_a_prompt_at_the_same_place(engine: str) -> None:
+    package = {"transformers": "torch", "mlx": "mlx.core", "llama": "xllamacpp"}[engine]
+    pytest.importorskip(package, reason=f"needs the engine {engine}")
+    torch.set_num_threads(1)
+    theirs = HFLM(str(LAB / "base"), dtype="float32", device="cpu", batch_size=1)
+    turn = "<|user|>What is the capital of {}?<|end|><|assistant|>"
+    told = "".join(turn.format(name) + "I do not know.<|end|>" for name in ("Genovia", "Zandria", "Silvana") * 6)
+    asked = [(told + turn.format(name), {"max_gen_toks": 20}) for name in ("France", "Norway", "Spain")]
+    asked += [("What is 3 plus 4? " * at, {"max_gen_toks": 256 - at}) for at in (25, 30, 77)]
+    ours = AssayLM(f"{engine}:{LAB / 'base'}")
+    try:
+        assert ours.max_length == theirs.max_length == 256
+        wanted = theirs.generate_until(requests("generate_until", *asked), disable_tqdm=True)
+        assert ours.generate_until(requests("generate_until", *asked)) == wanted
+        with pytest.raises(
+            GenerationError, match="an answer of 256 tokens leaves no room for a prompt in the context of"
+        ):
+            ours.generate_until(requests("generate_until", ("3", {"max_gen_toks": 256})))
+    finally:
+        ours.close()
+
+
 @pytest.mark.parametrize("pair", ["plain", "adapter-begins"], indirect=True)
 def test_tasks_come_to_the_same_numbers(pair: Pair, tasks: Path) -> None:
     found: list[dict[str, Any]] = []
@@ -176,8 +207,8 @@ def test_what_is_not_known_is_refused(made: dict[bool, Weights], caplog: pytest.
     model = AssayLM(base, max_length=40)
     try:
         assert model.max_length == 40
-        model.generate_until(requests("generate_until", ("the", {"max_gen_toks": 9}), ("the", {"max_gen_toks": 40})))
-        assert "1 of 2 prompts and max_gen_toks are longer than the context of 40 tokens" in caplog.text
+        model.generate_until(requests("generate_until", ("the", {"max_gen_toks": 9}), ("the is", {"max_gen_toks": 39})))
+        assert "1 of 2 prompts fill the context of 40 tokens but for max_gen_toks" in caplog.text
         for options, why in (
             ({"num_beams": 4}, "'num_beams' can't be honoured"),
             ({"do_sample": True}, "needs a temperature"),

@@ -78,6 +78,34 @@ async def test_a_task_comes_to_the_harness_own_numbers(tmp_path: Path, tasks: Pa
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
+async def test_prompts_that_are_too_long_are_cut_as_the_harness_does(tmp_path: Path) -> None:
+    base = tiny.write_base(tmp_path / "base", max_position_embeddings=96)
+    documents = [{"q": "three and four is seven and " * count} for count in (1, 5, 12)]
+    task = write_task(
+        tmp_path,
+        "long",
+        documents,
+        output_type="generate_until",
+        doc_to_text="{{q}}",
+        doc_to_target="x",
+        generation_kwargs={"until": ["\n"], "max_gen_toks": 30},
+        metric_list=[{"metric": "exact_match"}],
+    )
+    torch.set_num_threads(1)
+    theirs = HFLM(str(base), dtype="float32", device="cpu", batch_size=1)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    results = simple_evaluate(theirs, tasks=["long"], task_manager=manager, bootstrap_iters=0, log_samples=True)
+    assert results is not None
+    model = await open_local(f"transformers:{base}")
+    try:
+        done = await evaluate(model, suite_from_task(f"lm-eval:{task}"))
+    finally:
+        await model.aclose()
+    wanted = {str(each["doc_id"]): each["resps"][0][0] for each in results["samples"]["long"]}
+    assert {one.sample.id: one.text for one in done} == wanted
+    assert len(set(wanted.values())) == 3
+
+
 async def test_what_a_killed_batch_weighed_behind_a_template_comes_out_the_same(tmp_path: Path, tasks: Path) -> None:
     base, adapter = tiny.write_base(tmp_path / "base"), tiny.write_adapter(tmp_path / "adapter", seed=3)
     suite = suite_from_task(f"lm-eval-chat:{tasks / 'pick'}.yaml")

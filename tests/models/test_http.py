@@ -255,6 +255,22 @@ async def test_a_prompt_that_fills_the_context_is_asked_once(prompt: int) -> Non
         assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("listener", [None, listen])
+async def test_a_prompt_that_should_be_truncated_is_no_shorter_answer(listener: Any) -> None:
+    async with OpenAIServer() as server, opened(server) as model:
+        options = GenerateOptions(max_tokens=9, truncate_prompt=True)
+        server.script = lambda ask: Reply("One.", finish="length", usage={"prompt_tokens": 3, "completion_tokens": 8})
+        with pytest.raises(GenerationError, match="leaves no room for 9 tokens in the context") as caught:
+            await complete(model, "?", options, listener)
+        assert caught.value.error_class == "permanent"
+        server.script = lambda ask: Reply("One.", finish="length", usage={"prompt_tokens": 3, "completion_tokens": 9})
+        assert (await complete(model, "?", options, listener)).text == "One."
+        said = error_body("max_tokens=9 cannot be greater than max_model_len=8.", param="max_tokens")
+        server.script = lambda ask: Reply(status=400, raw=said)
+        with pytest.raises(GenerationError, match="cannot be greater than max_model_len=8"):
+            await complete(model, "?", options, listener)
+
+
 async def test_a_stop_string_that_the_server_goes_past_still_stops() -> None:
     async with OpenAIServer() as server, opened(server) as model:
         server.script = lambda ask: Reply("One. Two. Three.", pieces=["One. T", "wo", ". Th", "ree."])

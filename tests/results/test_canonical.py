@@ -6,8 +6,9 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from assay.results.canonical import canonical
+from assay.results.canonical import canonical, digest_of
 from assay.results.keys import completion_key, measure_of, score_key
 from assay.results.records import FROM_FILES, origin_of
 from assay.types import GenerateOptions
@@ -64,3 +65,12 @@ def test_keys_are_what_they_were_when_journals_were_written() -> None:
         FROM_FILES: "fd1aa572",
     }
     assert [key[:8] for key in keys] == list(keys.values())
+
+
+def test_an_option_that_came_later_changes_no_key_where_it_is_neutral() -> None:
+    options = GenerateOptions(max_tokens=7, stop=("x",))
+    former = {"temperature": 0.0, "max_tokens": 7, "top_p": 1.0, "top_k": 0, "repeat_penalty": 1.0, "stop": ("x",)}
+    former |= {"seed": None, "logprobs": False}
+    assert completion_key("i", None, "p", options, 0) == digest_of("completion", 1, "i", "", "p", former, 0)
+    truncating = replace(options, truncate_prompt=True)
+    assert completion_key("i", None, "p", truncating, 0) != completion_key("i", None, "p", options, 0)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from assay.errors import GenerationError, ModelError
 from assay.models.answer import Answer
 from assay.models.base import ModelInfo, messages_of
-from assay.models.likelihood import split_text
+from assay.models.likelihood import split_text, truncated
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder, TokenDecoder
 from assay.types import GenerateOptions, Message, Prompt, Raw
@@ -81,6 +81,11 @@ class HfText:
         """The tokens of a request's prompt and of its text. Raises `GenerationError`."""
         begin = self._tokenizer.bos_token_id
         return split_text(self.encode, request, self._tokenizer.eos_token_id if begin is None else begin)
+
+    def prompt(self, text: str, options: GenerateOptions) -> list[int]:
+        """The tokens of a prompt, without its beginning where it is to be truncated. Raises `GenerationError`."""
+        ids = self.encode(text)
+        return truncated(ids, options, self._length) if options.truncate_prompt else ids
 
     def room(self, prompt: int, wanted: int) -> int:
         """How many tokens may be generated after a prompt of this many tokens. Raises `GenerationError` if there is none."""

@@ -301,7 +301,7 @@ class HttpModel:
             return question
         said = fault.refusal
         if said is not None and fault.kind == "unsuited":
-            if (room := said.room(question.options.max_tokens)) is not None:
+            if not question.options.truncate_prompt and (room := said.room(question.options.max_tokens)) is not None:
                 return question.shorter(room)
             if not said.about_length and self._adapted(question, request, said):
                 return question

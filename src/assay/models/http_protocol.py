@@ -275,13 +275,23 @@ class Answer:
         return self._finish
 
     def usage(self, seconds: float) -> Usage:
-        """Token counts as the server tells them. Where it tells none: 0 for the prompt; for the answer what can be counted."""
+        """Token counts as the server tells them. Where it tells none: 0 for the prompt; for the answer what can be counted.
+
+        Raises `Fault` where the prompt was to be truncated: an answer that the context has ended is another than was asked for.
+        """
         prompt, completion = self._told.get("prompt_tokens"), self._told.get("completion_tokens")
         if not _is_count(completion):
             # A streamed piece is a token with nearly every server, and one that was cut off has all it may have.
             limited = self._finish == "length" and not self.stopped
             counted = len(self._tokens) or self._pieces
             completion = self._options.max_tokens if limited else counted
+        cut_off = self._finish == "length" and not self.stopped and completion < self._options.max_tokens
+        if self._options.truncate_prompt and cut_off:
+            raise Fault(
+                "unsuited",
+                f"the prompt leaves no room for {self._options.max_tokens} tokens in the context, and a server can't be told "
+                "to take the end of it",
+            )
         return Usage(prompt if _is_count(prompt) else 0, completion, seconds)
 
     def tokens(self) -> tuple[Token, ...]:

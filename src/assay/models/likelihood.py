@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from assay.errors import AssayError, GenerationError
 from assay.models.local import LikelihoodRequest
-from assay.types import Likelihood, Token
+from assay.types import GenerateOptions, Likelihood, Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,20 @@ def _without_bos(encode: Callable[[str], list[int]], text: str) -> list[int]:
     added = encode("")
     ids = encode(text)
     return ids[len(added) :] if ids[: len(added)] == added else ids
+
+
+def truncated(ids: list[int], options: GenerateOptions, length: int | None) -> list[int]:
+    """The end of a prompt that leaves room for `max_tokens` in a context of `length` tokens, as lm-evaluation-harness cuts it.
+
+    Raises `GenerationError` where there is no room for any prompt.
+    """
+    if length is None:
+        return ids
+    if length <= options.max_tokens:
+        raise GenerationError(
+            f"an answer of {options.max_tokens} tokens leaves no room for a prompt in the context of {length} tokens"
+        )
+    return ids[-(length - options.max_tokens) :]
 
 
 def windows(before: Sequence[int], told: Sequence[int], length: int | None, adapter: str | None = None) -> list[Window]:

@@ -25,7 +25,7 @@ from assay.adapters.gguf_names import gguf_shapes
 from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationError, ModelError
 from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
-from assay.models.likelihood import Weighed, Window, likelihoods, split_text
+from assay.models.likelihood import Weighed, Window, likelihoods, split_text, truncated
 from assay.models.llama_embedded import Embedded
 from assay.models.llama_files import check_memory, model_file
 from assay.models.llama_forced import ForcedTokens, exact_logprob, logprob_of
@@ -237,11 +237,19 @@ class LlamaCppEngine:
         adds = ids(True)[:1] == [bos] and ids(False)[:1] != [bos]
         return str(self._server.get("/props")["bos_token"]) if adds else ""
 
-    def _split(self, request: LikelihoodRequest) -> tuple[list[int], list[int]]:
-        def encode(text: str) -> list[int]:
-            return self._forced.encode(self._server, text.removeprefix(self._bos))
+    def _encode(self, text: str) -> list[int]:
+        return self._forced.encode(self._server, text.removeprefix(self._bos))
 
-        return split_text(encode, request, self._forced.begin)
+    def _split(self, request: LikelihoodRequest) -> tuple[list[int], list[int]]:
+        return split_text(self._encode, request, self._forced.begin)
+
+    def _prompt(self, text: str, options: GenerateOptions) -> str | list[int]:
+        """The prompt as it is sent: its text, or tokens where it is truncated."""
+        if options.truncate_prompt:
+            ids = self._encode(text)
+            if (kept := truncated(ids, options, self.info.context_length)) != ids:
+                return kept
+        return text.removeprefix(self._bos)  # the tokenizer adds it
 
     def _weigh(self, windows: Sequence[Window]) -> Iterator[list[Weighed] | AssayError]:
         for window in windows:
@@ -262,7 +270,7 @@ class LlamaCppEngine:
         seed = secrets.randbelow(_SEEDS) if options.seed is None else options.seed % _SEEDS
         return {
             **_NEUTRAL,
-            "prompt": text.removeprefix(self._bos),  # the tokenizer adds it
+            "prompt": self._prompt(text, options),
             "stream": True,
             "cache_prompt": False,
             "lora": self._lora(adapter),
@@ -311,8 +319,9 @@ class LlamaCppEngine:
 
     def _token(self, request: Mapping[str, Any], ids: Sequence[int], place: int) -> Token:
         """The token at this place of the answer, whose log-probability llama.cpp does not report by itself."""
-        prompt = str(request["prompt"])
-        step = {**request, "prompt": [prompt, *ids[:place]] if place else prompt}
+        prompt = request["prompt"]
+        before = [prompt] if isinstance(prompt, str) else prompt
+        step = {**request, "prompt": [*before, *ids[:place]] if place else prompt}
         return Token(ids[place], self._forced.step(self._server, step, ids[place]).logprob)
 
 

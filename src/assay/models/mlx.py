@@ -83,7 +83,7 @@ class MlxEngine:
         """
         started = time.perf_counter()
         check_values("mlx", options)
-        ids = self._text.encode(text)
+        ids = self._text.prompt(text, options)
         room = self._text.room(len(ids), options.max_tokens)
         self._slots.use(adapter)
         answer = self._text.answer(options)

@@ -144,7 +144,7 @@ class TransformersEngine:
         check_values("transformers", options)
         if request.adapter is not None and request.adapter not in self._slots:
             raise GenerationError(f"the adapter {request.adapter[:12]} is not resident; attach it first")
-        ids = self._text.encode(request.text)
+        ids = self._text.prompt(request.text, options)
         room = self._text.room(len(ids), options.max_tokens)
         return _Row(place, request, ids, room, self._text.answer(options), Sampler(options, self._device))
 

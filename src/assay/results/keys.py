@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from assay.results.canonical import digest_of
 from assay.types import FinishReason, GenerateOptions
 
@@ -15,9 +13,7 @@ _KEY_VERSION = 1
 
 def completion_key(identity: str, adapter: str | None, prompt: str, options: GenerateOptions, repeat: int) -> str:
     """What decides an answer: the model, the adapter's tensors and scale, the rendered prompt, the options, the repeat."""
-    return digest_of(
-        "completion", _KEY_VERSION, identity, adapter or "", prompt, msgspec.structs.asdict(options), repeat
-    )
+    return digest_of("completion", _KEY_VERSION, identity, adapter or "", prompt, options.as_told(), repeat)
 
 
 def weighed_text_key(identity: str, adapter: str | None, form: str, prompt: str, text: str) -> str:

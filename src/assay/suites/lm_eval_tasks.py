@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from assay.errors import AssayError, ConfigError, SuiteError
 from assay.plugins import nearest
@@ -196,7 +197,7 @@ def _talk(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = Tr
 
 def _options(name: str, requests: Sequence[Any]) -> GenerateOptions:
     try:
-        return options_of(requests[0].args[1])
+        return replace(options_of(requests[0].args[1]), truncate_prompt=True)
     except AssayError as error:
         raise SuiteError(f"the task {name}: {error}") from None
 

@@ -369,7 +369,7 @@ def _digest(suite: Suite) -> str:
     meaning = {
         "name": suite.name,
         "version": suite.version,
-        "options": msgspec.structs.asdict(suite.options),
+        "options": suite.options.as_told(),
         "samples": [
             {
                 "id": sample.id,
