@@ -38,12 +38,13 @@ def test_numbers(mean: float, interval: tuple[float, float] | None, text: str) -
 
 
 def test_differences() -> None:
-    assert difference_figure(0.2, (0.111, 0.266), points=True) == "+20 points [+11 to +27]"
-    assert difference_figure(0.0, (-0.0004, 0.0003), points=True) == "+0.00 points [-0.04 to +0.03]"
-    assert difference_figure(0.0, None, points=True) == "+0 points"
-    assert difference_figure(0.314, (-0.1, 0.7), points=False) == "+0.31 [-0.10 to +0.70]"
-    assert difference_figure(3.0, (2.999, 3.001), points=False) == "+3.000 [+2.999 to +3.001]"
-    assert difference_figure(3.0, None, points=False) == "+3.00"
+    assert difference_figure(0.2, (0.111, 0.266), "points") == "+20 points [+11 to +27]"
+    assert difference_figure(0.0, (-0.0004, 0.0003), "points") == "+0.00 points [-0.04 to +0.03]"
+    assert difference_figure(0.0, None, "points") == "+0 points"
+    assert difference_figure(0.314, (-0.1, 0.7), "") == "+0.31 [-0.10 to +0.70]"
+    assert difference_figure(3.0, (2.999, 3.001), "") == "+3.000 [+2.999 to +3.001]"
+    assert difference_figure(3.0, None, "") == "+3.00"
+    assert difference_figure(-0.245, (-0.36, -0.1081), "%") == "-24.5% [-36.0 to -10.8]"
 
 
 def test_a_million_equal_answers_are_no_certainty_to_the_eye() -> None:

@@ -86,4 +86,13 @@ def test_a_change_counts_texts_by_their_weights() -> None:
     assert change.interval[0] < 0.025 < change.interval[1]
     ratio = weighted_change([math.e, math.e**2], [math.e**0.5, math.e**2.2], [10, 30], geometric=True)
     assert (ratio.old, ratio.new) == pytest.approx((math.exp(1.75), math.exp(1.775)))
-    assert ratio.interval == pytest.approx([math.exp(1.75) * (math.exp(end) - 1) for end in change.interval])
+    assert ratio.difference == pytest.approx(math.exp(0.025) - 1)
+    assert ratio.interval == pytest.approx([math.exp(end) - 1 for end in change.interval])
+
+
+def test_a_change_by_like_factors_is_known_well_however_far_apart_the_texts_are() -> None:
+    old, factors = [2.0, 40.0, 900.0, 15.0], [0.79, 0.8, 0.81, 0.8]
+    moved = weighted_change(old, [x * f for x, f in zip(old, factors, strict=True)], [10, 30, 5, 7], geometric=True)
+    assert moved.difference == pytest.approx(-0.2, abs=0.005)
+    assert moved.interval is not None
+    assert -0.22 < moved.interval[0] < moved.difference < moved.interval[1] < -0.18

@@ -151,7 +151,9 @@ def _figures(change: Change) -> tuple[str, str, str, str]:
     if change.old is None or change.new is None or change.difference is None or change.p is None:
         return "–", "–", "–", "–"
     interval = (change.low, change.high) if change.low is not None and change.high is not None else None
-    difference = difference_figure(change.difference, interval, points=change.boolean)
+    difference = difference_figure(
+        change.difference, interval, "points" if change.boolean else "%" if change.geometric else ""
+    )
     if change.lower_is_better:
         return f"{change.old:.4g}", f"{change.new:.4g}", difference, f"{change.p:.2g}"
     figure = share_figure if change.boolean else number_figure

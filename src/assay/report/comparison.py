@@ -33,7 +33,8 @@ class Change:
     difference of means, None where nothing tells. Samples with weights (a text's tokens) count by them, by the mean of both
     sides' where tokenizers differ. p: two-sided (McNemar's, exact, for booleans; sign flips else). gained,
     lost: ids of samples that got better and worse. unpaired: samples that only one side has a score for; they are in no
-    number here. whole: it stands for all groups of its suite.
+    number here. whole: it stands for all groups of its suite. geometric: the means are (a perplexity), and the
+    difference with its interval is the relative one, new / old - 1.
     """
 
     suite: str
@@ -53,6 +54,7 @@ class Change:
     unpaired: int
     whole: bool = False
     lower_is_better: bool = False
+    geometric: bool = False
 
 
 def compare(old: Iterable[Cell], new: Iterable[Cell]) -> list[Change]:
@@ -104,7 +106,8 @@ def _change(head: Head, before: Samples, after: Samples) -> Change:
     boolean = all(cell.boolean for cell in both)
     lower = any(cell.lower_is_better for cell in both)
     a, b = [x for _, x, _ in known], [y for _, _, y in known]
-    means, interval, p = _paired(a, b, [_weight(before[name], after[name]) for name, _, _ in known], both)
+    weights = [_weight(before[name], after[name]) for name, _, _ in known]
+    means, difference, interval, p = _paired(a, b, weights, both)
     better, worse = ([name for name, x, y in known if way * (y - x) > 0] for way in ((-1, 1) if lower else (1, -1)))
     return Change(
         *head,
@@ -112,7 +115,7 @@ def _change(head: Head, before: Samples, after: Samples) -> Change:
         repeats=counts.pop() if len(counts) == 1 else None,
         old=means[0] if means else None,
         new=means[1] if means else None,
-        difference=means[1] - means[0] if means else None,
+        difference=difference,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
         p=p,
@@ -121,25 +124,27 @@ def _change(head: Head, before: Samples, after: Samples) -> Change:
         lost=tuple(worse),
         unpaired=len(old.keys() | new.keys()) - len(known),
         lower_is_better=lower,
+        geometric=any(cell.geometric for cell in both),
     )
 
 
 def _paired(
     a: Sequence[float], b: Sequence[float], weights: Sequence[float | None], both: Sequence[Cell]
-) -> tuple[tuple[float, float] | None, Interval, float | None]:
-    """The means, the interval of their difference, and p. both: the scored cells of either side."""
+) -> tuple[tuple[float, float] | None, float | None, Interval, float | None]:
+    """The means, their difference, its interval, and p. both: the scored cells of either side."""
     if not a:
-        return None, None, None
+        return None, None, None, None
     if any(weight is not None for weight in weights):
         known = [1.0 if weight is None else weight for weight in weights]
         geometric = any(cell.geometric for cell in both)
         found = weighted_change(a, b, known, geometric=geometric)
         moved = [math.log(y / x) if geometric else y - x for x, y in zip(a, b, strict=True)]
         p = sign_flip_p(move * weight for move, weight in zip(moved, known, strict=True))
-        return (found.old, found.new), found.interval, p
+        return (found.old, found.new), found.difference, found.interval, p
     span = max(c.high for c in both) - min(c.low for c in both)
     interval = paired_interval(a, b, boolean=all(cell.boolean for cell in both), span=span)
-    return (fmean(a), fmean(b)), interval, paired_difference(a, b).p
+    old, new = fmean(a), fmean(b)
+    return (old, new), new - old, interval, paired_difference(a, b).p
 
 
 def _weight(before: Iterable[Cell], after: Iterable[Cell]) -> float | None:

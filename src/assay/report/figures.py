@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 Interval = tuple[float, float] | None
 
 _MOST = 9
@@ -25,15 +27,16 @@ def number_figure(mean: float, interval: Interval) -> str:
     return f"{mean:.{digits}f} [{interval[0]:.{digits}f} to {interval[1]:.{digits}f}]"
 
 
-def difference_figure(difference: float, interval: Interval, *, points: bool) -> str:
-    """`+0.31 [-0.10 to +0.72]`, or in hundredths: `+20 points [+11 to +27]`."""
-    scale, unit = (100, " points") if points else (1, "")
-    least = 0 if points else 2
+def difference_figure(difference: float, interval: Interval, unit: Literal["", "points", "%"] = "") -> str:
+    """`+0.31 [-0.10 to +0.72]`, or in hundredths with their unit: `+20 points [+11 to +27]`, `-12.3% [-15.0 to -9.5]`."""
+    scale = 100 if unit else 1
+    least = {"": 2, "points": 0, "%": 1}[unit]
+    unit_shown = " points" if unit == "points" else unit
     if interval is None:
-        return f"{difference * scale:+.{least}f}{unit}"
+        return f"{difference * scale:+.{least}f}{unit_shown}"
     digits = decimals(*interval, least, scale=scale)
     low, high = (f"{end * scale:+.{digits}f}" for end in interval)
-    return f"{difference * scale:+.{digits}f}{unit} [{low} to {high}]"
+    return f"{difference * scale:+.{digits}f}{unit_shown} [{low} to {high}]"
 
 
 def decimals(low: float, high: float, least: int, scale: float = 1) -> int:

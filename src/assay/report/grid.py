@@ -94,7 +94,8 @@ class Grid:
         difference = fmean(differences)
         if scale.weighted:
             weights = [self.weights.get(key, 1.0) for key in keys]
-            old, new, interval = weighted_change(before, after, weights, geometric=scale.geometric)
+            moved = weighted_change(before, after, weights, geometric=scale.geometric)
+            old, new, interval = moved.old, moved.new, moved.interval
             difference = new - old
         elif known is not None:
             interval = wilson(len(lost), known)
@@ -115,6 +116,7 @@ class Grid:
             low=low,
             high=high,
             lower_is_better=scale.lower_is_better,
+            geometric=scale.geometric,
         )
 
 

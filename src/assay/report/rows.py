@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal, TypeAlias, TypeVar
 
-from assay.report.figures import Interval, decimals
+from assay.report.figures import Interval, decimals, difference_figure
 from assay.results.means import Means
 from assay.results.weighted import WeightedMeans
 from assay.types import Cell
@@ -72,7 +72,8 @@ class GroupChange:
     base_mean, mean, difference (mean - base_mean): in the metric's unit. known: how many the base got right (None
     unless the metric is boolean). lost, gained: ids of the samples that got worse or better; unfinished: ids that the
     checkpoint has no score for, which count as the worst. low, high: 95 % interval; for a boolean metric Wilson's, of the
-    share of `known` that is lost; for a number Student's, of the difference. None where nothing tells.
+    share of `known` that is lost; for a number Student's, of the difference; of geometric means of the relative one, mean /
+    base_mean - 1. None where nothing tells.
     """
 
     group: str
@@ -88,6 +89,7 @@ class GroupChange:
     low: float | None
     high: float | None
     lower_is_better: bool = False
+    geometric: bool = False
 
     @property
     def worse(self) -> float:
@@ -110,10 +112,13 @@ class GroupChange:
         if self.known is None:
             ways = ("better", "worse") if self.lower_is_better else ("up", "down")
             counts = f"{len(self.gained)} {ways[0]}, {len(self.lost)} {ways[1]}"
-            interval = (
-                f" [{self.low:+.2g} to {self.high:+.2g}]" if self.low is not None and self.high is not None else ""
-            )
-            parts.append(f"{self.difference:+.2g}{interval}, {counts}")
+            interval = (self.low, self.high) if self.low is not None and self.high is not None else None
+            if self.geometric:
+                moved = difference_figure(self.mean / self.base_mean - 1, interval, "%")
+            else:
+                ends = f" [{interval[0]:+.2g} to {interval[1]:+.2g}]" if interval else ""
+                moved = f"{self.difference:+.2g}{ends}"
+            parts.append(f"{moved}, {counts}")
         elif self.known and self.low is not None and self.high is not None:
             digits = decimals(self.low, self.high, 0, scale=100)
             low, high = (f"{end * 100:.{digits}f}" for end in (self.low, self.high))

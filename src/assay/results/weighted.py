@@ -100,6 +100,7 @@ class WeightedChange(NamedTuple):
 
     old: float
     new: float
+    difference: float
     interval: tuple[float, float] | None
 
 
@@ -108,13 +109,14 @@ def weighted_change(
 ) -> WeightedChange:
     """`old[i]` and `new[i]` belong to one text of weight `weights[i]`; there is at least one.
 
-    The interval is of the mean difference; of geometric means it is of their ratio, as a difference to the old one.
+    The difference with its interval is that of the means. Of geometric means it is the relative one, new / old - 1: texts
+    differ by factors, so a change of each by the same factor is known exactly, however far apart the texts are.
     """
     pairs = list(zip(old, new, weights, strict=True))
     before = WeightedMeans.of(((x, w) for x, _, w in pairs), geometric=geometric).mean
     after = WeightedMeans.of(((y, w) for _, y, w in pairs), geometric=geometric).mean
     if not geometric:
         moved = WeightedMeans.of((y - x, w) for x, y, w in pairs)
-        return WeightedChange(before, after, moved.number_interval(-math.inf, math.inf))
+        return WeightedChange(before, after, after - before, moved.number_interval(-math.inf, math.inf))
     ratio = WeightedMeans.of(((y / x, w) for x, y, w in pairs), geometric=True).number_interval(0.0, math.inf)
-    return WeightedChange(before, after, (before * (ratio[0] - 1), before * (ratio[1] - 1)) if ratio else None)
+    return WeightedChange(before, after, after / before - 1, (ratio[0] - 1, ratio[1] - 1) if ratio else None)
