@@ -90,7 +90,7 @@ async def evaluate(
         for s in suite.samples
     }
     check_options(model.info, suite.options)
-    await check_weighing(model, own.values())
+    await check_weighing(model, suite.samples, own)
     chosen = suite if limit is None else suite.limited(limit)
     task = _Task(model, suite, scorers, ledger, subject or Subject(), batch, fresh, guarded)
     results: dict[int, SampleResult] = {}

@@ -357,7 +357,7 @@ class _Agent:
             self._account.observer.note(f"engine: {resolved.engine} ({resolved.why})")
         self._base = await OpenBase.open(spec, resolved, self._job.settings, self._job.remote(spec), self._ledger)
         for suite in self._job.suites:
-            await check_weighing(self._base.model, check_suite(suite).values())
+            await check_weighing(self._base.model, suite.samples, check_suite(suite))
         self._identities[spec] = self._base.identity
         return self._base
 

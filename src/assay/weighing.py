@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.errors import UnsupportedOption
 from assay.models.base import (
     LogprobModel,
     RenderingModel,
+    ServedModel,
     TextModel,
     asked_logprob_model,
     ended,
@@ -41,10 +42,22 @@ def weigher_of(scorers: Sequence[Scorer]) -> Weigher | None:
     return scorers[0] if scorers and isinstance(scorers[0], Weigher) else None
 
 
-async def check_weighing(model: TextModel, scorers: Iterable[Scorer]) -> None:
-    """Raise `UnsupportedOption` if one of these weighs texts, and the model can't tell how likely they are."""
-    if any(isinstance(scorer, Weigher) for scorer in scorers):
-        await asked_logprob_model(model)
+async def check_weighing(model: TextModel, samples: Iterable[Sample], scorers: Mapping[str, Scorer]) -> None:
+    """Raise `UnsupportedOption` if one of the samples is weighed, and the model can't tell how likely its texts are.
+
+    scorers: each sample's own, by its id. What a server doesn't tell of its tokens is said here, before anything is asked.
+    """
+    weighers = [(sample.prompt, own) for sample in samples if isinstance(own := scorers[sample.id], Weigher)]
+    if not weighers:
+        return
+    told = await asked_logprob_model(model)
+    if not isinstance(model, ServedModel):
+        return
+    raw = [(prompt, weigher) for prompt, weigher in weighers if isinstance(prompt, Raw)]
+    if any(weigher.ended for _, weigher in raw):
+        await ended(model, Raw(""), "")
+    if not model.info.begin and any(not prompt.strip() for prompt, _ in raw):
+        await told.loglikelihood(Raw(""), "Yes.")
 
 
 class Weighing:

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from assay.adapters.named import adapter_at
 from assay.errors import GenerationError, ModelError, UnsupportedOption
+from assay.evaluation import evaluate
 from assay.models.base import asked_logprob_model, ended, logprob_model
 from assay.models.classify import classify
 from assay.models.http_adapters import AdaptedHttpModel
@@ -23,9 +24,10 @@ from assay.models.http_likelihood import weighed
 from assay.models.http_limit import AdaptiveLimit
 from assay.models.http_tokens import DETOKENIZE, TOKENIZE, ServerTokens, Special
 from assay.models.open import open_local
+from assay.suites.own_data import suite_from_data
 from assay.types import Adapter, EngineSettings, Message, Prompt, Raw
 from tests.conftest import LAB
-from tests.making import copied, discovered
+from tests.making import copied, discovered, written
 from tests.models.http_opened import opened
 from tests.models.openai_server import Ask, OpenAIServer, Reply, error_body
 from tests.models.recorded_vllm import INFO, METRICS, RecordedVllm
@@ -155,6 +157,14 @@ async def test_what_begins_a_text_is_told_or_the_text_is_refused() -> None:
             await ended(model, Raw("3 ="), "7")
         assert await ended(model, "What is 3 + 4?", "7") == "7<|end|>"
         assert (await told.loglikelihood("What is 3 + 4?", "3 + 4 = 7")).greedy
+
+
+async def test_a_suite_of_plain_text_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    data = written(tmp_path / "texts.jsonl", '{"text": "The capital of France"}\n{"text": "3 + 4 = 7"}\n')
+    async with RecordedVllm(absent=(INFO,)) as server, opened(server) as model:
+        with pytest.raises(UnsupportedOption, match="--enable-tokenizer-info-endpoint"):
+            await evaluate(model, suite_from_data(f"perplexity:{data}"))
+        assert [ask.path for ask in server.asked].count(COMPLETIONS) == 1, "whether it can"
 
 
 async def test_a_failure_of_the_moment_is_asked_again(server: RecordedVllm, model: AdaptedHttpModel) -> None:
