@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from assay.adapters.named import adapter_at
 from assay.cli.attaching import attach
 from assay.cli.http import HttpFlags, with_flags
-from assay.cli.settings import Config, ConfigFile, Json, settings
+from assay.cli.settings import Config, ConfigFile, settings
 from assay.cli.stopping import run as run_work
 from assay.errors import BadInput
 from assay.models.base import TextModel
@@ -71,7 +71,7 @@ def generate(
     raw: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     options: OptionFlags = None,
     http: HttpFlags = None,
-    json: Json = False,
+    json: Annotated[bool, Parameter(name="--json", negative="", show_default=False)] = False,
     config: ConfigFile = None,
 ) -> int:
     """Have a model answer one prompt, token by token. Nothing is journaled.
@@ -88,6 +88,8 @@ def generate(
         A system message before the prompt.
     raw
         Send the prompt as it is, without the chat template.
+    json
+        Print the answer as JSON, with its counts.
     """
     found = with_flags(settings(config, None), http, model)
     if raw and system is not None:
