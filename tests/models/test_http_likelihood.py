@@ -273,6 +273,10 @@ def test_what_is_no_number_of_the_text_is_an_error(places: Any, said: str) -> No
         weighed([9, 5, 7], places, 2)
 
 
+def test_a_number_that_rounding_makes_positive_is_that_of_a_certain_token() -> None:
+    assert [each.logprob for each in weighed([9, 5], [None, {5: 1e-7}], 1)] == [0.0]
+
+
 def test_the_likeliest_of_equals_is_the_first_as_with_argmax() -> None:
     half = math.log(0.5)
     found = weighed([9, 5, 7, 8], [None, {5: half, 3: half}, {7: half, 8: half}, {8: -0.1}], 3)

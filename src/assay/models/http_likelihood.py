@@ -230,10 +230,8 @@ def _one(token: int, place: Place) -> Weighed:
             f"the server weighed other tokens than those that were sent ({', '.join(map(str, told)) or 'none'} in the place of "
             f"{token})"
         )
-    if any(value is not None and value > 0 for value in place.values()) or _total(told) > 1 + _ROUNDING:
-        raise GenerationError(
-            "the server's numbers are no log-probabilities: start vLLM without --logprobs-mode", error_class="permanent"
-        )
+    if any(value is not None and value > _ROUNDING for value in place.values()) or _total(told) > 1 + _ROUNDING:
+        raise GenerationError("the server's numbers are no log-probabilities: start vLLM without --logprobs-mode")
     # Of equally likely ones the first is the likeliest, as with argmax.
     return Weighed(token, told[token], min(told, key=lambda each: (-told[each], each)) == token)
 

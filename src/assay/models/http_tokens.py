@@ -70,7 +70,7 @@ class ServerTokens:
         self.length = whole.max_model_len
         own = await self._plain(PLAIN)
         if whole.tokens[: len(own)] != own:
-            self._bos = whole.tokens[0]
+            self._bos = self.begin_id = whole.tokens[0]
             self.begin = await self._text([self._bos])
             if whole.tokens[1 : 1 + len(own)] != own or await self._plain(self.begin) != [self._bos]:
                 raise UnsupportedOption(f"{self._name} begins texts in a way that isn't known here")
@@ -78,8 +78,6 @@ class ServerTokens:
             begin = self._special.bos_token or self._special.eos_token or ""
             if len(ids := await self._plain(begin) if begin else []) == 1:
                 self.begin, self.begin_id = begin, ids[0]
-        if self._bos is not None:
-            self.begin_id = self._bos
         return whole.tokens
 
     async def encode(self, text: str, *, raw: bool) -> list[int]:
