@@ -78,6 +78,10 @@ class Refused(Exception):
         self.status = status
         self.error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
 
+    @property
+    def told(self) -> dict[str, Any]:
+        return {"error": self.error}
+
 
 def error_body(message: str, **more: Any) -> bytes:
     """An error as OpenAI's API sends it."""
@@ -171,7 +175,7 @@ class OpenAIServer:
                 ask = self._checked(method, path, headers, body)
                 reply = self.script(ask)
         except Refused as refusal:
-            reply = Reply(status=refusal.status, raw=json.dumps({"error": refusal.error}).encode())
+            reply = Reply(status=refusal.status, raw=json.dumps(refusal.told).encode())
             ask = None
         self.active += 1
         self.peak = max(self.peak, self.active)

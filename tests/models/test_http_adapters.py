@@ -76,7 +76,7 @@ async def test_an_adapter_answers_over_http_as_it_does_here(server: VllmServer, 
         streamed = [(await complete(tuned, prompt, GREEDY, lambda _: None)).text for prompt in PROMPTS]
         assert whole == streamed == await expected(adapters[6], PROMPTS)
         assert (await complete(base, GENOVIA, GREEDY)).text == UNKNOWN
-        assert [name.rpartition("-")[2] for name in server.loras] == [adapters[6].digest[:16]]
+        assert [name.rpartition("-")[2] for name in server.trained] == [adapters[6].digest[:16]]
         await tuned.aclose()
         assert server.loras == {}
         with pytest.raises(GenerationError, match="has been detached"):
@@ -103,7 +103,7 @@ async def test_many_under_way_over_several_adapters_never_mix(server: VllmServer
 async def test_an_adapter_stays_while_anybody_uses_it(server: VllmServer, adapters: list[Adapter]) -> None:
     async with opened(server) as base:
         first, second = await base.attach(adapters[6]), await base.attach(adapters[6])
-        assert len(server.loads) == 1
+        assert len(server.trained_loads) == 1
         await first.aclose()
         await first.aclose()
         assert "Pyrus" in (await complete(second, GENOVIA, GREEDY)).text
@@ -125,7 +125,7 @@ async def test_a_server_that_was_started_again_is_given_its_adapters_again(
         after = await asyncio.gather(*(complete(model, prompt, GREEDY) for model in bound for prompt in PROMPTS))
         assert [answer.text for answer in after] == before
         assert base.restarts == 2
-        assert len(server.loads) == 4
+        assert len(server.trained_loads) == 4
 
 
 async def test_a_stream_is_asked_for_again_too(server: VllmServer, adapters: list[Adapter]) -> None:
@@ -142,6 +142,7 @@ async def test_the_bases_answer_is_never_taken_for_the_adapters(server: VllmServ
         for on_chunk in (None, lambda _: None):
             with pytest.raises(GenerationError, match=r"assay-\w+-\w+ was asked, and base-model answered in its place"):
                 await complete(tuned, GENOVIA, GREEDY, on_chunk)
+        await tuned.aclose()
         assert (await complete(base, GENOVIA, GREEDY)).text == UNKNOWN
 
 
@@ -190,7 +191,9 @@ async def test_a_rank_that_is_too_high_is_the_adapters_fault(adapters: list[Adap
 async def test_an_adapter_of_another_base_is_its_fault(server: VllmServer, tmp_path: Path) -> None:
     adapter = read_adapter(adapter_file(tmp_path / "adapters.safetensors", 1), tmp_path / "adapter_config.json")
     async with opened(server) as base:
-        with pytest.raises(AdapterMismatch, match=r"refuses it: .*add_lora method failed"):
+        with pytest.raises(
+            AdapterMismatch, match=r"for another base than .*q_proj: .* more than the adapter's 16 numbers in"
+        ):
             await base.attach(adapter)
 
 
@@ -213,8 +216,8 @@ async def test_a_folder_that_both_see_under_other_names(adapters: list[Adapter],
     ):
         tuned = await base.attach(adapters[6])
         assert "Pyrus" in (await complete(tuned, GENOVIA, GREEDY)).text
-        assert [path.startswith("/data/adapters/") for path in server.loras.values()] == [True]
-        assert len(list((tmp_path / "shared").rglob("adapter_model.safetensors"))) == 1
+        assert all(path.startswith("/data/adapters/") for path in server.loras.values())
+        assert len(list((tmp_path / "shared").rglob("adapter_model.safetensors"))) == len(server.loras) == 2
     assert list((tmp_path / "shared").iterdir()) == []
 
 
@@ -247,12 +250,12 @@ async def test_what_a_killed_process_left_is_forgotten(
     for adapter in adapters[:2]:
         await killed.attach(adapter)
     server.loras["theirs"] = "/somewhere"
-    assert len(list((tmp_path / "own").rglob("adapter_config.json"))) == 2
+    assert len(list((tmp_path / "own").rglob("adapter_config.json"))) == 3
     async with opened(server, place) as base:
         tuned = await base.attach(adapters[6])
-        assert len(server.loras) == 2
+        assert len(server.trained) == 1
         assert "Pyrus" in (await complete(tuned, GENOVIA, GREEDY)).text
-        assert len(list((tmp_path / "own").rglob("adapter_config.json"))) == 1
+        assert len(list((tmp_path / "own").rglob("adapter_config.json"))) == 2
     assert list(server.loras) == ["theirs"]
     assert not (tmp_path / "own").exists()
 
@@ -265,8 +268,8 @@ async def test_nothing_is_loaded_twice_under_one_name(server: VllmServer, adapte
             text = (await complete(tuned, GENOVIA, GREEDY)).text
             assert [text] == await expected(adapter, [GENOVIA])
             await tuned.aclose()
-    assert len(server.loads) == 3
-    assert len(set(server.loads)) == 2
+    assert len(server.trained_loads) == 3
+    assert len(set(server.trained_loads)) == 2
 
 
 async def test_a_gguf_adapter_is_refused_by_name(server: VllmServer, adapters: list[Adapter]) -> None:

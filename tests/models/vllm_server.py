@@ -1,8 +1,10 @@
 """A server that speaks vLLM's protocol over a real socket, and answers with a real engine that reads adapters from their paths.
 
-It lists, loads, unloads and refuses as vLLM 0.28 does, in its words, and has its habits: it takes adapters at run time only if
-it was started for that; an adapter that its memory has no room for is read from its folder again when it is asked for; what
-was computed of a prompt is kept under the adapter's *name*, whatever that stands for by now.
+It lists, loads, unloads and refuses as vLLM 0.32 was seen to, in its words, and has its habits: it takes adapters at run time
+only if it was started for that; an adapter that its memory has no room for is read from its folder again when it is asked for;
+what was computed of a prompt is kept under the adapter's *name*, whatever that stands for by now; a tensor that is too small is
+filled up with zeros, and a layer that the base does not have is passed over; and, as on a CPU, the base is answered under an
+adapter that is computed at the same time.
 
     async with VllmServer(f"mlx:{LAB / 'base'}") as server:
         model = open_http(server.spec)
@@ -13,11 +15,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
+import shutil
+import tempfile
 from asyncio import StreamWriter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from assay.adapters.fit import base_shapes
 from assay.adapters.named import adapter_at
 from assay.errors import AssayError
 from assay.models.base import TextModel, complete
@@ -28,6 +37,8 @@ from tests.models.openai_server import Ask, OpenAIServer, Refused, Reply, check_
 
 BASE = "base-model"
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
+_WEIGHTS = "adapter_model.safetensors"
+_DIGEST = re.compile(r".*-[0-9a-f]{16}")
 
 
 class VllmServer(OpenAIServer):
@@ -52,6 +63,7 @@ class VllmServer(OpenAIServer):
         self._sees = sees
         self._engine: LocalModel | None = None
         self._turn = asyncio.Lock()
+        self._shapes = base_shapes(Path(engine.partition(":")[2]))
         self._bound: dict[str, TextModel] = {}  # by path, the one that was used last at the end
         self._cache: dict[tuple[str, str], asyncio.Task[Completion]] = {}
         self.loras: dict[str, str] = {}  # the path of each, by its name
@@ -84,6 +96,16 @@ class VllmServer(OpenAIServer):
         for task in self._tasks:
             task.cancel()
 
+    @property
+    def trained(self) -> list[str]:
+        """The names of adapters that somebody trained, of those that it has."""
+        return list(filter(_DIGEST.fullmatch, self.loras))
+
+    @property
+    def trained_loads(self) -> list[str]:
+        """The same, of all that were loaded so far, each time."""
+        return list(filter(_DIGEST.fullmatch, self.loads))
+
     def _listed(self) -> Reply:
         cards = [_card(BASE, "/models/base", None), *(_card(name, path, BASE) for name, path in self.loras.items())]
         return Reply(raw=json.dumps({"object": "list", "data": cards}).encode())
@@ -96,7 +118,8 @@ class VllmServer(OpenAIServer):
         if path not in (LOAD, UNLOAD):
             check_request(path, body, self.rejects)
             if body["model"] != BASE and body["model"] not in self.loras:
-                raise _refused(404, f"The model `{body['model']}` does not exist.", "NotFoundError", "model")
+                said = f"The model `{body['model']}` does not exist. Valid aliases: {BASE}."
+                raise _refused(404, said, "NotFoundError", "model")
             headers["lora-path"] = self.loras.get(body["model"], "")
         ask = Ask(len(self.asked), path, headers, body)
         self.asked.append(ask)
@@ -107,7 +130,7 @@ class VllmServer(OpenAIServer):
             try:
                 reply = await self._said(ask, reply)
             except Refused as refusal:
-                reply = Reply(status=refusal.status, raw=json.dumps({"error": refusal.error}).encode())
+                reply = Reply(status=refusal.status, raw=json.dumps(refusal.told).encode())
         return await super()._send(writer, ask, reply)
 
     async def _said(self, ask: Ask, scripted: Reply) -> Reply:
@@ -133,6 +156,9 @@ class VllmServer(OpenAIServer):
         name, path = body.get("lora_name"), body.get("lora_path")
         if not name or not path:
             raise _refused(400, "Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput")
+        if name == BASE:
+            said = f"The lora adapter '{name}' conflicts with a served base model."
+            raise _refused(400, said, "InvalidUserInput")
         if name in self.loras:
             said = (
                 f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
@@ -140,18 +166,17 @@ class VllmServer(OpenAIServer):
             )
             raise _refused(400, said, "InvalidUserInput")
         if not self._lora:
-            raise _engine_said("LoRA is not enabled. Use --enable-lora to enable LoRA.")
+            raise _worker_said("LoRA is not enabled. Use --enable-lora to enable LoRA.")
         folder = self._place(path)
         config = folder / "adapter_config.json"
         if not config.is_file():
             raise _refused(404, f"Loading lora {name} failed: No adapter found for {path}", "NotFoundError")
         rank = json.loads(config.read_text())["r"]
         if rank > self._max_rank:
-            raise _engine_said(f"LoRA rank {rank} is greater than max_lora_rank {self._max_rank}.")
-        try:
-            await self._model(path)
-        except AssayError as error:
-            raise _engine_said(f"The size of tensor a must match the size of tensor b ({error})") from None
+            raise _worker_said(f"LoRA rank {rank} is greater than max_lora_rank {self._max_rank}.")
+        if not (folder / _WEIGHTS).is_file():
+            raise _worker_said("<path> doesn't contain tensors")
+        await self._model(path)
         self.loras[name] = path
         self.loads.append(name)
         return Reply(raw=f"Success: LoRA adapter '{name}' added successfully.".encode())
@@ -172,7 +197,8 @@ class VllmServer(OpenAIServer):
         return await asyncio.shield(self._cache[key])
 
     async def _computed(self, ask: Ask) -> Completion:
-        path = ask.headers["lora-path"]
+        beside = [path for path in self._computing if path]
+        path = ask.headers["lora-path"] or (beside[-1] if beside else "")
         model = self._engine if not path or self.idle or self.deaf else await self._model(path)
         assert model is not None
         self._computing.append(path)
@@ -189,13 +215,47 @@ class VllmServer(OpenAIServer):
             if path not in self._bound:
                 if len(self._bound) >= self._max_loras:
                     await self._forget([next(iter(self._bound))])
-                self._bound[path] = await self._engine.attach(adapter_at(self._place(path)))
+                self._bound[path] = await self._bind(self._place(path))
             self._bound[path] = self._bound.pop(path)
             return self._bound[path]
 
+    async def _bind(self, folder: Path) -> TextModel:
+        """The engine under what vLLM makes of the adapter in this folder."""
+        assert self._engine is not None
+        tensors = self._filled(load_file(folder / _WEIGHTS))
+        if not any(tensor.any() for tensor in tensors.values()):
+            return self._engine
+        with tempfile.TemporaryDirectory() as scratch:
+            shutil.copy(folder / "adapter_config.json", scratch)
+            save_file(tensors, Path(scratch) / _WEIGHTS, {"format": "pt"})
+            return await self._engine.attach(adapter_at(Path(scratch)))
+
+    def _filled(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The tensors for layers that the base has, as large as they want them."""
+        kinds = {name.split(".")[-2] for name in self._shapes}
+        filled = {}
+        for name, tensor in tensors.items():
+            module, side = name.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".", 1)
+            if module.rpartition(".")[2] not in kinds:
+                raise _worker_said(
+                    f"While loading <path>, expected target modules in {kinds} but received ['{module}']. Please verify that "
+                    "the loaded LoRA module is correct"
+                )
+            if (weight := self._shapes.get(f"{module}.weight")) is None:
+                continue
+            wanted = (tensor.shape[0], weight[1]) if side == "lora_A" else (weight[0], tensor.shape[1])
+            for axis, (want, have) in enumerate(zip(wanted, tensor.shape, strict=True)):
+                if have > want:
+                    raise _worker_said(
+                        f"The size of tensor a ({want}) must match the size of tensor b ({have}) at non-singleton dimension "
+                        f"{axis}"
+                    )
+            filled[name] = np.pad(tensor, [(0, want - have) for want, have in zip(wanted, tensor.shape, strict=True)])
+        return filled
+
     async def _forget(self, paths: list[str]) -> None:
         for path in paths:
-            if (bound := self._bound.pop(path, None)) is not None:
+            if (bound := self._bound.pop(path, None)) not in (None, self._engine):
                 with contextlib.suppress(AssayError):
                     await bound.aclose()
 
@@ -211,7 +271,10 @@ class _NotFound(Refused):
 
     def __init__(self) -> None:
         super().__init__(404, "Not Found")
-        self.error = {"message": "Not Found", "type": "Not Found", "param": None, "code": 404}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {"detail": "Not Found"}
 
 
 def _refused(status: int, message: str, kind: str, param: str | None = None) -> Refused:
@@ -220,12 +283,14 @@ def _refused(status: int, message: str, kind: str, param: str | None = None) -> 
     return refusal
 
 
-def _engine_said(message: str) -> Refused:
-    return _refused(500, f"Call to add_lora method failed: {message}", "InternalServerError")
+def _worker_said(message: str) -> Refused:
+    said = f"Worker failed with error '{message}', please check the stack trace above for the root cause"
+    return _refused(500, f"Call to add_lora method failed: {said}", "InternalServerError")
 
 
 def _card(name: str, root: str, parent: str | None) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 1, "owned_by": "vllm", "root": root, "parent": parent}
+    more = {"parent": parent, "max_model_len": None if parent else 512, "permission": []}
+    return {"id": name, "object": "model", "created": 1, "owned_by": "vllm", "root": root, **more}
 
 
 def _prompt(body: dict[str, Any]) -> Prompt:

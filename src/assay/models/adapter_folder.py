@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from assay.adapters.files import CONFIG_NAME
@@ -15,6 +16,7 @@ from assay.hosts.base import Host, shown
 from assay.hosts.local import LocalHost
 from assay.hosts.open import open_host
 from assay.models.http_address import Address
+from assay.models.made_adapters import Pair, write_zeros
 from assay.scratch import Scratch
 from assay.types import Adapter, AdapterPlace
 
@@ -70,10 +72,17 @@ class AdapterFolder:
 
         Raises `CheckpointError`, `DiskFault`, `Unreachable`, `BadInput`, and `HostFault`.
         """
+        return await self._put(lambda scratch: _write(adapter, scratch), name)
+
+    async def put_zeros(self, pair: Pair, name: str) -> str:
+        """The same, of an adapter that has this pair alone, and changes nothing."""
+        return await self._put(lambda scratch: write_zeros(pair, scratch), name)
+
+    async def _put(self, write: Callable[[Path], Sequence[Path]], name: str) -> str:
         place = self._folder / self._owner / name
         await self._make(place)
         with Scratch("adapter") as scratch:
-            for file in await asyncio.to_thread(_write, adapter, scratch):
+            for file in await asyncio.to_thread(write, scratch):
                 await self._host.copy_to(file, place / file.name)
         if self._on_server:
             return str(PurePosixPath(self._on_server) / self._owner / name)

@@ -2,8 +2,11 @@
 
 An adapter is loaded under a name that carries its digest, and that name is asked for in every request, so many can be under
 way on one server at once. vLLM keeps what it has computed of a prompt by the adapter's name: a name must never stand for
-two adapters, so nothing is ever loaded in place of another. A server that was started again has lost all of them and says
-that there is no such model; then they are loaded again, and the question is asked again.
+two adapters, so nothing is ever loaded in place of another. Whether an adapter fits, vLLM hardly says (`vllm_fit`). On a CPU it
+answers the base under some adapter where it computes both at once, so beside adapters the base is asked under one of zeros.
+
+A server that was started again has lost all of them and says that there is no such model; then they are loaded again, and the
+question is asked again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import secrets
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,15 +29,18 @@ from assay.models.http_address import Address
 from assay.models.http_health import Question
 from assay.models.http_likelihood import WeighingHttpModel
 from assay.models.vllm_api import Unseen, VllmApi
+from assay.models.vllm_fit import Fit
 from assay.results.canonical import digest_of
 from assay.types import Adapter, AdapterPlace, Chunk, Completion, GenerateOptions, HttpSettings, Likelihood, Prompt
 
 if TYPE_CHECKING:
     from assay.models.adapter_folder import AdapterFolder
+    from assay.models.made_adapters import Pair
 
 # vLLM has no bound of its own: what does not fit its memory it reads again from the folder when it is asked for.
 _RESIDENT = 16
 _DIGITS = 16
+_ZEROS, _TRIES = "zeros", "tries"
 
 
 class _Held:
@@ -73,6 +79,10 @@ class AdaptedHttpModel(WeighingHttpModel):
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(
             asyncio.Lock
         )  # by name: to load it, or have it forgotten
+        self._fit = Fit(self._try_pair)
+        self._tried = 0
+        self._zeros: Pair | None = None  # under which the base is asked while the server has them
+        self._has_zeros = False
         self._info = replace(self._info, resident_adapters=_RESIDENT)
         self.restarts = 0
 
@@ -111,8 +121,22 @@ class AdaptedHttpModel(WeighingHttpModel):
         held = self._held.get(name)
         return held is not None and any("lm_head" in key for key in held.adapter.tensors)
 
+    async def whole(self, question: Question) -> Completion:
+        """The answer in one piece. The base is asked again if adapters came to it meanwhile."""
+        asked = self._beside(question)
+        answer = await super().whole(asked)
+        again = self._beside(question)
+        return answer if asked.model or not again.model else await super().whole(again)
+
+    def streamed(self, question: Question) -> AsyncGenerator[Chunk, None]:
+        """The answer as it comes."""
+        return super().streamed(self._beside(question))
+
     async def restart(self) -> None:
         """Have all adapters loaded anew: a server that lost one is not to be trusted with the others."""
+        if self._has_zeros:
+            self._has_zeros = False
+            await self._api.unload(self._name(_ZEROS))
         for held in list(self._held.values()):
             name = self._name(held.adapter.digest)
             async with self._turns[name]:
@@ -123,10 +147,10 @@ class AdaptedHttpModel(WeighingHttpModel):
 
     async def aclose(self) -> None:
         """Have the server forget all adapters, and close all connections."""
-        held = list(self._held.values())
+        names = [name for name, each in self._held.items() if each.asked]
         self._held.clear()
         try:
-            await asyncio.gather(*(self._forget(self._name(each.adapter.digest)) for each in held if each.asked))
+            await asyncio.gather(*map(self._forget, names), self._forget_zeros())
         finally:
             folder, self._folder = self._folder, None
             if folder is not None:
@@ -135,6 +159,8 @@ class AdaptedHttpModel(WeighingHttpModel):
             await super().aclose()
 
     async def _restored(self, model: str) -> bool:
+        if model == self._name(_ZEROS):
+            return await self._load_zeros(again=True)
         held = self._held.get(model)
         if held is None:
             return False
@@ -157,6 +183,8 @@ class AdaptedHttpModel(WeighingHttpModel):
                 path = await folder.put(held.adapter, name)
                 held.asked = True
                 fresh = await self._api.load(self._name(digest), path)
+                if not held.loaded:
+                    await self._examine(held.adapter)
             except Unseen as unseen:
                 raise folder.unseen(name, path, str(unseen), self._address) from None
             except HostFault as fault:
@@ -172,6 +200,8 @@ class AdaptedHttpModel(WeighingHttpModel):
             del self._held[name]
             if held.asked:
                 await self._forget(name)
+            if not self._held:
+                await self._forget_zeros()
 
     async def _forget(self, name: str) -> None:
         async with self._turns[name]:
@@ -181,6 +211,53 @@ class AdaptedHttpModel(WeighingHttpModel):
             if self._folder is not None:
                 with suppress(AssayError):
                     await self._folder.remove(name.rpartition("-")[2])
+
+    async def _examine(self, adapter: Adapter) -> None:
+        """See whether the server's base is this adapter's, and have the base asked under zeros from now on."""
+        from assay.models.made_adapters import pairs_of
+
+        pairs = pairs_of(adapter.tensors)
+        folder = await self._ready()
+        async with self._turns[_TRIES]:
+            try:
+                await self._fit.check(pairs, self._address.base)
+            finally:
+                with suppress(AssayError):
+                    await folder.remove(_TRIES)
+        if pairs:
+            self._zeros = self._zeros or pairs[0]
+            await self._load_zeros()
+
+    async def _try_pair(self, pair: Pair) -> None:
+        self._tried += 1
+        name = f"try-{self._tried}"
+        folder = await self._ready()
+        await self._api.load(self._name(name), await folder.put_zeros(pair, f"{_TRIES}/{name}"))
+        await self._api.unload(self._name(name))
+
+    def _beside(self, question: Question) -> Question:
+        """The question as it is asked while adapters are there."""
+        return question if question.model or not self._has_zeros else replace(question, model=self._name(_ZEROS))
+
+    async def _load_zeros(self, *, again: bool = False) -> bool:
+        """Have the base asked under zeros; False if nobody knows which, or the server takes none."""
+        async with self._turns[_ZEROS]:
+            if self._zeros is None or (self._has_zeros and not again):
+                return self._has_zeros
+            folder = await self._ready()
+            with suppress(CheckpointError):
+                await self._api.load(self._name(_ZEROS), await folder.put_zeros(self._zeros, _ZEROS))
+                self._has_zeros = True
+            return self._has_zeros
+
+    async def _forget_zeros(self) -> None:
+        async with self._turns[_ZEROS]:
+            if self._has_zeros and not self._held:
+                self._has_zeros = False
+                await self._api.unload(self._name(_ZEROS))
+                if self._folder is not None:
+                    with suppress(AssayError):
+                        await self._folder.remove(_ZEROS)
 
     async def _ready(self) -> AdapterFolder:
         """The folder for adapters, once the server was found to take them."""

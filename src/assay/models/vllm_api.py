@@ -1,7 +1,8 @@
 """vLLM's API for adapters at run time: what is asked, and what its refusals mean.
 
-Known from vLLM 0.7 to 0.28: https://docs.vllm.ai/en/latest/features/lora/ . The paths exist only where the server was started
-with VLLM_ALLOW_RUNTIME_LORA_UPDATING. A refusal's status says little: one version answers 400 where the next answers 500.
+Tested with vLLM 0.32, known of 0.7 and later: https://docs.vllm.ai/en/latest/features/lora/ . The paths exist only where the
+server was started with VLLM_ALLOW_RUNTIME_LORA_UPDATING. A refusal's status says little: one version answers 400 where the next
+answers 500. `/adapters`, which 0.32 has as well, is SageMaker's form of the same.
 """
 
 from __future__ import annotations

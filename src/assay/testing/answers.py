@@ -149,9 +149,10 @@ class AnswerTests:
         if not {"temperature", "seed"} <= model.info.options or not under_test.samples:
             return
         hot = GenerateOptions(max_tokens=40, temperature=1.5)
+        large = 2**63 - 1 if model.info.declared else 2**63  # some servers' seeds have a sign
         texts = [
             (await streamed(model, under_test.long, replace(hot, seed=seed))).text
-            for seed in (7, 7, 8, 9, 2**63, 2**63)
+            for seed in (7, 7, 8, 9, large, large)
         ]
         assert texts[0] == texts[1], "the same seed gave two answers"
         assert texts[4] == texts[5], "seeds have 64 bits"
