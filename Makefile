@@ -2,12 +2,14 @@
 # make check  formatting, lint, types, layers                   make lab    makes the lab's models again (minutes)
 # make torch  adds what tests of the transformers engine and of lm-evaluation-harness need: about 1.4 GB, on Linux with CUDA's
 #             libraries several
+# make vllm   adds a vLLM for the CPU, for tests of adapters on a server: 0.8 GB in a folder of its own, on Linux x86-64 only
 PYTHON ?= python3
 VENV ?= .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv
 
-.PHONY: demo test check torch lab lock clean
+.PHONY: demo test check torch vllm lab lock clean
 
 demo: $(VENV)/.demo
 	@mkdir -p build && rm -rf build/demo
@@ -18,6 +20,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 torch: $(VENV)/.torch
+
+vllm: $(VLLM)/.vllm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -34,6 +38,8 @@ lock:
 	  --no-header --no-annotate --upgrade -o requirements/demo.txt
 	uv pip compile pyproject.toml --extra llama --extra mlx --extra ssh --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-annotate --upgrade -o requirements/dev.txt
+	uv pip compile requirements/vllm.in --override requirements/vllm-without.in --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --upgrade -o requirements/vllm.txt
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,5 +67,16 @@ $(VENV)/.torch: requirements/torch.txt requirements/lm-eval.txt | $(VENV)/.dev
 	@$(PIP) --no-deps --require-hashes -r requirements/torch.txt -r requirements/lm-eval.txt
 	@touch $@
 
+# Apart, for it wants other versions than the tests; but torch, which is as large again or much larger, is the tests' own.
+$(VLLM)/.vllm: requirements/vllm.txt | $(VENV)/.torch
+	@test "$$(uname -sm)" = "Linux x86_64" || { echo "vLLM for the CPU is made for Linux on x86-64 only" >&2; exit 1; }
+	@echo "installing vLLM ..."
+	@rm -rf $(VLLM) && $(BIN)/python -m venv --without-pip $(VLLM)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth"
+	@$(BIN)/python -m pip --python $(VLLM) install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements/vllm.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
