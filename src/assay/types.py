@@ -239,10 +239,12 @@ class TensorSpec(msgspec.Struct, frozen=True):
 class Adapter(msgspec.Struct, frozen=True):
     """A LoRA adapter that was read and found whole, in a folder of our own where nobody overwrites it.
 
-    digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank.
+    digest: sha256 hex of the tensors (names, dtypes, shapes, bytes), the effective scale and the rank; where modules differ,
+    those of each.
     scale: what the low-rank product is multiplied with (`lora_alpha / rank` in PEFT's terms).
     layers: how many blocks, counted from the last, its configuration adapts (-1: all; 0: the modules that it names one by one).
     architecture: of the base that a GGUF adapter is for; "" for an adapter in mlx-lm's form.
+    own: the rank and the scale of each module that differs from `rank` and `scale`, by mlx-lm's names.
     """
 
     digest: str
@@ -252,6 +254,11 @@ class Adapter(msgspec.Struct, frozen=True):
     layers: int
     tensors: Mapping[str, TensorSpec]
     architecture: str = ""
+    own: Mapping[str, tuple[int, float]] = {}
+
+    def size(self, module: str) -> tuple[int, float]:
+        """The module's rank and scale."""
+        return self.own.get(module, (self.rank, self.scale))
 
 
 class EngineSettings(msgspec.Struct, frozen=True):

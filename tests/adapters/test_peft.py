@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from assay.adapters.files import read_adapter
+from assay.adapters.files import read_adapter, staged
 from assay.adapters.named import adapter_at
 from assay.errors import AdapterBroken
 from tests.making import copied, discovered
@@ -75,12 +75,14 @@ def test_half_precision_is_kept_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        ({"use_dora": True}, "uses use_dora"),
+        (
+            {"use_dora": True},
+            "uses use_dora, .* merge it into its base with PEFT's merge_and_unload, and name what is saved",
+        ),
         ({"modules_to_save": ["lm_head"], "bias": "all"}, "uses modules_to_save, bias"),
         ({"peft_type": "IA3"}, "'IA3' is not supported"),
         ({"r": 0}, "r must be a positive whole number"),
         ({"lora_alpha": "much"}, "lora_alpha must be a number"),
-        ({"alpha_pattern": {"layers.1.self_attn.q_proj": 2}}, "uses alpha_pattern"),
         ({"rank_pattern": {"q_proj": 2}}, "has the rank 4, and the configuration says 2"),
         ({"init_lora_weights": "pissa_niter_4"}, "uses init_lora_weights 'pissa_niter_4'"),
     ],
@@ -98,3 +100,21 @@ def test_a_tensor_that_is_no_lora_is_named(tmp_path: Path) -> None:
     [checkpoint] = discovered(tmp_path / "run", None)
     with pytest.raises(AdapterBroken, match="lora_embedding_C is no part of a LoRA"):
         copied(checkpoint, tmp_path / "staged")
+
+
+def test_modules_that_differ_are_copied_with_the_rank_and_scale_of_each(tmp_path: Path) -> None:
+    theirs = write(tmp_path / "run" / "checkpoint-1", {"alpha_pattern": {"layers.1.self_attn.q_proj": 2}})
+    [checkpoint] = discovered(tmp_path / "run", None)
+    adapter = copied(checkpoint, tmp_path / "staged")
+    assert (adapter.rank, adapter.scale) == (4, 2.0)
+    assert adapter.own == {"model.layers.1.self_attn.q_proj": (4, 0.5)}
+    assert adapter.digest == adapter_at(theirs).digest
+    assert staged(tmp_path / "staged", adapter.digest) == adapter
+    config = adapter.weights.with_name("adapter_config.json")
+    made = json.loads(config.read_text())
+    assert not made["lora_parameters"].keys() & {"rank", "scale"}  # which mlx-lm would take for those of all
+    del made["lora_parameters"]["modules"]["model.layers.0.self_attn.q_proj"]
+    config.write_text(json.dumps(made))
+    with pytest.raises(AdapterBroken, match="names other modules than"):
+        read_adapter(adapter.weights, config)
+    assert staged(tmp_path / "staged", adapter.digest) is None

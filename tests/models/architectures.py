@@ -203,3 +203,20 @@ def write_adapter(folder: Path, shapes: Mapping[str, tuple[int, int]], layers: i
     config = {"fine_tune_type": "lora", "num_layers": layers, "lora_parameters": parameters}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+def trained(base: Path, folder: Path, save_embedding_layers: bool | str = False, **settings: Any) -> Path:
+    """An adapter that PEFT itself has made and saved."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(5)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    config = LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "down_proj"], **settings})
+    made_by_peft = get_peft_model(model, config)
+    for name, parameter in made_by_peft.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, 0, 0.3)
+    made_by_peft.save_pretrained(str(folder), save_embedding_layers=save_embedding_layers)
+    return folder

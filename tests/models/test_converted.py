@@ -27,6 +27,7 @@ from tests.models.architectures import (
     ARCHITECTURES,
     layers_of,
     shapes_of,
+    trained,
     write_adapter,
     write_model,
     write_multimodal,
@@ -134,23 +135,6 @@ async def test_embeddings_and_the_output(bases: Mapping[str, Path], tmp_path: Pa
     assert max(np.abs(np.array(logprobs) - found[0][1]).max() for _, logprobs in found) < 2e-4
 
 
-def trained(base: Path, folder: Path, save_embedding_layers: bool | str = False, **settings: Any) -> Path:
-    """An adapter that PEFT itself has made and saved."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(5)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config = LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "down_proj"], **settings})
-    made_by_peft = get_peft_model(model, config)
-    for name, parameter in made_by_peft.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter, 0, 0.3)
-    made_by_peft.save_pretrained(str(folder), save_embedding_layers=save_embedding_layers)
-    return folder
-
-
 @pytest.mark.parametrize(
     "settings",
     [{}, {"use_rslora": True}, {"layers_to_transform": [0]}, {"target_modules": ["layers.1.mlp.up_proj", "lm_head"]}],
@@ -175,8 +159,9 @@ def test_what_peft_itself_wrote(settings: dict[str, Any], bases: Mapping[str, Pa
     ("settings", "refused"),
     [
         ({"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.down_proj": 3}}, ""),
-        ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}}, "uses rank_pattern and alpha_pattern"),
-        ({"alpha_pattern": {"q_proj": 3}}, "uses alpha_pattern"),
+        ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 3}}, ""),
+        ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 5}}, "uses rank_pattern and alpha_pattern"),
+        ({"alpha_pattern": {"q_proj": 5}}, "uses alpha_pattern"),
         ({"rank_pattern": {"q_proj": 2}, "use_rslora": True}, "uses rank_pattern and use_rslora"),
     ],
 )
@@ -188,10 +173,13 @@ async def test_modules_that_differ(
     tuned = by_peft(base, theirs)
     again = made(theirs, "peft", tmp_path / "again", base)
     assert np.abs(by_peft(base, again) - tuned).max() < 1e-5
-    with pytest.raises(AdapterMismatch, match="one rank and one scale for all modules"):
+    assert adapter_at(again).digest == adapter_at(theirs).digest
+    with pytest.raises(AdapterMismatch, match=f"{refused}.*one rank and one scale for all modules"):
         made(theirs, "mlx", tmp_path / "mlx", base)
     if refused:
-        with pytest.raises(AdapterMismatch, match=f"{refused}, and scales its modules in ways"):
+        with pytest.raises(
+            AdapterMismatch, match=r"scales its modules each in its own way .* GGUF's one adapter\.lora\.alpha"
+        ):
             made(theirs, "gguf", tmp_path / "a.gguf", base)
         assert not (tmp_path / "a.gguf").exists()
         return

@@ -39,14 +39,14 @@ FORMS: tuple[Form, ...] = get_args(Form)
 class Converted:
     """What was written.
 
-    digest, former: of the adapter in its new form and in the one that it had; None where its modules differ, so that it
-    can't be evaluated. dtypes: of its tensors. size: of all its files, in bytes.
+    digest, former: of the adapter in its new form and in the one that it had. dtypes: of its tensors. size: of all its files,
+    in bytes.
     """
 
     path: Path
     form: Form
-    digest: str | None
-    former: str | None
+    digest: str
+    former: str
     tensors: int
     dtypes: tuple[str, ...]
     size: int
@@ -153,16 +153,14 @@ def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict
 
 
 def _digest(
-    lora: Lora, form: Form, files: list[Path], tensors: dict[str, TensorSpec], former: Callable[[], str | None]
-) -> str | None:
-    """The digest of what was written. The same numbers under the same scale are the same adapter; others are read back."""
+    lora: Lora, form: Form, files: list[Path], tensors: dict[str, TensorSpec], former: Callable[[], str]
+) -> str:
+    """The digest of what was written. The same numbers under the same scales are the same adapter; others are read back."""
     weights, *config = files
     if form == "gguf":
         return read_gguf_adapter(weights).digest
     written = (read_lora if form == "mlx" else _read_peft)(weights, *config)
-    if written.uniform is None:
-        return None
-    return former() if tensors == lora.tensors and written.uniform == lora.uniform else written.digest()
+    return former() if tensors == lora.tensors and written.sizes == lora.sizes else written.digest()
 
 
 def _read_peft(weights: Path, config: Path) -> Lora:

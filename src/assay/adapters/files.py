@@ -13,7 +13,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
@@ -41,12 +41,14 @@ WEIGHTS_NAME = "adapters.safetensors"
 CONFIG_NAME = "adapter_config.json"
 _FLOATS = {"F16", "BF16", "F32", "F64"}
 
+Size: TypeAlias = tuple[int, float]  # rank and scale
+
 
 def read_adapter(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | None = None) -> Adapter:
     """Read an adapter and check that it is whole. shown: what errors call the files, if not what they are called.
 
     Raises `NotReady` if a file is missing or still being written, `AdapterBroken` if it is not a LoRA adapter of
-    mlx-lm's (lora_a and lora_b pairs whose inner dimension is the configured rank).
+    mlx-lm's (lora_a and lora_b pairs whose inner dimension is the configured rank), or one as `stage` makes it of PEFT's.
     """
     return _read(weights, config, *(shown or (weights, config)))
 
@@ -155,7 +157,7 @@ def _holds(final: Path, adapter: Adapter) -> bool:
 def read_lora(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | None = None) -> Lora:
     """The adapter by its headers: its numbers are not looked at. shown, raises: as `read_adapter`."""
     shown_weights, shown_config = shown or (weights, config)
-    rank, scale, layers, base = _read_config(config, shown_config)
+    configured, layers, base = _read_config(config, shown_config)
     try:
         with weights.open("rb") as file:
             layout = read_layout(file, shown_weights)
@@ -163,32 +165,39 @@ def read_lora(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | No
         raise _missing(shown_weights) from None
     except OSError as error:
         raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
-    _check_pairs(layout.tensors, rank, shown_weights)
     parts = {name: Part(spec, *layout.spans[name]) for name, spec in layout.tensors.items()}
     modules = {name.rpartition(".")[0] for name in parts}
-    ranks, scales = dict.fromkeys(modules, rank), dict.fromkeys(modules, scale)
+    sizes = dict.fromkeys(modules, configured) if isinstance(configured, tuple) else configured
+    if sizes.keys() != modules:
+        raise AdapterBroken(f"{shown_config}: names other modules than {shown_weights} holds; fetch both again")
+    _check_pairs(layout.tensors, sizes, shown_weights)
+    ranks = {module: rank for module, (rank, _) in sizes.items()}
+    scales = {module: scale for module, (_, scale) in sizes.items()}
     return Lora(weights, shown_weights, parts, ranks, scales, layers, base)
 
 
 def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Adapter:
     """`read_adapter`, with errors that name the files as the user knows them."""
     lora = read_lora(weights, config, (shown_weights, shown_config))
-    assert lora.uniform is not None, "mlx-lm's configuration has one rank and one scale"
     try:
         digest = lora.digest()
     except FileNotFoundError:
         raise _missing(shown_weights) from None
     except OSError as error:
         raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
-    return Adapter(digest, weights, *lora.uniform, lora.layers, lora.tensors)
+    own = {module: size for module, size in lora.sizes.items() if size != lora.common}
+    return Adapter(digest, weights, *lora.common, lora.layers, lora.tensors, own=own)
 
 
 def _missing(path: PurePath) -> NotReady:
     return NotReady(f"{path}: the file is not there (yet); training may still be writing it")
 
 
-def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int, str]:
-    """(rank, scale, layers, the base's name or "") of an mlx-lm `adapter_config.json`; other keys are the trainer's."""
+def _read_config(path: Path, shown: PurePath) -> tuple[Size | dict[str, Size], int, str]:
+    """Of an mlx-lm `adapter_config.json`: the modules' rank and scale, the layers, the base's name or "".
+
+    Our own has the rank and scale of each module by its name. Other keys are the trainer's.
+    """
     config = _load_config(path, shown)
     if "peft_type" in config:
         raise AdapterBroken(
@@ -196,15 +205,20 @@ def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int, str]:
         )
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
-        raise AdapterBroken(f"{shown}: fine_tune_type {kind!r} is not supported; only 'lora' adapters can be evaluated")
+        raise AdapterBroken(
+            f"{shown}: fine_tune_type {kind!r} is not supported; only 'lora' adapters can be evaluated: fuse it into its base "
+            "with mlx_lm.fuse, and name what that writes as a model"
+        )
     parameters = config.get("lora_parameters")
     if not isinstance(parameters, dict):
         raise AdapterBroken(f"{shown}: has no lora_parameters; only adapters that mlx-lm has written can be evaluated")
-    rank, scale, layers = parameters.get("rank"), parameters.get("scale"), config.get("num_layers", -1)
-    if type(rank) is not int or rank < 1:
-        raise AdapterBroken(f"{shown}: lora_parameters.rank must be a positive whole number, not {rank!r}")
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
-        raise AdapterBroken(f"{shown}: lora_parameters.scale must be a number, not {scale!r}")
+    modules = parameters.get("modules")
+    sizes: Size | dict[str, Size]
+    if isinstance(modules, dict) and "rank" not in parameters:
+        sizes = {module: _size(own, f"lora_parameters.modules.{module}", shown) for module, own in modules.items()}
+    else:
+        sizes = _size(parameters, "lora_parameters", shown)
+    layers = config.get("num_layers", -1)
     if type(layers) is not int:
         raise AdapterBroken(f"{shown}: num_layers must be a whole number, not {layers!r}")
     keys = parameters.get("keys")
@@ -213,7 +227,16 @@ def _read_config(path: Path, shown: PurePath) -> tuple[int, float, int, str]:
     elif layers <= 0:
         layers = -1
     base = config.get("model")
-    return rank, float(scale), layers, base if isinstance(base, str) else ""
+    return sizes, layers, base if isinstance(base, str) else ""
+
+
+def _size(parameters: Any, where: str, shown: PurePath) -> Size:
+    rank, scale = (parameters.get(name) if isinstance(parameters, dict) else None for name in ("rank", "scale"))
+    if type(rank) is not int or rank < 1:
+        raise AdapterBroken(f"{shown}: {where}.rank must be a positive whole number, not {rank!r}")
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise AdapterBroken(f"{shown}: {where}.scale must be a number, not {scale!r}")
+    return rank, float(scale)
 
 
 def _load_config(path: Path, shown: PurePath) -> dict[str, Any]:
@@ -234,8 +257,8 @@ def _load_config(path: Path, shown: PurePath) -> dict[str, Any]:
     return config
 
 
-def _check_pairs(tensors: Mapping[str, TensorSpec], rank: int, path: PurePath) -> None:
-    """Raise `AdapterBroken` unless these are lora_a and lora_b pairs of this rank."""
+def _check_pairs(tensors: Mapping[str, TensorSpec], sizes: Mapping[str, Size], path: PurePath) -> None:
+    """Raise `AdapterBroken` unless these are lora_a and lora_b pairs of these ranks."""
     problems: list[str] = []
     pairs: dict[str, dict[str, TensorSpec]] = {}
     for name, spec in tensors.items():
@@ -247,6 +270,7 @@ def _check_pairs(tensors: Mapping[str, TensorSpec], rank: int, path: PurePath) -
         else:
             pairs.setdefault(module, {})[leaf] = spec
     for module, pair in pairs.items():
+        rank, _ = sizes[module]
         for leaf in ("lora_a", "lora_b"):
             if leaf not in pair:
                 problems.append(f"{module}.{leaf} is missing")
@@ -256,9 +280,9 @@ def _check_pairs(tensors: Mapping[str, TensorSpec], rank: int, path: PurePath) -
         problems.append("it holds no tensors")
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise AdapterBroken(
-            f"{path}: not a LoRA adapter of rank {rank} as mlx-lm writes it: {'; '.join(problems[:3])}{more}"
-        )
+        ranks = sorted({rank for rank, _ in sizes.values()})
+        of = f" of rank {ranks[0]}" if len(ranks) == 1 else ""
+        raise AdapterBroken(f"{path}: not a LoRA adapter{of} as mlx-lm writes it: {'; '.join(problems[:3])}{more}")
 
 
 def _inner(leaf: str, shape: tuple[int, ...]) -> int | None:

@@ -32,7 +32,7 @@ def check_against(adapter: Adapter, base: Mapping[str, tuple[int, ...]]) -> None
     if adapter.architecture:
         _check_gguf(adapter, base)
         return
-    check_tensors(adapter.tensors, lambda module: adapter.rank, adapter.layers, base)
+    check_tensors(adapter.tensors, lambda module: adapter.size(module)[0], adapter.layers, base)
 
 
 def check_tensors(

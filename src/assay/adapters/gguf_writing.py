@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
 from assay.adapters.fit import raise_differences
 from assay.adapters.gguf_names import BLOCK
+from assay.adapters.levelling import DIFFERS, multiplied, powers
 from assay.adapters.lora import Bits, Lora
-from assay.adapters.peft import patterns
 from assay.errors import AdapterMismatch, ModelError
 
 _KEY = re.compile(r"(?:language_model\.)?(?:model\.layers\.(\d+)\.(.+)|(lm_head)|model\.(embed_tokens))\.(lora_[ab])")
@@ -55,16 +55,20 @@ def gguf_names(lora: Lora) -> dict[str, str]:
     return dict(sorted(names.items(), key=lambda item: item[1]))
 
 
-def alpha_of(lora: Lora) -> float:
-    """What llama.cpp divides by each pair's own rank to scale it. Raises `AdapterMismatch` where one number can't do."""
-    alphas = {lora.scales[module] * rank for module, rank in lora.ranks.items()}
-    if not math.isclose(min(alphas), max(alphas), rel_tol=1e-9):
+def alpha_of(lora: Lora) -> tuple[float, Mapping[str, int]]:
+    """What llama.cpp divides by each pair's own rank to scale it, and the power of two that each module has besides.
+
+    Raises `AdapterMismatch` where one number can't do.
+    """
+    found = powers({module: lora.scales[module] * rank for module, rank in lora.ranks.items()})
+    if found is None:
         raise AdapterMismatch(
-            f"{lora.shown}: uses {patterns(lora)}, and scales its modules in ways that GGUF's one adapter.lora.alpha can't say"
+            f"{lora.shown}: {DIFFERS}, which GGUF's one adapter.lora.alpha can't say; transformers and MLX can, on the base as "
+            "safetensors"
         )
-    if (alpha := max(alphas)) == 0:  # llama.cpp takes it for "not scaled"
+    if found[0] == 0:  # llama.cpp takes it for "not scaled"
         raise AdapterMismatch(f"{lora.shown}: is scaled by 0, which GGUF can't say, and so changes nothing")
-    return alpha
+    return found
 
 
 def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, dtype: str = "F32") -> None:
@@ -83,7 +87,8 @@ def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, 
     try:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", alpha_of(lora))
+        alpha, by = alpha_of(lora)
+        writer.add_float32("adapter.lora.alpha", alpha)
         kind, width = GGMLQuantizationType[dtype], np.dtype(_STORED[dtype]).itemsize
         for key, name in names.items():
             rows, columns = shape = _shape(lora, key, name)
@@ -97,6 +102,8 @@ def write_gguf(lora: Lora, path: Path, *, arch: str, heads: int, kv_heads: int, 
     with lora.weights.open("rb") as source, path.open("ab") as file:
         for key, name in names.items():
             bits = cast(lora.read(source, key, read), lora.parts[key].spec.dtype, dtype)
+            if key.endswith(".lora_b"):
+                bits = multiplied(bits, dtype, by[key.rpartition(".")[0]], lora.shown, key)
             file.write(bytes(-file.tell() % writer.data_alignment))
             file.write(laid_out.contiguous(_laid_out(bits, name, arch, heads, kv_heads)).data)
         file.write(bytes(-file.tell() % writer.data_alignment))

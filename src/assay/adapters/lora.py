@@ -5,6 +5,7 @@ mlx-lm keeps `lora_a` as (in, rank) and `lora_b` as (rank, out), PEFT the transp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -66,8 +67,18 @@ class Lora:
     @property
     def uniform(self) -> tuple[int, float] | None:
         """The rank and the scale that all modules have, None where they differ."""
-        found = {(rank, self.scales[module]) for module, rank in self.ranks.items()}
+        found = set(self.sizes.values())
         return next(iter(found)) if len(found) == 1 else None
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, float]]:
+        """Each module's rank and scale, in order of their names."""
+        return {module: (self.ranks[module], self.scales[module]) for module in sorted(self.ranks)}
+
+    @property
+    def common(self) -> tuple[int, float]:
+        """The rank and the scale that most modules have."""
+        return Counter(self.sizes.values()).most_common(1)[0][0]
 
     def read(self, file: BufferedReader, name: str, buffer: Buffer | None = None) -> Bits:
         """The tensor as mlx-lm lays it out, perhaps a view of another order. buffer: where it may lie.
@@ -85,17 +96,15 @@ class Lora:
 
     def digest(self) -> str:
         """What `Adapter.digest` is of the same adapter in mlx-lm's file. Raises `AdapterBroken` for NaN and infinity."""
-        if self.uniform is None:
-            raise AdapterBroken(f"{self.shown}: its modules differ in rank or scale, so mlx-lm's form has none like it")
-        with self.weights.open("rb") as file:
-            return self._digest(file, *self.uniform)
-
-    def _digest(self, file: BufferedReader, rank: int, scale: float) -> str:
         digest = TensorDigest(self.shown)
         read, turned = Buffer(), Buffer()
-        for name in sorted(self.parts):
-            digest.begin(name, self.parts[name].spec)
-            digest.add(turned.contiguous(self.read(file, name, read)).data)
+        with self.weights.open("rb") as file:
+            for name in sorted(self.parts):
+                digest.begin(name, self.parts[name].spec)
+                digest.add(turned.contiguous(self.read(file, name, read)).data)
+        if self.uniform is None:
+            return digest.end({"modules": self.sizes})
+        rank, scale = self.uniform
         return digest.end({"rank": rank, "scale": scale})
 
 
@@ -106,8 +115,9 @@ def lora_of(adapter: Adapter) -> Lora:
     if layout.tensors != adapter.tensors:
         raise AdapterBroken(f"{adapter.weights}: the file has changed since it was read; read it again")
     parts = {name: Part(spec, *layout.spans[name]) for name, spec in layout.tensors.items()}
-    modules = {name.rpartition(".")[0] for name in parts}
-    ranks, scales = dict.fromkeys(modules, adapter.rank), dict.fromkeys(modules, adapter.scale)
+    sizes = {module: adapter.size(module) for module in (name.rpartition(".")[0] for name in parts)}
+    ranks = {module: rank for module, (rank, _) in sizes.items()}
+    scales = {module: scale for module, (_, scale) in sizes.items()}
     return Lora(adapter.weights, adapter.weights, parts, ranks, scales, adapter.layers)
 
 

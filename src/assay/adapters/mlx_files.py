@@ -17,9 +17,11 @@ _IN_BLOCK = re.compile(r"(?:.*\.)?layers\.\d+\.(.+)")
 
 
 def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, TensorSpec], base: str) -> None:
-    """Write an adapter of one rank and one scale. tensors: what each becomes. base: what the configuration calls the base."""
-    assert lora.uniform is not None, "mlx-lm's configuration has one rank and one scale"
-    rank, scale = lora.uniform
+    """Write the adapter. tensors: what each becomes. base: what the configuration calls the base.
+
+    mlx-lm's configuration has one rank and one scale. Of an adapter whose modules differ it becomes one of our own, that has
+    those of each and that mlx-lm refuses.
+    """
     buffer = Buffer()
     with lora.weights.open("rb") as file:
         own = lora.tensors
@@ -29,10 +31,17 @@ def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, Ten
     made = {
         "fine_tune_type": "lora",
         "num_layers": lora.layers,
-        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": _keys(lora)},
+        "lora_parameters": {**_sizes(lora), "dropout": 0.0, "keys": _keys(lora)},
         "model": base or None,
     }
     config.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+
+def _sizes(lora: Lora) -> dict[str, object]:
+    if lora.uniform is None:
+        return {"modules": {module: {"rank": rank, "scale": scale} for module, (rank, scale) in lora.sizes.items()}}
+    rank, scale = lora.uniform
+    return {"rank": rank, "scale": scale}
 
 
 def _keys(lora: Lora) -> list[str]:

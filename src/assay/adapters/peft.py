@@ -48,20 +48,14 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> None:
-    """Rewrite both files in place, in mlx-lm's form. One tensor is in memory at a time.
+    """Rewrite both files in place, in mlx-lm's form, or our own like it where modules differ.
 
-    shown_weights, shown_config: what errors call them. Raises `AdapterBroken` for what is no LoRA adapter, or one that uses
-    what mlx-lm's form can't express; `NotReady` for a file that is cut off.
+    One tensor is in memory at a time. shown_weights, shown_config: what errors call them. Raises `AdapterBroken` for what is
+    no LoRA adapter, or more than one; `NotReady` for a file that is cut off.
     """
     lora = read_peft(weights, config, shown_weights, shown_config)
     if lora.carried:
         raise AdapterBroken(carries(lora))
-    if lora.uniform is None:
-        used = patterns(lora)
-        instead = "; assay convert --to gguf makes one of it that llama.cpp takes" if used == "rank_pattern" else ""
-        raise AdapterBroken(
-            f"{shown_config}: uses {used}, so its modules differ, and can't be evaluated as it is{instead}"
-        )
     target = weights.with_suffix(".mlx")
     write_mlx(lora, target, config, lora.tensors, lora.base)
     target.replace(weights)
@@ -81,7 +75,7 @@ def patterns(lora: Lora) -> str:
 
 
 def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Lora:
-    """The adapter in these two files. Raises as `normalise`, but for ranks and scales that differ."""
+    """The adapter in these two files. Raises as `normalise`."""
     settings = _settings(config, shown_config)
     try:
         with weights.open("rb") as file:
@@ -137,7 +131,8 @@ def _settings(config: Path, shown: PurePath) -> dict[str, Any]:
         used.append(f"init_lora_weights {start!r}")
     if used:
         raise AdapterBroken(
-            f"{shown}: uses {', '.join(used)}, which can't be evaluated; only plain LoRA and rsLoRA can"
+            f"{shown}: uses {', '.join(used)}, which can't be evaluated; only plain LoRA and rsLoRA can: merge it into its "
+            "base with PEFT's merge_and_unload, and name what is saved then as a model"
         )
     return settings
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
@@ -50,29 +51,36 @@ def _name(name: str) -> str:
 
 def _settings(lora: Lora, base: str) -> dict[str, object]:
     """PEFT's configuration. Each module is named in full: PEFT then adapts these, and no others that end alike."""
-    ranks, alphas = lora.ranks, {module: _alpha(lora, module) for module in lora.ranks}
-    rank, alpha = (Counter(found.values()).most_common(1)[0][0] for found in (ranks, alphas))
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base or None,
         "inference_mode": True,
-        "r": rank,
-        "lora_alpha": alpha,
-        "use_rslora": lora.stabilised,
+        **sizes(lora.sizes, stabilised=lora.stabilised),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "target_modules": sorted(map(in_transformers, ranks)),
+        "target_modules": sorted(map(in_transformers, lora.ranks)),
+    }
+
+
+def sizes(modules: Mapping[str, tuple[int, float]], *, stabilised: bool) -> dict[str, Any]:
+    """What PEFT's configuration says of the rank and the scale of each module. modules: by mlx-lm's names."""
+    ranks = {module: rank for module, (rank, _) in modules.items()}
+    alphas = {module: _alpha(*size, stabilised=stabilised) for module, size in modules.items()}
+    rank, alpha = Counter(ranks.values()).most_common(1)[0][0], Counter(alphas.values()).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "use_rslora": stabilised,
         "rank_pattern": {_pattern(module): own for module, own in sorted(ranks.items()) if own != rank},
         "alpha_pattern": {_pattern(module): own for module, own in sorted(alphas.items()) if own != alpha},
     }
 
 
-def _alpha(lora: Lora, module: str) -> float:
+def _alpha(rank: int, scale: float, *, stabilised: bool) -> float:
     """The lora_alpha by which PEFT comes to the very scale, bit for bit where one of the nearest does."""
-    scale, rank = lora.scales[module], lora.ranks[module]
-    divisor = math.sqrt(rank) if lora.stabilised else rank
+    divisor = math.sqrt(rank) if stabilised else rank
     alpha = scale * divisor
     for near in (float(round(alpha)), alpha, math.nextafter(alpha, math.inf), math.nextafter(alpha, -math.inf)):
         if near / divisor == scale:

@@ -21,9 +21,9 @@ class Source:
     lora: Lora
     form: Layout
 
-    def digest(self) -> str | None:
-        """Its digest; None where its modules differ in rank or scale, so that it can't be evaluated. Reads the whole file."""
-        return self.lora.digest() if self.lora.uniform is not None else None
+    def digest(self) -> str:
+        """Its digest. Reads the whole file."""
+        return self.lora.digest()
 
 
 def source_at(place: Path) -> Source:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from assay.adapters.files import CONFIG_NAME
 from assay.adapters.fit import EMBEDDINGS
+from assay.adapters.levelling import levelled
 from assay.adapters.lora import lora_of
 from assay.adapters.peft_writing import write_peft
 from assay.checkpoints.layouts import PEFT_WEIGHTS
@@ -137,7 +138,7 @@ def _write(adapter: Adapter, folder: Path) -> list[Path]:
         )
     config, weights = folder / CONFIG_NAME, folder / PEFT_WEIGHTS
     try:
-        lora = lora_of(adapter)
+        lora = levelled(lora_of(adapter), folder / "levelled.safetensors")
         write_peft(lora, weights, config, lora.tensors, "")
     except OSError as error:
         if error.errno in NO_ROOM or error.errno is None:  # numpy's error for what it could write only in part has none

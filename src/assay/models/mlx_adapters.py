@@ -1,6 +1,6 @@
 """LoRA adapters on a model that mlx-lm has loaded once: held in memory, swapped between generations.
 
-The base's own modules are never changed. Adapters of one structure (rank, scale, layers, keys) share one set of LoRA
+The base's own modules are never changed. Adapters of one structure (ranks, scales, layers, keys) share one set of LoRA
 modules around them, made by mlx-lm; a swap within a structure puts other arrays into that set, and for the bare base
 the base's modules are put back, so that nothing of an adapter is left in the computation.
 """
@@ -18,12 +18,16 @@ from assay.types import Adapter
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What decides which modules mlx-lm puts in. `keys`: paths within a block, or from the model's root."""
+    """What decides which modules mlx-lm puts in. `keys`: paths within a block, or from the model's root.
+
+    own: as in `Adapter`: module, rank, scale.
+    """
 
     rank: int
     scale: float
     layers: int
     keys: tuple[str, ...]
+    own: tuple[tuple[str, int, float], ...]
 
 
 Modules = Mapping[str, Any]  # module path -> mlx module
@@ -101,7 +105,8 @@ class AdapterSlots:
                 (i for i in range(len(parts), 0, -1) if inside and ".".join(parts[:i]) in self._layer_paths), 0
             )
             keys.add(".".join(parts[block:]))
-        return Structure(adapter.rank, adapter.scale, adapter.layers, tuple(sorted(keys)))
+        own = tuple((module, *size) for module, size in sorted(adapter.own.items()))
+        return Structure(adapter.rank, adapter.scale, adapter.layers, tuple(sorted(keys)), own)
 
     def _make(self, structure: Structure) -> tuple[Modules, Modules]:
         """mlx-lm's LoRA modules for a structure and the base's modules in their places; the model stays as it is."""
@@ -135,9 +140,23 @@ class AdapterSlots:
             if installed is not None:
                 _put(self._model, self._sets[installed])
                 self._installed, self._current = installed, current
+        for path, rank, scale in structure.own:
+            if path in after:  # else `_load` says that the base has no such layer
+                _resize(after[path], rank, scale)
         for module in after.values():
             module.eval()
         return plain, after
+
+
+def _resize(module: Any, rank: int, scale: float) -> None:
+    """Give one of mlx-lm's LoRA modules, over a linear layer or an embedding, another rank and scale."""
+    import mlx.core as mx
+
+    if module.lora_a.ndim != 2:
+        raise AdapterBroken("it has ranks or scales of single modules, which can't be put into this base's experts")
+    module.lora_a = mx.zeros((module.lora_a.shape[0], rank))
+    module.lora_b = mx.zeros((rank, module.lora_b.shape[1]))
+    module.scale = scale
 
 
 def _layer_paths(model: Any) -> frozenset[str]:

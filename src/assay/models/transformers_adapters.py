@@ -10,6 +10,7 @@ from typing import Any
 from assay.adapters.bases import check_embeddings
 from assay.adapters.fit import check_against
 from assay.adapters.module_names import has_text_model, in_transformers, stored
+from assay.adapters.peft_writing import sizes
 from assay.errors import AdapterBroken
 from assay.types import Adapter
 
@@ -80,9 +81,10 @@ class PeftSlots:
         from peft.tuners.lora import LoraModel
 
         modules = sorted({in_transformers(name.rpartition(".")[0]) for name in tensors})
+        one = {"r": adapter.rank, "lora_alpha": adapter.scale * adapter.rank}
+        each = {module: adapter.size(module) for module in (name.rpartition(".")[0] for name in tensors)}
         config = LoraConfig(
-            r=adapter.rank,
-            lora_alpha=adapter.scale * adapter.rank,
+            **(sizes(each, stabilised=False) if adapter.own else one),
             target_modules=modules,
             lora_dropout=0.0,
             bias="none",
