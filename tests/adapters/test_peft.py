@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from assay.adapters.files import read_adapter, staged
 from assay.adapters.named import adapter_at
-from assay.errors import AdapterBroken
+from assay.errors import AdapterBroken, BadInput
 from tests.making import copied, discovered
 
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "base_model_name_or_path": "org/base"}
@@ -100,6 +100,15 @@ def test_a_tensor_that_is_no_lora_is_named(tmp_path: Path) -> None:
     [checkpoint] = discovered(tmp_path / "run", None)
     with pytest.raises(AdapterBroken, match="lora_embedding_C is no part of a LoRA"):
         copied(checkpoint, tmp_path / "staged")
+
+
+def test_dora_is_told_by_its_tensors_as_well(tmp_path: Path) -> None:
+    extra = {"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector": np.ones(24, np.float32)}
+    folder = write(tmp_path / "run" / "checkpoint-1", **extra)
+    with pytest.raises(
+        BadInput, match=r"lora_magnitude_vector is no part of a LoRA .*, but of DoRA: merge it into its base"
+    ):
+        adapter_at(folder)
 
 
 def test_modules_that_differ_are_copied_with_the_rank_and_scale_of_each(tmp_path: Path) -> None:

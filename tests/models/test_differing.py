@@ -176,6 +176,17 @@ def test_a_digest_covers_each_rank_and_scale(bases: Mapping[str, Path], tmp_path
     assert adapter_at(theirs).digest in seen
 
 
+@pytest.mark.parametrize("named", ["odd ranks", "scales", "rslora"])
+def test_what_a_server_can_not_be_given_exactly_is_refused(
+    named: str, bases: Mapping[str, Path], tmp_path: Path
+) -> None:
+    theirs = trained(bases["llama"], tmp_path / "theirs", **SETTINGS[named])
+    with pytest.raises(
+        AdapterMismatch, match=r"scales its modules each in its own way .* name a local model as the base"
+    ):
+        adapter_folder._write(adapter_at(theirs), tmp_path)
+
+
 @pytest.mark.parametrize("named", ["ranks", "scales by powers of two"])
 async def test_what_a_server_is_given_has_one_rank_and_one_scale(
     named: str, bases: Mapping[str, Path], tmp_path: Path

@@ -37,10 +37,10 @@ def powers(factors: Mapping[str, float]) -> tuple[float, Mapping[str, int]] | No
         return (one, dict.fromkeys(factors, 0)) if len(counted) == 1 else None
     found: dict[str, int] = {}
     for module, factor in factors.items():
-        power = round(math.log2(factor / one)) if factor / one > 0 else 0
-        if not math.isclose(factor, math.ldexp(one, power), rel_tol=_EXACT):
+        ratio = factor / one
+        found[module] = round(math.log2(ratio)) if 0 < ratio < math.inf else 0
+        if not math.isclose(factor, math.ldexp(one, found[module]), rel_tol=_EXACT):
             return None
-        found[module] = power
     return one, found
 
 
@@ -68,7 +68,10 @@ def levelled(lora: Lora, file: Path) -> Lora:
         return lora
     found = powers(lora.scales)
     if found is None:
-        raise AdapterMismatch(f"{lora.shown}: {DIFFERS}, and they can't be brought to one scale without rounding")
+        raise AdapterMismatch(
+            f"{lora.shown}: {DIFFERS}, and they can't be brought to one scale for a server without rounding; transformers and "
+            "MLX take them as they are: name a local model as the base"
+        )
     scale, by = found
     rank = max(lora.ranks.values())
     specs = {name: _widened(name, spec, rank) for name, spec in lora.tensors.items()}

@@ -43,6 +43,7 @@ _UNUSED: Mapping[str, tuple[object, ...]] = {
     "monteclora_config": (None,),
     "ensure_weight_tying": (None, False),
 }
+_MERGE = "merge it into its base with PEFT's merge_and_unload, and name what is saved then as a model"
 # Ways to begin that change the base's own weights, by how PEFT names them: the adapter alone doesn't make up for it.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -131,8 +132,7 @@ def _settings(config: Path, shown: PurePath) -> dict[str, Any]:
         used.append(f"init_lora_weights {start!r}")
     if used:
         raise AdapterBroken(
-            f"{shown}: uses {', '.join(used)}, which can't be evaluated; only plain LoRA and rsLoRA can: merge it into its "
-            "base with PEFT's merge_and_unload, and name what is saved then as a model"
+            f"{shown}: uses {', '.join(used)}, which can't be evaluated; only plain LoRA and rsLoRA can: {_MERGE}"
         )
     return settings
 
@@ -177,7 +177,10 @@ def _parts(layout: Layout, carried: Container[str], shown: PurePath, *, within: 
             continue
         match = _PAIR.fullmatch(name.removeprefix(_PREFIX))
         if match is None or not name.startswith(_PREFIX):
-            raise AdapterBroken(f"{shown}: the tensor {name} is no part of a LoRA over linear layers or embeddings")
+            dora = f", but of DoRA: {_MERGE}" if "lora_magnitude_vector" in name else ""
+            raise AdapterBroken(
+                f"{shown}: the tensor {name} is no part of a LoRA over linear layers or embeddings{dora}"
+            )
         if len(spec.shape) != 2:
             raise AdapterBroken(
                 f"{shown}: the tensor {name} has the shape {spec.shape}; a linear layer's LoRA has two dimensions"
