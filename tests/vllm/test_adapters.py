@@ -152,6 +152,23 @@ async def test_texts_are_those_of_transformers_under_more_adapters_than_it_holds
         assert texts[place * len(PROMPTS) : (place + 1) * len(PROMPTS)] == right[model.info.adapter or ""]
 
 
+async def test_twenty_are_there_at_once(spec: str, tmp_path: Path) -> None:
+    twenty = []
+    for place in range(20):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        twenty.append(changed(folder, dict, scale=2.0 + place / 2))
+    told = GenerateOptions(max_tokens=4, logprobs=True)
+    async with opened(spec) as base:
+        bound = [await base.attach(adapter) for adapter in twenty]
+        alone = [await complete(model, PROMPTS[0], told) for model in bound]
+        at_once = await asyncio.gather(*(complete(model, PROMPTS[0], told) for model in bound))
+    found = [tuple(token.logprob for token in answer.tokens) for answer in at_once]
+    assert len(set(found)) == 20
+    for one, other in zip(alone, found, strict=True):
+        assert [token.logprob for token in one.tokens] == pytest.approx(other, abs=1e-4)
+
+
 async def test_what_is_left_is_computed_no_further(spec: str) -> None:
     async with opened(spec) as base:
         before = metric(spec, "vllm:generation_tokens_total")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from assay.errors import AdapterMismatch, CheckpointError
 from assay.models.made_adapters import Pair, outermost
@@ -18,16 +17,13 @@ _FEW = 3  # differences, that an error's sentence names itself
 _Kind = tuple[str, int, int]
 
 
-class Taker(Protocol):
-    """Has a server load a pair of zeros, and forget it; raises as `VllmApi.load`."""
-
-    async def __call__(self, pair: Pair) -> None: ...
-
-
 class Fit:
-    """What is known of one server's base. Each kind of layer is asked for once."""
+    """What is known of one server's base. Each kind of layer is asked for once.
 
-    def __init__(self, take: Taker) -> None:
+    take: has the server load a pair of zeros, and forget it; raises as `VllmApi.load`.
+    """
+
+    def __init__(self, take: Callable[[Pair], Awaitable[None]]) -> None:
         self._take = take
         self._fitting: dict[_Kind, set[tuple[int, ...]]] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
