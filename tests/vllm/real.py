@@ -35,6 +35,7 @@ _FLAGS = {
     "--max-cpu-loras": "4",
     "--max-lora-rank": "16",
 }
+_SWITCHES = ("--enforce-eager", "--enable-lora", "--enable-tokenizer-info-endpoint")
 _ENVIRONMENT = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -78,7 +79,7 @@ class RealVllm:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         words = [word for flag in self._flags.items() for word in flag]
-        served = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--enable-lora", *words]
+        served = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", *_SWITCHES, *words]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(llama_supervisor.__file__), *served],
