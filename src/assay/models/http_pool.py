@@ -41,7 +41,7 @@ class Pool:
         self._context: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._heads: dict[str, bytes] = {}  # by path, which goes with one method
+        self._heads: dict[tuple[str, bool], bytes] = {}  # by path and whether it is beside the API's; either goes with one method
         self._dialer = Dialer(proxy.host, proxy.port) if proxy is not None else Dialer(address.host, address.port)
         self._closed = False
 
@@ -99,7 +99,7 @@ class Pool:
         return self._head("POST", path, root) + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     def _head(self, method: str, path: str, root: bool) -> bytes:
-        if path not in self._heads:
+        if (path, root) not in self._heads:
             direct = self._proxy is None or self._address.tls
             address = self._address.root if root else self._address
             target = f"{address.path}{path}" if direct else f"{address.base}{path}"
@@ -109,8 +109,8 @@ class Pool:
             if self._key:
                 lines.append(f"Authorization: Bearer {self._key.reveal()}")
             lines += [f"User-Agent: {self._agent}", "Content-Type: application/json", "Accept-Encoding: identity"]
-            self._heads[path] = ("\r\n".join(lines) + "\r\n").encode("latin-1")
-        return self._heads[path]
+            self._heads[path, root] = ("\r\n".join(lines) + "\r\n").encode("latin-1")
+        return self._heads[path, root]
 
     async def _connection(self, seconds: float, anew: bool) -> tuple[Connection, bool]:
         """A connection, and whether nothing was asked on it before. anew: it must be such a one."""
