@@ -41,7 +41,7 @@ class Pool:
         self._context: ssl.SSLContext | None = None
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._heads: dict[tuple[str, bool], bytes] = {}  # by path and whether it is beside the API's; either goes with one method
+        self._heads: dict[tuple[str, bool], bytes] = {}  # by path, and whether that is beside the API's
         self._dialer = Dialer(proxy.host, proxy.port) if proxy is not None else Dialer(address.host, address.port)
         self._closed = False
 
