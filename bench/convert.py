@@ -1,8 +1,9 @@
 """What does it cost to convert an adapter of 100 MB?
 
-Measured: seconds from opening the adapter to the output's being on the disk under its name, digests of both included, in each
-direction; and how far the process's resident memory peaks above what it was before. Each in a fresh process, on files that the
-page cache holds.
+Measured: seconds from opening the adapter to the output's being on the disk under its name, the adapter's digest included, in
+each direction; and how far the process's resident memory peaks above what it was before. Each in a fresh process, on files that
+the page cache holds. Beside it, what the output's own digest takes after that: `assay convert` shows it where it differs, as a
+GGUF file's does.
 
 Against: copying the adapter, its folder for a folder and its weights for a GGUF file, and waiting until it is on the disk
 (`shutil.copyfile`; fsync of each file, of their folder and of the one above), run in turn with it.
@@ -68,18 +69,20 @@ def bench(folder: Path, rounds: int) -> int:
     print(f"an adapter of {size / 1e6:.0f} MB, {rounds} rounds")
     fine = True
     for source, to in DIRECTIONS:
-        ratios, seconds, copies, peaks = [], [], [], []
+        ratios, seconds, digests, copies, peaks = [], [], [], [], []
         for _ in range(rounds):
             copies.append(copied(adapters[source], to, folder / "copy"))
             told = fresh(adapters[source], to, folder / ("out.gguf" if to == "gguf" else "out"))
             seconds.append(told["seconds"])
+            digests.append(told["digest"])
             peaks.append(told["peak"])
             ratios.append(seconds[-1] / copies[-1])
         ratio, peak = statistics.median(ratios), max(peaks)
         fine = fine and ratio <= SLOWER and peak <= LARGER * size
         print(
             f"{source:>4} to {to:<4}  {ratio:.2f} times the copy ({min(ratios):.2f} to {max(ratios):.2f}): "
-            f"{statistics.median(seconds):.2f} s against {statistics.median(copies):.2f} s; "
+            f"{statistics.median(seconds):.2f} s against {statistics.median(copies):.2f} s, "
+            f"{statistics.median(digests):.2f} s more for the output's digest; "
             f"peak {peak / 1e6:.0f} MB, {peak / size:.2f} of its size"
         )
     print("within the targets" if fine else "a target is missed")
@@ -134,7 +137,7 @@ def fresh(source: Path, to: Form, out: Path) -> dict[str, float]:
 
 
 def measured(source: Path, to: Form, out: Path) -> dict[str, float]:
-    """Seconds of one conversion, and the bytes by which memory peaks above what it was before."""
+    """Seconds of one conversion and of the output's digest, and the bytes by which memory peaks above what it was before."""
     import gguf  # noqa: F401  imported by the conversion to GGUF: start-up, and no part of it
 
     shapes = {f"model.layers.{n}.{name}.weight": shape for n in range(LAYERS) for name, shape in SHAPES.items()}
@@ -142,9 +145,11 @@ def measured(source: Path, to: Form, out: Path) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = resident("VmRSS")
     begun = time.perf_counter()
-    convert(source_at(source), out, to, base)
-    seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "peak": resident("VmHWM") - before}
+    made = convert(source_at(source), out, to, base)
+    ended = time.perf_counter()
+    made.digest()
+    digest = time.perf_counter() - ended
+    return {"seconds": ended - begun, "digest": digest, "peak": resident("VmHWM") - before}
 
 
 def resident(what: str) -> int:

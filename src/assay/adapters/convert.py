@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,17 +39,25 @@ FORMS: tuple[Form, ...] = get_args(Form)
 class Converted:
     """What was written.
 
-    digest, former: of the adapter in its new form and in the one that it had. dtypes: of its tensors. size: of all its files,
-    in bytes.
+    former: the adapter's digest in the form that it had. same: it has the same in this one. dtypes: of its tensors. size: of
+    all its files, in bytes.
     """
 
     path: Path
     form: Form
-    digest: str
     former: str
+    same: bool
     tensors: int
     dtypes: tuple[str, ...]
     size: int
+
+    def digest(self) -> str:
+        """The adapter's digest in this form. Reads the whole file back unless it is the same."""
+        if self.same:
+            return self.former
+        if self.form == "gguf":
+            return read_gguf_adapter(self.path).digest
+        return _read_back(self.path, self.form).digest()
 
 
 def mlx_to_gguf(adapter: Adapter, destination: Path, *, arch: str, heads: int, kv_heads: int) -> Path:
@@ -85,22 +93,22 @@ def convert(
     lora = _checked(source.lora, form, base)
     kind = DTYPES[dtype] if dtype is not None else "F32" if form == "gguf" else None
     tensors = {name: TensorSpec(spec.shape, kind or spec.dtype) for name, spec in lora.tensors.items()}
-    # A digest takes as long as the writing, or the disk: the source's is made beside the one, the output's beside the other.
-    with _place(destination, lora.weights) as temporary, ThreadPoolExecutor(2) as others:
-        reading = others.submit(source.digest)
+    # The digest takes as long as the writing and the disk together: it is made beside them.
+    with _place(destination, lora.weights) as temporary, ThreadPoolExecutor(1) as other:
+        reading = other.submit(source.digest)
         try:
             files = _write(lora, temporary, form, base, tensors)
-            settling = others.submit(_settled, files)
-            digest = _digest(lora, form, files, tensors, reading.result)
+            size = _settled(files)
         except (OverflowError, AdapterBroken) as error:
             reading.result()  # of numbers that are none it knows more
             if isinstance(error, AdapterBroken):
                 raise
             raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
-        former, size = reading.result(), settling.result()
+        former = reading.result()
+        same = form != "gguf" and tensors == lora.tensors and _read_back(temporary, form).sizes == lora.sizes
         _put(temporary, destination)
     kinds = tuple(sorted({spec.dtype for spec in tensors.values()}))
-    return Converted(destination, form, digest, former, len(tensors), kinds, size)
+    return Converted(destination, form, former, same, len(tensors), kinds, size)
 
 
 def _checked(lora: Lora, form: Form, base: Base | None) -> Lora:
@@ -152,19 +160,9 @@ def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict
     return list(files)
 
 
-def _digest(
-    lora: Lora, form: Form, files: list[Path], tensors: dict[str, TensorSpec], former: Callable[[], str]
-) -> str:
-    """The digest of what was written. The same numbers under the same scales are the same adapter; others are read back."""
-    weights, *config = files
-    if form == "gguf":
-        return read_gguf_adapter(weights).digest
-    written = (read_lora if form == "mlx" else _read_peft)(weights, *config)
-    return former() if tensors == lora.tensors and written.sizes == lora.sizes else written.digest()
-
-
-def _read_peft(weights: Path, config: Path) -> Lora:
-    return read_peft(weights, config, weights, config)
+def _read_back(folder: Path, form: Form) -> Lora:
+    weights, config = folder / (WEIGHTS_NAME if form == "mlx" else PEFT_WEIGHTS), folder / CONFIG_NAME
+    return read_lora(weights, config) if form == "mlx" else read_peft(weights, config, weights, config)
 
 
 @contextmanager

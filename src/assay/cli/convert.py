@@ -94,10 +94,10 @@ def _shown(source: Source, made: Converted) -> list[str]:
     modules = len(lora.ranks)
     what = f"{modules} {'module' if modules == 1 else 'modules'}, {' and '.join(made.dtypes)}, {_bytes(made.size)}"
     lines = [f"{made.path}: {_NAMES[made.form]}, {what}"]
-    if made.digest == made.former:
-        lines.append(f"the same adapter: its digest stays {made.digest[:12]}")
+    if made.same:
+        lines.append(f"the same adapter: its digest stays {made.former[:12]}")
     else:
-        lines += [f"digest  {made.former[:12]}  {lora.shown}", f"        {made.digest[:12]}  {made.path}"]
+        lines += [f"digest  {made.former[:12]}  {lora.shown}", f"        {made.digest()[:12]}  {made.path}"]
     return lines
 
 
@@ -110,9 +110,9 @@ def _as_json(source: Source, made: Converted, found: tuple[Agreement, tuple[str,
     return {
         **asdict(made),
         "path": str(made.path),
+        "digest": made.digest(),
         "rank": uniform[0] if uniform else None,
         "scale": uniform[1] if uniform else None,
         "source": {"path": str(source.lora.shown), "form": source.form, "digest": made.former},
-        "same": made.digest == made.former,
         "verified": None if found is None else verifying.as_json(*found),
     }
