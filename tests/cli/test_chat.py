@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.cli.running import ASSAY
 from tests.conftest import LAB
@@ -101,3 +104,40 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
         terminal.wait_for("> ", 4)
         terminal.type("\x04")
         assert job.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    "said", ["", "Count slowly.\n", '"""\nhalf a question\n'], ids=["idle", "answering", "in several lines"]
+)
+def test_sigterm_ends_the_program(tmp_path: Path, said: str) -> None:
+    script = written(tmp_path / "script.yaml", SLOW)
+    with at_a_terminal("chat", f"scripted:{script}") as (terminal, job):
+        terminal.wait_for("> ")
+        if said:
+            terminal.type(said)
+            terminal.wait_for("one" if "slowly" in said else "half a question")
+        job.terminate()
+        assert job.wait(30) == 130
+        assert "twelve" not in terminal.seen
+
+
+def test_ctrl_c_stops_a_switch_that_hangs_and_not_the_program(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1#some-model"
+        with at_a_terminal("chat", url) as (terminal, job):
+            terminal.wait_for("> ")
+            terminal.type(f"/adapter {LAB / 'checkpoints'}\n")
+            asked, _ = deaf.accept()
+            terminal.type("\x03")
+            terminal.wait_for("(stopped)")
+            asked.close()
+            terminal.wait_for("> ", 2)
+            terminal.type("\x04")
+            assert job.wait(30) == 0
+
+
+def test_an_error_stands_on_a_line_of_its_own(tmp_path: Path) -> None:
+    script = written(tmp_path / "script.yaml", "answers: [{contains: fail, fail: error}]")
+    said = ["sh", "-c", 'printf "fail" | "$0" chat "$1" 2>&1', ASSAY, f"scripted:{script}"]
+    done = subprocess.run(said, capture_output=True, text=True, check=True)
+    assert done.stdout == "So far\nassay: the script failed here on purpose\n"

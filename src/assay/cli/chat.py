@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from assay.adapters.named import adapter_at
+from assay.cli import termination
 from assay.cli.attaching import attach
 from assay.cli.generate import OptionFlags, cost, options_of
 from assay.cli.http import HttpFlags, with_flags
@@ -110,9 +111,13 @@ class _Talk:
                 return
 
     def _told(self, act: Callable[[str], None], rest: str) -> None:
-        """Do it; what goes wrong is said, and the talk goes on."""
+        """Do it; what goes wrong is said, and the talk goes on. Ctrl-C ends what is done; SIGTERM ends the talk."""
         try:
             act(rest)
+        except KeyboardInterrupt:
+            if termination.came():
+                raise
+            print("\n(stopped)")
         except AssayError as error:
             print(f"assay: {error}", file=sys.stderr)
 
@@ -122,10 +127,13 @@ class _Talk:
         try:
             last = self._runner.run(self._stream(said))
             print(f"\n{cost(last)}" if sys.stdout.isatty() else "")
-        except KeyboardInterrupt:
-            print("\n(stopped)")
         except AssayError:
             self._said.pop()
+            if said:
+                print()
+            raise
+        except KeyboardInterrupt:
+            self._said.append(Message("assistant", "".join(said)))
             raise
         self._said.append(Message("assistant", "".join(said)))
 
@@ -174,7 +182,7 @@ def _read() -> _Line:
                 print()
             return _Line("\n".join(lines), ended=True)
         except KeyboardInterrupt:  # of a terminal: the line is given up, and not the talk
-            if not shown:
+            if not shown or termination.came():
                 raise
             print("\n(Ctrl-D leaves)")
             return _Line("")

@@ -13,7 +13,7 @@ _came = False
 
 
 def listen() -> None:
-    """Raise `KeyboardInterrupt` at SIGTERM."""
+    """Do at SIGTERM what Ctrl-C does: raise `KeyboardInterrupt`, or where `asyncio.Runner` is at work cancel that."""
     signal.signal(signal.SIGTERM, _end)
 
 
@@ -25,4 +25,8 @@ def came() -> bool:
 def _end(number: int, frame: FrameType | None) -> None:
     global _came
     _came = True
-    raise KeyboardInterrupt
+    at_ctrl_c = signal.getsignal(signal.SIGINT)
+    if callable(at_ctrl_c):  # it isn't where Ctrl-C is ignored, as by `nohup`
+        at_ctrl_c(number, frame)
+    else:
+        raise KeyboardInterrupt
