@@ -170,17 +170,26 @@ async def test_twenty_are_there_at_once(spec: str, tmp_path: Path) -> None:
 
 
 async def test_what_is_left_is_computed_no_further(spec: str) -> None:
+    """Eight answers in full are 1,920 tokens. The server may have made them all before we leave, so we leave up to 20 times."""
     async with opened(spec) as base:
-        before = metric(spec, "vllm:generation_tokens_total")
-        asked = [asyncio.create_task(complete(base, Raw("What is"), GenerateOptions(max_tokens=240))) for _ in range(8)]
-        while metric(spec, "vllm:num_requests_running") < 8:
-            await asyncio.sleep(0.01)
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-        while metric(spec, "vllm:num_requests_running") + metric(spec, "vllm:num_requests_waiting"):
-            await asyncio.sleep(0.01)
-        assert metric(spec, "vllm:generation_tokens_total") - before < 8 * 240
+        tokens = [await _made_until_left(spec, base)]
+        while min(tokens) == 8 * 240 and len(tokens) < 20:
+            tokens.append(await _made_until_left(spec, base))
+    assert min(tokens) < 8 * 240
+
+
+async def _made_until_left(spec: str, base: AdaptedHttpModel) -> float:
+    """The tokens that the server made for eight who left as soon as one of them was served."""
+    before = metric(spec, "vllm:generation_tokens_total")
+    asked = [asyncio.create_task(complete(base, Raw("What is"), GenerateOptions(max_tokens=240))) for _ in range(8)]
+    while metric(spec, "vllm:generation_tokens_total") == before:
+        await asyncio.sleep(0.01)
+    for task in asked:
+        task.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    while metric(spec, "vllm:num_requests_running") + metric(spec, "vllm:num_requests_waiting"):
+        await asyncio.sleep(0.01)
+    return metric(spec, "vllm:generation_tokens_total") - before
 
 
 @pytest.fixture
