@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from assay.cli.show import next_steps
 from assay.errors import GenerationError, ModelError, UnsupportedOption
 from assay.evaluated import Evaluation
 from assay.evaluation import Subject, evaluate
@@ -307,6 +308,17 @@ def test_watch_ranks_checkpoints_by_their_held_out_loss(tmp_path: Path) -> None:
     before = sum(isinstance(record, TextWeighed) for _, record in read(workspace))
     assert assay(tmp_path, *watch, *chosen).returncode == 0
     assert sum(isinstance(record, TextWeighed) for _, record in read(workspace)) == before == 30
+
+
+def test_what_to_look_at_next_is_of_both_kinds_of_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked, weighed = load_suite(LAB / "suite.yaml"), suite_from_data(VALID)
+    found = []
+    for suites in ((asked,), (weighed,), (asked, weighed)):
+        next_steps(tmp_path, "lab", suites)
+        found.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("look: ")])
+    assert found[2] == found[0] + found[1]
+    assert "where value = 0" in found[0][0]
+    assert "where metric = 'loss'" in found[1][0]
 
 
 def test_watch_ends_with_2_where_the_engine_cannot_tell(tmp_path: Path) -> None:

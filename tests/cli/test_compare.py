@@ -62,6 +62,14 @@ def test_two_checkpoints_and_a_run_by_its_name(watched: Path) -> None:
     assert assay(watched, "compare", "lab@base", "lab", "--suite", "small").returncode == 0
 
 
+def test_the_base_as_tables_show_it(watched: Path) -> None:
+    found = changes(watched, "lab@base", "lab@10")
+    assert changes(watched, "base", "lab @10") == changes(watched, "base", "lab@10") == found
+    assert changes(watched, "lab @10", "base") == changes(watched, "lab@10", "lab@base")
+    assert "base: neither a file nor a run" in bad(watched, "compare", "base", "base")
+    assert "lb: neither a file nor a run" in bad(watched, "compare", "base", "lb")
+
+
 def test_two_bare_models(tmp_path: Path) -> None:
     written(tmp_path / "suite.yaml", SUITE)
     written(tmp_path / "poor.yaml", "default: wrong\n")

@@ -39,6 +39,8 @@ def test_there_and_on_to_llama_cpp(lab: Path, tmp_path: Path) -> None:
         (["--to", "gguf", "--out", "{}/a.gguf", "--base", "{}/nothing"], "no such folder"),
         (["--to", "gguf", "--out", "{}/a", "--base", "{lab}/base"], "a name that ends in .gguf"),
         (["--to", "peft", "--out", "{}"], "holds more than an adapter"),
+        (["--to", "peft", "--out", "/proc/out"], "/proc/out can't be written (No such file or directory); choose"),
+        (["--to", "gguf", "--out", "/proc/a.gguf", "--base", "{lab}/base"], "/proc/a.gguf can't be written ("),
         (["--to", "peft", "--out", "{}/out", "--tolerance", "1"], "are for --verify"),
         (["--to", "peft", "--out", "{}/out", "--base", "{lab}/base", "--base", "{lab}/base"], "are for --verify"),
         (

@@ -183,6 +183,8 @@ def _place(destination: Path, source: Path) -> Iterator[Path]:
                 f"{source} could not be converted in {destination.parent} ({error.strerror or error}); what was "
                 "earned is safe: make room there, or set TMPDIR, and run the same command again"
             ) from None
+        if error.filename not in (None, str(source)):
+            raise BadInput(f"{destination} can't be written ({error.strerror}); choose another place") from None
         raise AdapterBroken(
             f"{source}: can't be converted in {destination.parent}: {error.strerror or error}"
         ) from None

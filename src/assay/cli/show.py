@@ -104,13 +104,17 @@ def _spreads(lens: Lens, run: str, suite: str, spreads: Spreads | None = None, *
 def next_steps(workspace: Path, run: str, suites: Iterable[Suite]) -> None:
     """Say where the results lie and what to run next."""
     flag = workspace_flag(workspace)
-    sql = "select checkpoint, sample, response from probe_results where value = 0 order by iteration"
-    if all(spec.name == "perplexity" for suite in suites for spec in suite.scorers.values()):
-        sql = "select sample, checkpoint, value from scores where metric = 'loss' order by value desc"
+    scorers = [spec.name for suite in suites for spec in suite.scorers.values()]
+    looks = []
+    if not scorers or any(name != "perplexity" for name in scorers):
+        looks.append("select checkpoint, sample, response from probe_results where value = 0 order by iteration")
+    if "perplexity" in scorers:
+        looks.append("select sample, checkpoint, value from scores where metric = 'loss' order by value desc")
     print()
     print(f"results: {_relative(workspace)}/journal")
     print(f"again:   assay report --run {shlex.quote(run)}{flag}")
-    print(f'look:    assay query "{sql}"{flag}')
+    for sql in looks:
+        print(f'look:    assay query "{sql}"{flag}')
 
 
 def workspace_flag(workspace: Path) -> str:

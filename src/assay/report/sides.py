@@ -56,16 +56,16 @@ class Sides(NamedTuple):
 def sides(old: str, new: str, workspace: Path) -> Sides:
     """The cells of both sides. A metric that is called alike in both was judged, if at all, by one judge and measure.
 
-    Each side is RUN@CHECKPOINT (an iteration, "base", a label as tables show it, or the beginning of a digest), a label alone,
-    a run's name (its last iteration, else its base), RUN#MODEL of a run of `assay score`, FILE or FILE#MODEL. Raises
-    `BadInput` for a name that is none of these, or that fits several; `WorkspaceError` where a run is named and there are
-    no results.
+    Each side is RUN@CHECKPOINT (an iteration, "base", a label as tables show it, or the beginning of a digest), a label alone
+    ("base" is that of the other side's run), a run's name (its last iteration, else its base), RUN#MODEL of a run of
+    `assay score`, FILE or FILE#MODEL. Raises `BadInput` for a name that is none of these, or that fits several;
+    `WorkspaceError` where a run is named and there are no results.
     """
     files = _file(old), _file(new)
     if files[0] is not None and files[1] is not None:
         return _of_answers(old, new, files[0].cells or (), files[1].cells or ())
     with Lens(workspace) as lens:
-        before, after = (file or _run(lens, name) for file, name in zip(files, (old, new), strict=True))
+        before, after = files[0] or _run(lens, old, new), files[1] or _run(lens, new, old)
         former = list(filter(None, (former_note(lens, side.run) for side in (before, after) if side.answers)))
         given = [_answers(lens, side) for side in (before, after)]
         if given[0] is not None and given[1] is not None:
@@ -158,7 +158,7 @@ def _file(side: str) -> _Side | None:
     return _Side(side, cells=tuple(read_score_file(Path(file), model if named else None)))
 
 
-def _run(lens: Lens, side: str) -> _Side:
+def _run(lens: Lens, side: str, beside: str) -> _Side:
     known = {each.run for each in lens.run_suites()}
     scored = {run for run, _ in lens.answer_suites()}
     if side in known or side in scored:
@@ -169,6 +169,8 @@ def _run(lens: Lens, side: str) -> _Side:
     run, _, part = (text.strip() for text in side.rpartition("#"))
     if run in scored:
         return _Side(side, run, part, answers=True)
+    if side == "base" != beside and _file(beside) is None and not (other := _run(lens, beside, "")).answers:
+        return _Side(side, other.run, side)
     labelled = lens.query("select distinct checkpoint, run from cells where digest <> ''").rows
     runs = {run for label, run in labelled if label == side}
     if len(runs) == 1:
