@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.config import Config, ModelConfig, Secret, WatchConfig, line_of, load_config, parse_size
+from assay.config import Config, ModelConfig, WatchConfig, load_config
 from assay.errors import ConfigError
+from assay.secret import Secret
+from assay.toml_table import line_of, parse_size
 from assay.types import AdapterPlace, EngineSettings, HttpSettings
 
 FULL = """\

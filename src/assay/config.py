@@ -7,19 +7,17 @@ of flags and variables to the current directory. All errors are `ConfigError`s, 
 
 from __future__ import annotations
 
-import math
 import os
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any
 
 import msgspec
 
-from assay.errors import ConfigError, at
+from assay.errors import ConfigError
 from assay.plugins import nearest
+from assay.toml_table import Table, TomlFile, expanded
 from assay.types import AdapterPlace, EngineSettings, HttpSettings
 
 FILE_NAME = "assay.toml"
@@ -31,50 +29,6 @@ _ENGINE = EngineSettings.__struct_fields__
 _HTTP = HttpSettings.__struct_fields__
 # What [models.NAME] takes besides, for a model behind a URL.
 _ADAPTERS = ("adapters", "adapters_on_server")
-
-
-class Secret:
-    """A text that is never shown by accident: not by `repr`, `str` or `format`, and neither pickle nor JSON takes it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The text itself; for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return format("***", spec)
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    # Copying goes through pickle's protocol, which is closed below; an immutable thing is its own copy.
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("a secret can't be pickled; hand it over in the open, with reveal(), where it must go")
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        self.__getstate__()
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -174,26 +128,19 @@ def load_config(
         if name.startswith("ASSAY_") and name not in VARIABLES:
             raise ConfigError(f"unknown environment variable {name}; {nearest(name, VARIABLES)}")
     named, source = (config, "--config") if config is not None else (environ.get("ASSAY_CONFIG"), "ASSAY_CONFIG")
-    file = (cwd / _path(named)) if named else _find(cwd, environ.get("HOME"))
+    file = (cwd / expanded(named)) if named else _find(cwd, environ.get("HOME"))
     if file is not None and not file.is_file():
         raise ConfigError(f"{file}: there is no such file, which {source} names")
     tables = _File(file) if file is not None else None
     chosen = workspace if workspace is not None else environ.get("ASSAY_WORKSPACE")
     if chosen:
-        place = cwd / _path(chosen)
+        place = cwd / expanded(chosen)
     elif tables is not None:
         place = tables.workspace()
     else:
         place = cwd / DEFAULT_WORKSPACE
     place = Path(os.path.normpath(place))
     return tables.config(place) if tables is not None else Config(workspace=place)
-
-
-def _path(text: str | Path) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ConfigError(f"{text}: there is no such home directory") from None
 
 
 def _find(cwd: Path, home: str | None) -> Path | None:
@@ -206,38 +153,15 @@ def _find(cwd: Path, home: str | None) -> Path | None:
 
 
 class _File:
-    """One assay.toml, parsed; its methods read one table each."""
+    """One assay.toml; its methods read one table each."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = path.parent
-        try:
-            self.text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            raise ConfigError(at(path, line, "not UTF-8 text; save the file as UTF-8")) from None
-        try:
-            root = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(self._syntax(str(error))) from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from None
-        self.root = _Table(self, root, ("workspace", "watch", "models", "engine", "http", "sinks", "bases", "families"))
-
-    def _syntax(self, message: str) -> str:
-        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", message, re.DOTALL)
-        if found is None:
-            return at(self.path, None, f"not valid TOML: {message}")
-        line = int(found[2]) if found[2] else self.text.rstrip("\n").count("\n") + 1
-        return at(self.path, line, f"not valid TOML: {found[1][:1].lower()}{found[1][1:]}")
-
-    def line(self, keys: Sequence[str]) -> int | None:
-        return line_of(self.text, keys)
+        self.path, self.folder = path, path.parent
+        tables = ("workspace", "watch", "models", "engine", "http", "sinks", "bases", "families")
+        self.root = TomlFile(path).root(tables)
 
     def workspace(self) -> Path:
-        return self.folder / _path(self.root.text("workspace") or DEFAULT_WORKSPACE)
+        return self.folder / expanded(self.root.text("workspace") or DEFAULT_WORKSPACE)
 
     def config(self, workspace: Path) -> Config:
         engine = _settings(self.root.table("engine", _ENGINE), EngineSettings())
@@ -274,7 +198,7 @@ class _File:
             families=self._families(),
         )
 
-    def _adapters(self, table: _Table) -> AdapterPlace:
+    def _adapters(self, table: Table) -> AdapterPlace:
         folder, on_server = table.text("adapters"), table.text("adapters_on_server")
         if on_server is not None and folder is None:
             table.refuse(
@@ -283,7 +207,7 @@ class _File:
         if on_server is not None and not on_server.startswith("/"):
             table.wrong("adapters_on_server", "an absolute path of the server's machine")
         if folder is not None and "://" not in folder:
-            folder = os.path.normpath(self.folder / _path(folder))
+            folder = os.path.normpath(self.folder / expanded(folder))
         return AdapterPlace(folder or "", on_server or "")
 
     def _bases(self, models: Mapping[str, ModelConfig]) -> dict[str, str]:
@@ -303,7 +227,7 @@ class _File:
                 table.wrong("version", "1, 2 or 3")
             sinks[name] = SinkConfig(
                 kind=table.text("kind") or name,
-                path=Path(os.path.normpath(self.folder / _path(path))) if path is not None else None,
+                path=Path(os.path.normpath(self.folder / expanded(path))) if path is not None else None,
                 url=table.text("url"),
                 database=table.text("database"),
                 org=table.text("org"),
@@ -317,7 +241,7 @@ class _File:
             self.root.wrong("families", "a list of tables, each [[families]] with prefix, tag and short")
         families = []
         for row in rows:
-            table = _Table(self, row, ("prefix", "pattern", "tag", "short"), ("families",))
+            table = Table(self.root.file, row, ("prefix", "pattern", "tag", "short"), ("families",))
             prefix, tag, short, pattern = [table.text(key) for key in ("prefix", "tag", "short", "pattern")]
             if (prefix is None) == (pattern is None) or (pattern is None and None in (tag, short)):
                 self.root.refuse("families", "each of [[families]] needs prefix, tag and short, or a pattern")
@@ -359,11 +283,11 @@ class _File:
         """A path made absolute; a bare name, which may be a built-in suite's, as it is."""
         kind, colon, file = suite.partition(":")
         if kind == "perplexity" or (kind in ("lm-eval", "lm-eval-chat") and file.endswith((".yaml", ".yml"))):
-            return kind + colon + os.path.normpath(self.folder / _path(file))
+            return kind + colon + os.path.normpath(self.folder / expanded(file))
         if kind in ("lm-eval", "lm-eval-chat"):
             return suite
         if "/" in suite or suite.endswith((".yaml", ".yml")):
-            return os.path.normpath(self.folder / _path(suite))
+            return os.path.normpath(self.folder / expanded(suite))
         return suite
 
     def _spec(self, spec: str) -> str:
@@ -372,75 +296,12 @@ class _File:
         if found is None or "://" in spec:
             return spec
         prefix = f"{found[1]}:" if found[1] else ""
-        path = self.folder / _path(found[2])
+        path = self.folder / expanded(found[2])
         explicit = found[2].startswith(("./", "../", "~")) or found[2].endswith(".gguf") or found[1] == "scripted"
         return f"{prefix}{os.path.normpath(path)}" if explicit or path.exists() else spec
 
 
-class _Table:
-    """A table that says, with its line, what is wrong with a value. A key that is not there gives None."""
-
-    def __init__(self, file: _File, values: Any, known: Sequence[str] | None, path: tuple[str, ...] = ()) -> None:
-        self.file, self.path = file, path
-        if not isinstance(values, dict):
-            raise ConfigError(at(file.path, file.line(path), f"{'.'.join(path)} must be a table, not {values!r}"))
-        self.values: dict[str, Any] = values
-        where = f"[{'.'.join(path)}]" if path else "the top level"
-        for key in values:
-            if known is not None and key not in known:
-                self.refuse(key, f"unknown key {key!r} in {where}; {nearest(key, known)}")
-
-    def refuse(self, key: str, message: str) -> NoReturn:
-        raise ConfigError(at(self.file.path, self.file.line((*self.path, key)), message))
-
-    def wrong(self, key: str, wanted: str) -> NoReturn:
-        self.refuse(key, f"{'.'.join((*self.path, key))} must be {wanted}, not {self.values[key]!r}")
-
-    def table(self, key: str, known: Sequence[str] | None) -> _Table:
-        return _Table(self.file, self.values.get(key, {}), known, (*self.path, key))
-
-    def text(self, key: str) -> str | None:
-        value = self.values.get(key)
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            self.wrong(key, "text that is not empty")
-        return value
-
-    def program(self, key: str) -> str | None:
-        """A path, made absolute, or a command that PATH finds."""
-        value = self.text(key)
-        if value is None or not (os.sep in value or value.startswith("~")):
-            return value
-        return os.path.normpath(self.file.folder / _path(value))
-
-    def texts(self, key: str) -> Sequence[str]:
-        value = self.values.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-            self.wrong(key, 'a list of texts, such as ["lab.yaml"]')
-        return value
-
-    def whole(self, key: str) -> int | None:
-        value = self.values.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            self.wrong(key, "a whole number of at least 1")
-        return value
-
-    def seconds(self, key: str, default: float) -> float:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            self.wrong(key, "a number of seconds above 0")
-        return float(value)
-
-    def size(self, key: str, least: int) -> int | None:
-        value = self.values.get(key)
-        if value is None:
-            return None
-        size = parse_size(value) if isinstance(value, str) else value
-        if isinstance(size, bool) or not isinstance(size, int) or size < least:
-            self.wrong(key, f"a size of at least {least} bytes, such as 8000000000, '8GB' or '512MiB'")
-        return size
-
-
-def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
+def _settings(table: Table, default: EngineSettings) -> EngineSettings:
     memory, cache = table.size("memory_limit", 1), table.size("cache_limit", 0)
     context = table.whole("context_length")
     return EngineSettings(
@@ -452,7 +313,7 @@ def _settings(table: _Table, default: EngineSettings) -> EngineSettings:
     )
 
 
-def _http(table: _Table, default: HttpSettings) -> HttpSettings:
+def _http(table: Table, default: HttpSettings) -> HttpSettings:
     given: dict[str, Any] = {
         key: table.whole(key) if key in ("concurrency", "attempts") else table.seconds(key, 0.0)
         for key in _HTTP
@@ -461,35 +322,3 @@ def _http(table: _Table, default: HttpSettings) -> HttpSettings:
     if "call_seconds" in given:
         default = default.with_call(given["call_seconds"])
     return msgspec.structs.replace(default, **given)
-
-
-def parse_size(text: str) -> int | None:
-    """Bytes of a size such as "4GB" (10⁹) or "512MiB" (2²⁰), in any letter case; None if it is no whole number of them."""
-    found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?) ?(?:([kmgt])(i?))?b?", text.strip(), re.IGNORECASE | re.ASCII)
-    if found is None:
-        return None
-    power = "kmgt".index(found[2].lower()) + 1 if found[2] else 0
-    size = Decimal(found[1]) * (1024 if found[3] else 1000) ** power
-    return int(size) if size == int(size) else None
-
-
-def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """The line, from 1, where valid TOML first names `keys`, a path of keys; None if it never does.
-
-    The parser keeps no positions, so it is asked: the key stands where the last part of the file begins without which
-    the key isn't there. A prefix that ends within a value doesn't parse and is passed over. Quadratic, and only run for
-    an error.
-    """
-    lines = [line + "\n" for line in text.split("\n")]
-    begin = 0
-    for end in range(1, len(lines) + 1):
-        try:
-            found: Any = tomllib.loads("".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
-            continue
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if found is not None:
-            return begin + 1
-        begin = end
-    return None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from assay.config import Secret
 from assay.errors import GenerationError, ModelError
 from assay.models.base import TextModel, complete
 from assay.models.http import HttpModel
@@ -16,6 +15,7 @@ from assay.models.http_retry import HttpSettings
 from assay.models.llama_embedded import EmbeddedServer
 from assay.models.llama_server import ServerSettings
 from assay.models.open import open_model
+from assay.secret import Secret
 from assay.testing import ModelContract, UnderTest
 from assay.types import GenerateOptions, Message, Raw
 

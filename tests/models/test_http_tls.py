@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from assay.config import Secret
 from assay.errors import GenerationError, ModelError, Unreachable
 from assay.models.base import complete
 from assay.models.http_address import Proxy, parse_address
 from assay.models.http_faults import Fault
 from assay.models.http_pool import Pool
+from assay.secret import Secret
 from tests.models.http_opened import opened
 from tests.models.openai_server import OpenAIServer, Reply
 from tests.models.raw_server import RawServer, response

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from assay.api.score import score
-from assay.config import Secret
 from assay.models.http import HttpModel
 from assay.models.http_address import parse_address
 from assay.models.http_retry import HttpSettings
@@ -24,6 +23,7 @@ from assay.results.journal import read
 from assay.results.records import Failure, ScoreMade
 from assay.scorers.judge import Judge
 from assay.scorers.rubric_file import load_rubric
+from assay.secret import Secret
 from assay.suites.answers import read_answers
 from assay.types import Completion, Sample, Score, ScoreFailure, Usage
 from tests.cli.running import ASSAY, jsonl, lines

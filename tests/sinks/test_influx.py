@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
-from assay.config import Secret, SinkConfig
+from assay.config import SinkConfig
 from assay.errors import BadInput, ConfigError, Unreachable
+from assay.secret import Secret
 from assay.sinks.base import Poison
 from assay.sinks.influx import InfluxSink, open_sink
 from assay.sinks.line_protocol import escaped_tag, lines_of

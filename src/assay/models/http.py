@@ -18,7 +18,6 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from assay.config import Secret
 from assay.errors import AssayError, BadInput, GenerationError, ModelError, Unreachable, UnsupportedOption
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address, proxy_for
@@ -40,6 +39,7 @@ from assay.models.http_protocol import (
 from assay.models.http_retry import Attempts
 from assay.models.http_stream import events_on
 from assay.results.canonical import digest_of
+from assay.secret import Secret
 from assay.types import Chunk, Completion, GenerateOptions, HttpSettings, Prompt
 
 T = TypeVar("T")

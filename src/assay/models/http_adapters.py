@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from assay.config import Secret
 from assay.errors import AssayError, CheckpointError, DiskFault, GenerationError, HostFault
 from assay.models.base import ModelInfo
 from assay.models.http_address import Address
@@ -31,6 +30,7 @@ from assay.models.http_likelihood import WeighingHttpModel
 from assay.models.vllm_api import Unseen, VllmApi
 from assay.models.vllm_fit import Fit
 from assay.results.canonical import digest_of
+from assay.secret import Secret
 from assay.types import Adapter, AdapterPlace, Chunk, Completion, GenerateOptions, HttpSettings, Likelihood, Prompt
 
 if TYPE_CHECKING:

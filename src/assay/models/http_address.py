@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from assay.config import Secret
 from assay.errors import ModelError
+from assay.secret import Secret
 
 SCHEMES = ("http://", "https://")
 _PORTS = {"http": 80, "https": 443}

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from assay.config import Secret
 from assay.models.http_address import Address, proxy_for
 from assay.models.http_faults import Fault, fault_of
 from assay.models.http_pool import Pool
 from assay.models.http_retry import Attempts
+from assay.secret import Secret
 from assay.types import HttpSettings
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from assay.config import Secret
+from assay.secret import Secret
 from assay.types import FailureClass
 
 # unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not

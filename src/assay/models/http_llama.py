@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from assay.config import Secret
 from assay.errors import ModelError
 from assay.models.http_address import Address, proxy_for
 from assay.models.http_connection import Connection
 from assay.models.http_faults import Fault, fault_of, in_short
 from assay.models.http_models import models_told
 from assay.models.http_pool import Pool
+from assay.secret import Secret
 from assay.types import HttpSettings
 
 _SECONDS = 30.0

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from assay.config import Secret
 from assay.errors import AssayError, ModelError, Unreachable
 from assay.models.http_address import Address
 from assay.models.http_ask import ask
 from assay.models.http_faults import API_ADDRESS, Fault, in_short, scrubbed
+from assay.secret import Secret
 from assay.types import HttpSettings
 
 _PATH = "/models"

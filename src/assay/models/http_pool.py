@@ -7,11 +7,11 @@ import errno
 import os
 import ssl
 
-from assay.config import Secret
 from assay.models.http_address import Address, Proxy, tls_context
 from assay.models.http_connection import Connection
 from assay.models.http_dial import Dialer
 from assay.models.http_faults import Fault, closed, fault_of, in_short
+from assay.secret import Secret
 
 _IDLE_SECONDS = 55.0  # routers and load balancers forget a silent connection after a minute, and don't say so
 _LEAST_SECONDS, _TRIFLE = 0.01, 0.02

@@ -26,20 +26,19 @@ from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationE
 from assay.models.answer import check_values
 from assay.models.base import ModelInfo, messages_of
 from assay.models.likelihood import Weighed, Window, likelihoods, split_text, truncated
+from assay.models.llama_answer import LlamaAnswer
 from assay.models.llama_embedded import Embedded
 from assay.models.llama_files import check_memory, model_file
-from assay.models.llama_forced import ForcedTokens, exact_logprob, logprob_of
+from assay.models.llama_forced import ForcedTokens
 from assay.models.llama_process import Processes
 from assay.models.llama_server import Backend, LlamaServer, ServerError, ServerSettings, default_threads
 from assay.models.local import LikelihoodRequest
-from assay.models.stopping import StopFinder
 from assay.scratch import Scratch
 from assay.types import (
     Adapter,
     Chunk,
     EngineSettings,
     FailureClass,
-    FinishReason,
     GenerateOptions,
     Likelihood,
     Prompt,
@@ -155,7 +154,7 @@ class LlamaCppEngine:
         check_values("llama.cpp", options)
         request = self._request(text, options, adapter)
         started = time.perf_counter()
-        answer = _Answer(options)
+        answer = LlamaAnswer(options)
         try:
             with closing(self._server.stream("/completion", request)) as events:
                 for event in events:
@@ -290,7 +289,7 @@ class LlamaCppEngine:
             "response_fields": ["stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
         }
 
-    def _last(self, request: Mapping[str, Any], answer: _Answer, started: float) -> Chunk:
+    def _last(self, request: Mapping[str, Any], answer: LlamaAnswer, started: float) -> Chunk:
         """The chunk that ends the answer, with the text and the tokens that streaming has kept back."""
         if answer.finish is None:
             raise self._running.broken("the stream ended before the answer")
@@ -311,7 +310,7 @@ class LlamaCppEngine:
             "/completion", {**request, "stream": False, "n_predict": count, "response_fields": fields}
         )
 
-    def _tokens(self, request: Mapping[str, Any], answer: _Answer, ids: Sequence[int]) -> dict[int, Token]:
+    def _tokens(self, request: Mapping[str, Any], answer: LlamaAnswer, ids: Sequence[int]) -> dict[int, Token]:
         """Tokens that streaming left out: those that end within a character, by their place in the answer."""
         if any(ids[place : place + 1] != [token.id] for place, token in answer.told.items()):
             raise GenerationError("llama.cpp answered the same request differently", error_class="transient")
@@ -323,67 +322,6 @@ class LlamaCppEngine:
         before = [prompt] if isinstance(prompt, str) else prompt
         step = {**request, "prompt": [*before, *ids[:place]] if place else prompt}
         return Token(ids[place], self._forced.step(self._server, step, ids[place]).logprob)
-
-
-class _Answer:
-    """One answer as its events come. `count` tokens so far; `told` are those whose log-probabilities are known."""
-
-    def __init__(self, options: GenerateOptions) -> None:
-        self._stops = StopFinder(options.stop)
-        self._logprobs = options.logprobs
-        self._raw = ""
-        self._reported = 0
-        self.told: dict[int, Token] = {}
-        self.logprob = 0.0
-        self.count = 0
-        self.prompt_tokens = 0
-        self.finish: FinishReason | None = None
-        self.incomplete = False
-        self.rest = ""
-
-    @property
-    def untold(self) -> list[int]:
-        """The places of the tokens that streaming left out, if they are wanted."""
-        return [place for place in range(self.count) if place not in self.told] if self._logprobs else []
-
-    def take(self, event: Mapping[str, Any]) -> Chunk:
-        """Take an event. Once `finish` is set the chunk is not for showing: `rest` and `tokens` tell the rest."""
-        before, self.count = self.count, int(event["tokens_predicted"])
-        self.prompt_tokens = int(event["tokens_evaluated"])
-        if event["stop"]:
-            self.finish = "length" if event["stop_type"] == "limit" else "stop"
-            self.incomplete = self.count > before  # tokens were made, but the last is not a whole character
-            self.rest = "" if self.incomplete else self._stops.flush()
-            return Chunk("")
-        for entry in event.get("completion_probabilities", ()):
-            told = Token(entry["id"], exact_logprob(entry) if self._logprobs else logprob_of(entry))
-            self.told[self.count - 1] = told
-            self.logprob += told.logprob
-        self._raw += event["content"]
-        text = self._stops.push(event["content"])
-        if self._stops.hit:
-            self.finish, self.rest = "stop", text
-            return Chunk("")
-        return Chunk(text, tokens=self.tokens())
-
-    def complete(self, whole: str) -> None:
-        """Learn the end of the text, in which bytes that never became a character show as U+FFFD."""
-        self.rest = self._stops.push(whole[len(self._raw) :]) + self._stops.flush()
-        if self._stops.hit:
-            self.finish = "stop"
-
-    def tell(self, tokens: Mapping[int, Token]) -> None:
-        self.told.update(tokens)
-
-    def tokens(self) -> tuple[Token, ...]:
-        """The tokens not reported yet, up to the first that is not known yet; none where they weren't asked for."""
-        if not self._logprobs:
-            return ()
-        fresh: list[Token] = []
-        while self._reported in self.told:
-            fresh.append(self.told[self._reported])
-            self._reported += 1
-        return tuple(fresh)
 
 
 def _identity(path: Path, backend: Backend, context: int) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from assay.config import Secret
 from assay.errors import AdapterMismatch, AssayError, CheckpointError, GenerationError, ModelError, Unreachable
 from assay.models.http_address import Address
 from assay.models.http_ask import ask
 from assay.models.http_faults import API_ADDRESS, Fault, scrubbed
 from assay.models.http_models import Served, served, several
+from assay.secret import Secret
 from assay.types import HttpSettings
 
 START = "start vLLM with --enable-lora, and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment"

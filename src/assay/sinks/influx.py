@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.config import Secret, SinkConfig
+from assay.config import SinkConfig
 from assay.errors import BadInput, ConfigError, Unreachable
+from assay.secret import Secret
 from assay.sinks.base import Fact, Poison, SampleFact
 from assay.sinks.line_protocol import JUDGED_CAPABILITY, averages_of, is_judged_capability, lines_of, store_line
 
