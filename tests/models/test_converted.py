@@ -178,7 +178,8 @@ async def test_modules_that_differ(
         made(theirs, "mlx", tmp_path / "mlx", base)
     if refused:
         with pytest.raises(
-            AdapterMismatch, match=r"scales its modules each in its own way .* GGUF's one adapter\.lora\.alpha"
+            AdapterMismatch,
+            match=r"scales its modules each in its own way .*has the alpha .* GGUF's one adapter\.lora\.alpha",
         ):
             made(theirs, "gguf", tmp_path / "a.gguf", base)
         assert not (tmp_path / "a.gguf").exists()

@@ -182,7 +182,8 @@ def test_what_a_server_can_not_be_given_exactly_is_refused(
 ) -> None:
     theirs = trained(bases["llama"], tmp_path / "theirs", **SETTINGS[named])
     with pytest.raises(
-        AdapterMismatch, match=r"scales its modules each in its own way .* name a local model as the base"
+        AdapterMismatch,
+        match=r"scales its modules each in its own way .*has the scale .* name a local model as the base",
     ):
         adapter_folder._write(adapter_at(theirs), tmp_path)
 

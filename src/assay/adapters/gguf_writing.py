@@ -12,7 +12,7 @@ from assay.adapters.buffer import Buffer
 from assay.adapters.dtypes import cast
 from assay.adapters.fit import raise_differences
 from assay.adapters.gguf_names import BLOCK
-from assay.adapters.levelling import DIFFERS, multiplied, powers
+from assay.adapters.levelling import differs, multiplied, powers
 from assay.adapters.lora import Bits, Lora
 from assay.errors import AdapterMismatch, ModelError
 
@@ -60,11 +60,12 @@ def alpha_of(lora: Lora) -> tuple[float, Mapping[str, int]]:
 
     Raises `AdapterMismatch` where one number can't do.
     """
-    found = powers({module: lora.scales[module] * rank for module, rank in lora.ranks.items()})
+    alphas = {module: lora.scales[module] * rank for module, rank in lora.ranks.items()}
+    found = powers(alphas)
     if found is None:
         raise AdapterMismatch(
-            f"{lora.shown}: {DIFFERS}, which GGUF's one adapter.lora.alpha can't say; transformers and MLX can, on the base as "
-            "safetensors"
+            f"{lora.shown}: {differs('alpha', alphas)}, which GGUF's one adapter.lora.alpha can't say; transformers and "
+            "MLX can, on the base as safetensors"
         )
     if found[0] == 0:  # llama.cpp takes it for "not scaled"
         raise AdapterMismatch(f"{lora.shown}: is scaled by 0, which GGUF can't say, and so changes nothing")

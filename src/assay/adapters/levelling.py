@@ -20,10 +20,18 @@ from assay.adapters.safetensors_file import write_safetensors
 from assay.errors import AdapterMismatch
 from assay.types import TensorSpec
 
-DIFFERS = "scales its modules each in its own way (alpha_pattern, or rank_pattern with use_rslora)"
-
 _WIDE = {"F64": ("<f8", "<u8"), "F32": ("<f4", "<u4")}
 _EXACT = 1e-9  # how far apart numbers may be that differ by their own rounding alone
+
+
+def differs(what: str, factors: Mapping[str, float]) -> str:
+    """That the modules' factors differ, with an example. what: "alpha" or "scale"."""
+    usual = Counter(factors[module] for module in sorted(factors)).most_common(1)[0][0]
+    module, own = next((module, factor) for module, factor in sorted(factors.items()) if factor != usual)
+    return (
+        "scales its modules each in its own way (alpha_pattern, or rank_pattern with use_rslora; for instance "
+        f"{module} has the {what} {own:g} and most have {usual:g})"
+    )
 
 
 def powers(factors: Mapping[str, float]) -> tuple[float, Mapping[str, int]] | None:
@@ -69,8 +77,8 @@ def levelled(lora: Lora, file: Path) -> Lora:
     found = powers(lora.scales)
     if found is None:
         raise AdapterMismatch(
-            f"{lora.shown}: {DIFFERS}, and they can't be brought to one scale for a server without rounding; transformers and "
-            "MLX take them as they are: name a local model as the base"
+            f"{lora.shown}: {differs('scale', lora.scales)}, and they can't be brought to one scale for a server "
+            "without rounding; transformers and MLX take them as they are: name a local model as the base"
         )
     scale, by = found
     rank = max(lora.ranks.values())
