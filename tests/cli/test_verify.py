@@ -227,7 +227,9 @@ def test_what_can_not_be_run_is_said_first(source: Source, base: Path, tmp_path:
     for bases, sentence in (
         ((), "name the base with --base"),
         ((str(base), str(base), str(base)), "name the base with --base"),
-        ((str(tmp_path),), "holds no GGUF file for llama.cpp to run"),
+        ((str(tmp_path / "gone"),), "there is no base .*gone; name it with --base"),
+        ((str(base), str(tmp_path)), "holds no GGUF file for llama.cpp to run"),
+        ((str(tmp_path),), "mlx can't run"),
         ((f"{base}/tiny.gguf",), "mlx can't run"),
         ((f"llama:{base}", str(base)), "a mlx adapter is run by mlx"),
     ):

@@ -71,9 +71,11 @@ def _spec(base: str, form: str, *, single: bool) -> str:
     if named and named != engine and not single:
         raise BadInput(f"--base {base}: a {form} adapter is run by {engine}; name {engine}:PATH there")
     place = place_of(base)
+    if not place.exists():
+        raise BadInput(f"--verify runs base and adapter, and there is no base {base}; name it with --base")
     if form == "gguf" and place.is_dir() and not any(place.glob("*.gguf")):
         raise BadInput(f"--verify: {place} holds no GGUF file for llama.cpp to run; name the base's by a second --base")
-    if form != "gguf" and place.is_file():
+    if form != "gguf" and not any(place.glob("*.safetensors")):
         raise BadInput(f"--verify: {engine} can't run {place}; name the base's folder of safetensors first")
     return f"{engine}:{place}"
 
