@@ -49,7 +49,8 @@ _VERSION = "1"
 
 _OPEN_A_SLOT = 4
 
-_USERS = ("forbidden", "unsuited")  # what the user has to mend, if the server does it to every question
+# What the user has to mend, if the server does it to every question.
+_USERS = ("forbidden", "unsuited", "garbled")
 
 
 class HttpModel:
@@ -343,7 +344,7 @@ class HttpModel:
         times = f" ({attempts.made} attempts)" if attempts.made > 1 else ""
         hint = API_ADDRESS if fault.kind == "webpage" and not self._health.has_succeeded else ""
         said = f"{self._info.name}{self._via}: {self._scrubbed(attempts.as_told(fault).reason)}{hint}{times}"
-        if fault.kind in ("setup", "webpage") and not self._health.has_succeeded:
+        if fault.kind in ("setup", "webpage", "foreign") and not self._health.has_succeeded:
             return ModelError(said)
         if self._health.is_unconnected(fault, attempts):
             return Unreachable(said)

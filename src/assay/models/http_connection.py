@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, cast
 
-from assay.models.http_faults import Fault
+from assay.models.http_faults import Fault, foreign
 
 if TYPE_CHECKING:
     from httptools import HttpResponseParser
@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._bounded = False
         self._keep = False
         self._received = 0  # bytes of the present answer
+        self._greeting = b""  # what came unasked, and is no HTTP
         self._inflater: Inflater | None = None
         self.headed = False
         self.complete = True  # no answer is under way
@@ -68,8 +69,9 @@ class Connection(asyncio.Protocol):
         self._pieces, self.headers, self.status, self._received, self._inflater = [], {}, 0, 0, None
         self.headed = self.complete = self.touched = self._eager = self._bounded = self._keep = False
         self._seconds, self._deadline = seconds, self._loop.time() + seconds - spent
-        if self.closed:  # by the server, as soon as it was made
-            self._fail(Fault("broken", "the server closed the connection without an answer"))
+        if self.closed:  # by the server, or for what it said, as soon as it was made
+            said = "the server closed the connection without an answer"
+            self._fail(foreign(self._greeting) if self._greeting else Fault("broken", said))
             return
         if self._timer is None or self._timer.when() > self._deadline:
             self._stop_timer()
@@ -159,6 +161,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.complete or self._parser is None:  # nobody asked
+            self._greeting = b"" if _begins_http(data) else data
             self.close()
             return
         self.touched = True
@@ -166,9 +169,9 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except Exception as error:  # the parser has a class for each rule that can be broken
-            self._fail(
-                Fault("broken", f"the server does not speak HTTP as it should ({type(error).__name__}: {error})")
-            )
+            said = f"the server does not speak HTTP as it should ({type(error).__name__}: {error})"
+            first = self._received == len(data)
+            self._fail(foreign(data) if first and not _begins_http(data) else Fault("broken", said))
             self.close()
         if self._received > (_MOST_BYTES if self.headed else _MOST_HEAD_BYTES):
             self._fail(Fault("garbled", f"the server's answer does not end: {self._received:,} bytes came"))
@@ -221,3 +224,9 @@ class Connection(asyncio.Protocol):
         self._keep = self._parser.should_keep_alive()
         self.complete = True
         self._wake()
+
+
+def _begins_http(data: bytes) -> bool:
+    """Can an answer over HTTP begin so?"""
+    start = b"HTTP/"
+    return data[: len(start)] == start[: len(data)]

@@ -18,8 +18,9 @@ import msgspec
 from assay.secret import Secret
 from assay.types import FailureClass
 
-# unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came is not
-# HTTP. busy: 429. failing: 408 and 5xx. garbled: an answer that can't be read. All of these are worth another try.
+# unconnected: no connection could be made. silent: no answer in time. broken: the connection ended, or what came breaks
+# HTTP's rules. foreign: what came is no HTTP from its first byte. busy: 429. failing: 408 and 5xx. garbled: an answer that
+# can't be read. All of these are worth another try.
 # refused: by a policy. forbidden: by a policy, or the key doesn't allow it. spent: the account's quota is. unsuited: a
 # request that this server can't take. setup: the address, the key or the model's name is wrong, if nothing was answered
 # yet. webpage: so is the address. closed: the model was.
@@ -27,6 +28,7 @@ FaultKind = Literal[
     "unconnected",
     "silent",
     "broken",
+    "foreign",
     "busy",
     "failing",
     "garbled",
@@ -38,7 +40,7 @@ FaultKind = Literal[
     "webpage",
     "closed",
 ]
-_AGAIN = ("unconnected", "silent", "broken", "busy", "failing", "garbled")
+_AGAIN = ("unconnected", "silent", "broken", "foreign", "busy", "failing", "garbled")
 _CLASSES: Mapping[str, FailureClass] = {
     "refused": "refused",
     "forbidden": "refused",
@@ -183,6 +185,11 @@ def fault_of_error(status: int, refusal: Refusal, after: float | None = None, *,
 
 def web_page() -> Fault:
     return Fault("webpage", "the server answers with a web page, not as an OpenAI-compatible API")
+
+
+def foreign(said: bytes) -> Fault:
+    words = in_short(said[:_SHOWN].decode("utf-8", errors="replace"), 80)
+    return Fault("foreign", f"what answers there is no HTTP server (it says {words!r}); is the port right?")
 
 
 def closed() -> Fault:

@@ -30,8 +30,8 @@ _SILENT_CALLS = 3
 _FAILED_CALLS = 20
 
 _NEVER = float("-inf")
-_MOMENTARY = ("unconnected", "silent", "broken", "busy", "failing", "garbled", "webpage")
-_NO_API = ("garbled", "webpage")
+_MOMENTARY = ("unconnected", "silent", "broken", "foreign", "busy", "failing", "garbled", "webpage")
+_NO_API = ("foreign", "garbled", "webpage")
 _TURNED_AWAY = ("setup", "spent", "forbidden")
 _REFUSALS = ("refused", "unsuited", "forbidden")  # nobody refuses who is not there
 _PLAIN, _FEW_TOKENS = "Say yes.", 16

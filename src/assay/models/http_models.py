@@ -82,4 +82,4 @@ def _given_up(address: Address, fault: Fault, key: Secret | None) -> AssayError:
     said = scrubbed(fault.reason, key)
     said += API_ADDRESS if fault.kind == "webpage" else ""
     said = f"{address.base}: {said} (it was asked which model it has; to name one, write {address.base}#MODEL)"
-    return Unreachable(said) if fault.again else ModelError(said)
+    return Unreachable(said) if fault.again and fault.kind != "foreign" else ModelError(said)

@@ -132,7 +132,7 @@ class VllmApi:
 
     def _failed(self, fault: Fault) -> AssayError:
         said = f"{self._address.base}: {scrubbed(fault.reason, self._key)}"
-        if fault.again:
+        if fault.again and fault.kind != "foreign":
             return Unreachable(said)
         return ModelError(said + (API_ADDRESS if fault.kind == "webpage" else ""))
 
