@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -60,9 +61,7 @@ class RealVllm:
     def __init__(
         self, folder: Path, flags: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = _free_port()
         self._flags = {**_FLAGS, "--port": str(self.port), **(flags or {})}
         self._environment = {**os.environ, **_ENVIRONMENT, **(environment or {})}
         self._log = folder / f"vllm-{self.port}.log"
@@ -111,6 +110,15 @@ class RealVllm:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
         return False
+
+
+def _free_port() -> int:
+    """None of those that the system hands out by itself: it is bound only many seconds later."""
+    while True:
+        port = random.randrange(18_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
