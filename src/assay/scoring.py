@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -27,12 +26,11 @@ from assay.scorers.judge import Judge, dimension_of
 from assay.scorers.keys import judge_of, judged_by, key_of, records_of, unanswered
 from assay.scorers.sets import Pick
 from assay.scorers.votes import keeping_votes
+from assay.scoring_window import Window
 from assay.suites.answers import Answered, NoAnswer
 from assay.suites.known_probes import informed
 from assay.types import Completion, Json, Sample, Score, ScoreFailure, Usage
 
-# Answers that may be scored behind one that is still being judged, for each that is judged at once.
-_AHEAD = 4
 # Answers scored between two looks for a cancellation: scorers that only read text leave the event loop no turn.
 _LISTEN_EVERY = 50
 
@@ -182,7 +180,7 @@ async def score_answers(
     """
     judging = Judging(ledger) if ledger is not None else None
     scales = _Scales(ledger, run) if ledger is not None else None
-    window = _Window(max(1, concurrency))
+    window: Window[ScoredAnswer] = Window(max(1, concurrency))
     try:
         for number, answered in enumerate(map(informed, answers), 1):
             if number % _LISTEN_EVERY == 0:
@@ -206,68 +204,6 @@ async def score_answers(
                 yield _noted(scored, scales)
     finally:
         await window.cancel()
-
-
-class _Window:
-    """Answers in their order, scored or being judged: at most `concurrency` of them are judged at once.
-
-    An answer has no task before its turn has come. Tasks that wait behind a semaphore cost time at each
-    call that ends, and memory. Nothing begins by itself, so that nothing takes the place of what is cancelled.
-    """
-
-    def __init__(self, concurrency: int) -> None:
-        self._concurrency = concurrency
-        self._judged = 0
-        self._entries: deque[asyncio.Task[ScoredAnswer] | ScoredAnswer] = deque()
-        self._changed: asyncio.Future[None] | None = None
-
-    @property
-    def waiting(self) -> bool:
-        """Is there an answer that was not handed out yet?"""
-        return bool(self._entries)
-
-    def has_room(self, judged: bool) -> bool:
-        """Can another answer join? One slow answer at the front holds up the others, in the end."""
-        return len(self._entries) < _AHEAD * self._concurrency and not (judged and self._judged >= self._concurrency)
-
-    def begin(self, work: Coroutine[Any, Any, ScoredAnswer]) -> None:
-        self._judged += 1
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._ended)
-        self._entries.append(task)
-
-    def put(self, scored: ScoredAnswer) -> None:
-        self._entries.append(scored)
-
-    def finished(self) -> Iterator[ScoredAnswer]:
-        """Hand out what is scored, up to the first that isn't. Raises what its judging raised."""
-        while self._entries:
-            entry = self._entries[0]
-            if isinstance(entry, ScoredAnswer):
-                self._entries.popleft()
-                yield entry
-            elif entry.done():
-                self._entries.popleft()
-                yield entry.result()
-            else:
-                return
-
-    async def change(self) -> None:
-        """Wait until the judging of any answer has ended."""
-        self._changed = asyncio.get_running_loop().create_future()
-        await self._changed
-
-    async def cancel(self) -> None:
-        """End all judging that is under way."""
-        left = [entry for entry in self._entries if isinstance(entry, asyncio.Task)]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-    def _ended(self, _: asyncio.Task[ScoredAnswer]) -> None:
-        self._judged -= 1
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
 
 
 def _noted(scored: ScoredAnswer, scales: _Scales | None) -> ScoredAnswer:
