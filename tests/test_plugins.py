@@ -40,12 +40,17 @@ def test_parts_of_other_packages_join_and_cannot_take_a_name(tmp_path: Path, mon
     info = tmp_path / "outside-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[test.parts]\nmine = outside_parts:THING\n")
+    (info / "entry_points.txt").write_text(
+        "[test.parts]\nmine = outside_parts:THING\ngone = no_such_module:THING\nold = outside_parts:GONE\n"
+    )
     (tmp_path / "outside_parts.py").write_text("THING = 42\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     parts: Registry[int] = Registry("part", "test.parts", {"pi": "math:pi"})
-    assert parts.names() == ("mine", "pi")
+    assert parts.names() == ("gone", "mine", "old", "pi")
     assert parts.get("mine") == 42
+    for name, why in (("gone", "No module named 'no_such_module'"), ("old", "has no attribute 'GONE'")):
+        with pytest.raises(UnknownName, match=f"the part '{name}' can't be imported from .*{why}"):
+            parts.get(name)
     taken: Registry[int] = Registry("part", "test.parts", {"mine": "math:pi"})
     with pytest.raises(UnknownName, match="the part name 'mine' is claimed by both math:pi and outside_parts:THING"):
         taken.names()

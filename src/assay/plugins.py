@@ -67,11 +67,18 @@ class Registry(Generic[T]):
             raise UnknownName(f"unknown {self.kind} {name!r}; {nearest(name, self._all())}")
 
     def get(self, name: str) -> T:
-        """Import and return the part called `name`."""
+        """Import and return the part called `name`. Raises `UnknownName` where another package can't bring it."""
         self.check(name)
         target = self._builtin.get(name) or self._all()[name]
         module, _, attribute = target.partition(":")
-        return cast(T, getattr(import_module(module), attribute))
+        try:
+            return cast(T, getattr(import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            if name in self._builtin:
+                raise
+            raise UnknownName(
+                f"the {self.kind} {name!r} can't be imported from {target} ({error}); mend or uninstall that package"
+            ) from error
 
 
 # What a scorer is, `assay.scorers.base.Scorer` says: a layer above this one, so the type can't be named here.
