@@ -159,6 +159,10 @@ def test_nothing_and_only_the_base_are_undecided() -> None:
     few = choose(column(0, {"new": "00", "old": "1F"}))
     assert few.lines() == ["note: incomplete: 1 failed and 0 truncated of 4 answers."]
     assert not few.complete
+    more = choose(column(0, {"new": "00", "old": "1F"}), column(0, {"new": "00", "old": "1F"}, metric="another"))
+    assert more.lines() == few.lines(), "an answer is one, under however many metrics"
+    twice = choose(column(0, {"new": "00", "old": "1F"}), column(0, {"new": "00", "old": "11"}))
+    assert twice.lines() == ["note: incomplete: 1 failed and 0 truncated of 8 answers."]
 
 
 def test_the_base_stands_where_nothing_is_gained() -> None:

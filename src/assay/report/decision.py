@@ -300,16 +300,26 @@ def _rival(grid: Grid, best: Subject, rival: Subject, keys: Collection[Key]) -> 
     return Rival(rival.label, rival.iteration, rival.digest, sum(shares.values()), p, p >= ALPHA)
 
 
+def _answers(cells: Iterable[Cell]) -> int:
+    """How many answers they are of: each has a cell under every metric, and one question may have several answers."""
+    most: dict[tuple[str, ...], int] = {}
+    for (*answer, _), count in Counter(
+        (cell.run, cell.checkpoint, cell.digest, cell.group, cell.sample, cell.metric) for cell in cells
+    ).items():
+        most[tuple(answer)] = max(most.get(tuple(answer), 0), count)
+    return sum(most.values())
+
+
 def _notes(cells: Sequence[Cell], grid: Grid, common: Collection[Key]) -> tuple[tuple[str, ...], bool]:
     """What limits the comparison, and whether nothing does."""
     notes = []
     tuned = (*grid.live, *grid.unproven)
     subjects = (*tuned, *([grid.base] if grid.base else []))
     asked = {key for one in subjects for key in one.cells}
-    outcomes = Counter(cell.outcome for cell in cells)
-    unfinished = outcomes["failed"] + outcomes["truncated"]
+    failed, truncated = (_answers(cell for cell in cells if cell.outcome == out) for out in ("failed", "truncated"))
+    unfinished = failed + truncated
     if unfinished:
-        counts = f"{outcomes['failed']} failed and {outcomes['truncated']} truncated of {len(cells)} answers"
+        counts = f"{failed} failed and {truncated} truncated of {_answers(cells)} answers"
         worst = "highest" if all(scale.lower_is_better for scale in grid.scales.values()) else "lowest"
         lowest = f"; where the base has a score, a checkpoint without one counts as {worst}" if tuned else ""
         notes.append(f"incomplete: {counts}{lowest}.")
