@@ -108,6 +108,14 @@ def test_numbers_show_as_many_decimals_as_their_interval_deserves() -> None:
     assert "7.30 [6.9–7.7]" in text(cells, goal=None)
 
 
+def test_a_number_that_is_long_has_a_power_of_ten() -> None:
+    cells = [
+        Cell("lab", "base", 0, "", "s", "all", str(at), "judge", "scored", value, False, 0, 1e20)
+        for at, value in enumerate([1e18, 2e18, 4e18, 8e18])
+    ]
+    assert "3.75e+18 [0–8.67594e+18]" in text(cells, goal=None)
+
+
 def test_a_base_alone_has_a_line_a_group() -> None:
     assert text([*column(0, "old", "11"), *column(0, "new", "1111111100")], goal=None).splitlines()[:5] == [
         "group   base",

@@ -28,6 +28,7 @@ _PADDING = 2
 _PARTS = 2  # so many tables below one another can still be read as one
 _NOT_ASKED = Text("not asked", "dim")
 _ALL = "all"  # groups, together
+_LONG = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +201,19 @@ def _figure(row: Row, digits: int) -> tuple[str, str]:
     """The value and its interval: `6/10` and `[31–83%]`, or `7.31` and `[6.9–7.7]`."""
     if row.mean is None:
         return "–", ""
-    value = f"{row.correct}/{row.scored}" if row.correct is not None else f"{row.mean:.{digits + 1}f}"
+    value = f"{row.correct}/{row.scored}" if row.correct is not None else _number(row.mean, digits + 1)
     if row.low is None or row.high is None:
         return value, ""
     if row.correct is not None:
         more = decimals(row.low, row.high, 0, scale=100)
         return value, f"[{row.low * 100:2.{more}f}–{row.high * 100:.{more}f}%]"
     to = "–" if row.low >= 0 else " to "
-    return value, f"[{row.low:.{digits}f}{to}{row.high:.{digits}f}]"
+    return value, f"[{_number(row.low, digits)}{to}{_number(row.high, digits)}]"
+
+
+def _number(value: float, digits: int) -> str:
+    """With so many decimals; what is too long for a table, as the perplexity of what diverged, with a power of ten."""
+    return f"{value:.{digits}f}" if abs(value) < _LONG else f"{value:.6g}"
 
 
 def _digits(rows: Sequence[Row]) -> int:
