@@ -162,6 +162,72 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path, tasks: Path) -> None:
         suite_from_task(f"lm-eval:{tmp_path / 'no.yaml'}")
 
 
+def write_class(folder: Path, name: str, requests: str) -> Path:
+    """A task whose class asks a document for these (kind, arguments), and takes what comes for the numbers `one` and `two`."""
+    (folder / f"{name}_own.py").write_text(
+        f"""
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+
+
+class Own(ConfigurableTask):
+    VERSION = 1
+
+    def __init__(self, config=None):
+        super().__init__(config={{name: value for name, value in config.items() if name != "class"}})
+
+    def construct_requests(self, doc, ctx, apply_chat_template=False, chat_template=None, **more):
+        asked = {requests}
+        return [Instance(kind, doc, arguments, at, **more) for at, (kind, arguments) in enumerate(asked)]
+
+    def process_results(self, doc, results):
+        return {{"one": results[0][0], "two": results[1]}}
+
+    def aggregation(self):
+        return {{"one": mean, "two": mean}}
+
+    def higher_is_better(self):
+        return {{"one": True, "two": True}}
+"""
+    )
+    place = write_task(folder, name, docs(), output_type="loglikelihood", doc_to_text="{{q}}", doc_to_target="{{a}}")
+    place.write_text(place.read_text() + f"class: !function {name}_own.Own\n")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("requests", "why"),
+    [
+        ('[("generate_until", (ctx, {"until": [doc["a"]]}))]', "each document's answer in a way of its own"),
+        ('[("generate_until", (ctx + end, {})) for end in "xy"]', "asks a document for several answers"),
+        ('[("generate_until", (ctx, {})), ("loglikelihood", (ctx, " no"))]', "generates and weighs"),
+        (
+            '[("loglikelihood", (ctx, " no")) if doc["q"] == "a" else ("generate_until", (ctx, {}))]',
+            "generates and weighs",
+        ),
+    ],
+    ids=["two ways", "two answers", "both", "one or the other"],
+)
+def test_a_class_that_asks_otherwise_is_refused(requests: str, why: str, tmp_path: Path, tasks: Path) -> None:
+    with pytest.raises(SuiteError, match=why):
+        suite_from_task(f"lm-eval:{write_class(tmp_path, 'own', requests)}")
+
+
+async def test_a_class_weighs_texts_with_and_without_context(tmp_path: Path, tasks: Path) -> None:
+    asked = '[("loglikelihood", (ctx, " the sum")), ("loglikelihood_rolling", (doc["q"] + " is Paris",))]'
+    place = write_class(tmp_path, "own", asked)
+    base = tiny.write_base(tmp_path / "base")
+    torch.set_num_threads(1)
+    theirs = HFLM(str(base), dtype="float32", device="cpu", batch_size=1)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    results = simple_evaluate(theirs, tasks=["own"], task_manager=manager, bootstrap_iters=0)
+    assert results is not None
+    found = await evaluate(f"transformers:{base}", suite_from_task(f"lm-eval:{place}"))
+    wanted = {metric: results["results"]["own"][f"{metric},none"] for metric in ("one", "two")}
+    assert {row["metric"]: row["mean"] for row in found.averages()} == pytest.approx(wanted, rel=1e-4)
+
+
 def test_a_document_that_changed_is_another_question(tmp_path: Path, tasks: Path) -> None:
     say: dict[str, Any] = {"output_type": "loglikelihood", "doc_to_text": "{{q}}", "doc_to_target": "{{a}}"}
     place = write_task(tmp_path, "told", docs(), **say, metric_list=[{"metric": "acc"}])

@@ -80,8 +80,11 @@ class WeighedTask(AnsweredTask):
         ]
 
     def weigh(self, sample: Sample, weighed: Sequence[TextWeighed]) -> Sequence[Score | ScoreFailure]:
-        rolling = self._requests(sample)[0].request_type == "loglikelihood_rolling"
-        return self._scores(sample, [w.logprob if rolling else (w.logprob, w.greedy) for w in weighed])
+        said = [
+            told.logprob if each.request_type == "loglikelihood_rolling" else (told.logprob, told.greedy)
+            for each, told in zip(self._requests(sample), weighed, strict=True)
+        ]
+        return self._scores(sample, said)
 
     async def score(self, sample: Sample, completion: Completion) -> Sequence[Score | ScoreFailure]:
         reason = "the task weighs texts, for which it needs the model; an answer can't be scored by it"

@@ -81,6 +81,7 @@ def suite_from_task(source: str, say: Callable[[str], None] = lambda note: None)
             say(f"left out: {what}")
         with _quiet():
             documents = _documents(task, chat)
+        _check_requests(task_name, documents)
         content = _content(task, chat)
         _loaded[content] = documents
         asked = next(iter(documents.requests.values()))[0].request_type == "generate_until"
@@ -142,6 +143,22 @@ def _check(name: str, task: Any) -> None:
     if (task.get_config("repeats") or 1) > 1:
         raise SuiteError(
             f"the task {name} asks each document {task.get_config('repeats')} times; once is what can be asked"
+        )
+
+
+def _check_requests(name: str, documents: TaskDocuments) -> None:
+    """A task of the harness's own classes may ask each document for what it likes; a suite's answers have one way."""
+    every = documents.requests.values()
+    if not any(each.request_type == "generate_until" for own in every for each in own):
+        return
+    if any(len(own) > 1 or own[0].request_type != "generate_until" for own in every):
+        raise SuiteError(
+            f"the task {name} asks a document for several answers, or generates and weighs texts; one answer is what can be "
+            "asked"
+        )
+    if len({_options(name, own) for own in every}) > 1:
+        raise SuiteError(
+            f"the task {name} generates each document's answer in a way of its own; one way for all is what can be asked"
         )
 
 
