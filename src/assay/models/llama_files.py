@@ -32,4 +32,4 @@ def check_memory(path: Path, settings: EngineSettings, devices: int) -> None:
     size = sum(file.stat().st_size for file in gguf_files(path))
     room = total_memory()
     instead = "take a smaller model, or one with smaller numbers (Q8_0, Q4_K_M)"
-    check_room(path, size, room and room + devices, settings.memory_limit, "this machine", instead)
+    check_room(path, size, room and room + devices, settings.memory_limit, "this machine has", instead)

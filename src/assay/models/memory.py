@@ -23,16 +23,15 @@ _PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 def check_room(path: Path, needs: int, room: int | None, limit: int | None, where: str, instead: str) -> None:
     """Raise `ModelError` with both sizes where the model needs more than there is. room: None where that can't be told.
 
-    limit: the user's, which goes before `room`. where: what has the room ("this machine"). instead: what else to do.
+    limit: the user's, which goes before `room`. where: what has the room ("this machine has", or "this machine now has free").
+    instead: what else to do.
     """
     if limit is not None and needs > limit:
         raise ModelError(
             f"{path} takes {_size(needs, limit)} of memory, and memory_limit is {_size(limit, needs)}; {instead}, or raise it"
         )
     if limit is None and room is not None and needs > room:
-        raise ModelError(
-            f"{path} takes {_size(needs, room)} of memory, and {where} has {_size(room, needs)}; {instead}"
-        )
+        raise ModelError(f"{path} takes {_size(needs, room)} of memory, and {where} {_size(room, needs)}; {instead}")
 
 
 def stored_bytes(files: Iterable[Path], each: int | None = None) -> int:

@@ -65,9 +65,11 @@ def _check_memory(path: Path, limit: int | None) -> None:
     """Refuse what does not fit: on a Mac GPU and processor share what there is, and give back what lies idle."""
     import mlx.core as mx
 
-    room = int(mx.device_info()["memory_size"]) if mx.default_device() == mx.gpu else free_memory()
+    shared = mx.default_device() == mx.gpu
+    room = int(mx.device_info()["memory_size"]) if shared else free_memory()
+    where = "this machine has" if shared else "this machine now has free"
     instead = "take a smaller model, or one with fewer bits"
-    check_room(path, stored_bytes(weight_files(path)), room, limit, "this machine", instead)
+    check_room(path, stored_bytes(weight_files(path)), room, limit, where, instead)
 
 
 def check_folder(path: Path) -> dict[str, Any]:

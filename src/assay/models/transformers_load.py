@@ -99,7 +99,7 @@ def _check_memory(path: Path, torch: Any, device: str, limit: int | None) -> Non
         room = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     else:
         room = free_memory()
-    where = "this machine" if device == "cpu" else device
+    where = f"{'this machine' if device == 'cpu' else device} now has free"
     instead = "take a smaller model, or a quantised GGUF with llama:"
     check_room(path, round(needs * _ROOM), room, limit, where, instead)
 
