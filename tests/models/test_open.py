@@ -72,6 +72,8 @@ def test_folders_that_say_too_little(tmp_path: Path, names: tuple[str, ...], sai
 def test_specs_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model at"):
         resolve(str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"'vllm:m': vllm is asked by its URL; write http://HOST:PORT/v1#MODEL"):
+        resolve("vllm:m")
     with pytest.raises(ModelError, match=r"unknown engine 'lama'.*did you mean 'llama'"):
         resolve("lama:x.gguf")
     (tmp_path / "weights.pt").write_bytes(b"x")

@@ -46,6 +46,8 @@ ENGINES: Registry[EngineFactory] = Registry(
 
 # What others call an engine.
 _ALIASES = {"hf": "transformers"}
+# What answers by its URL alone, whatever engine it is itself.
+_SERVERS = ("lmstudio", "ollama", "openai", "sglang", "tgi", "vllm")
 # The engines whose models lie on hubs: as GGUF files, and as folders of safetensors.
 _OF_GGUF = ("llama", "llama-server")
 _OF_HUBS = (*_OF_GGUF, "mlx", "transformers")
@@ -116,6 +118,8 @@ def resolve(spec: str) -> Resolved:
     if colon and prefix in ENGINES:
         return _of_hub(path, prefix, spec) or Resolved(prefix, path)
     if colon and not Path(spec).exists() and "/" not in prefix and len(prefix) > 1:
+        if prefix.lower() in _SERVERS:
+            raise ModelError(f"{masked(spec)!r}: {prefix} is asked by its URL; write http://HOST:PORT/v1#MODEL")
         raise ModelError(f"unknown engine {prefix!r} in {masked(spec)!r}; {nearest(prefix, ENGINES.names())}")
     return _of_hub(spec, "", spec) or _by_files(Path(spec))
 
