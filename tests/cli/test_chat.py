@@ -141,3 +141,11 @@ def test_an_error_stands_on_a_line_of_its_own(tmp_path: Path) -> None:
     said = ["sh", "-c", 'printf "fail" | "$0" chat "$1" 2>&1', ASSAY, f"scripted:{script}"]
     done = subprocess.run(said, capture_output=True, text=True, check=True)
     assert done.stdout == "So far\nassay: the script failed here on purpose\n"
+
+
+@pytest.mark.parametrize(("most", "end"), [(3, "--max-tokens"), (512, "the end of the context")])
+def test_what_cut_an_answer_off_is_told(most: int, end: str) -> None:
+    long = "What is the capital of France? " * 31  # which leaves room for five tokens
+    with at_a_terminal("generate", BASE, long, "--max-tokens", str(most)) as (terminal, job):
+        terminal.wait_for(f"cut off at {end}")
+        assert job.wait(30) == 0

@@ -126,7 +126,7 @@ class _Talk:
         said: list[str] = []
         try:
             last = self._runner.run(self._stream(said))
-            print(f"\n{cost(last)}" if sys.stdout.isatty() else "")
+            print(f"\n{cost(last, self._options.max_tokens)}" if sys.stdout.isatty() else "")
         except AssayError:
             self._said.pop()
             if said:

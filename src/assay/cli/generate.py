@@ -119,7 +119,7 @@ async def _generate(
         if as_json:
             print(json.dumps(_as_json(model, last, text), ensure_ascii=False))
         elif sys.stdout.isatty():
-            print(f"\n{cost(last)}", file=sys.stderr)
+            print(f"\n{cost(last, options.max_tokens)}", file=sys.stderr)
         elif not text.endswith("\n"):
             print()
     finally:
@@ -140,13 +140,14 @@ async def _printed(model: TextModel, prompt: Prompt, options: GenerateOptions, *
     return last, "".join(parts)
 
 
-def cost(last: Chunk) -> str:
-    """What an answer took, in a line."""
+def cost(last: Chunk, most: int) -> str:
+    """What an answer of at most so many tokens took, in a line."""
     usage = last.usage
     if usage is None:
         return ""
     pace = f", {usage.completion_tokens / usage.seconds:.0f} tokens/s" if usage.seconds > 0 else ""
-    cut = ", cut off at --max-tokens" if last.finish_reason == "length" else ""
+    end = "--max-tokens" if usage.completion_tokens >= most else "the end of the context"
+    cut = f", cut off at {end}" if last.finish_reason == "length" else ""
     return f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.seconds:.1f} s{pace}{cut}"
 
 
