@@ -23,6 +23,7 @@ from assay.errors import AdapterMismatch, BadInput
 from assay.models.base import TextModel, complete
 from assay.models.open import open_local
 from assay.types import GenerateOptions, Raw
+from tests.conftest import LAB
 from tests.models.architectures import (
     ARCHITECTURES,
     layers_of,
@@ -233,6 +234,27 @@ async def test_an_embedding_that_is_the_output_is_refused(bases: Mapping[str, Pa
             await model.attach(adapter_at(mlx))
         assert (await told(model))[0]
         await model.aclose()
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+async def test_an_embedding_that_is_the_output_counts_as_peft_has_it(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = LAB / "base"
+    theirs = trained(base, tmp_path / "theirs", target_modules=["embed_tokens", "v_proj"])
+    adapter = adapter_at(theirs)
+    model = await open_local(f"transformers:{base}")
+    answer = await complete(
+        await model.attach(adapter), Raw("What is the"), GenerateOptions(max_tokens=1, logprobs=True)
+    )
+    await model.aclose()
+    wanted = last_logprobs(base, theirs, AutoTokenizer.from_pretrained(base).encode("What is the"))
+    assert abs(answer.tokens[0].logprob - wanted.max()) < 1e-5
+    model = await open_local(f"mlx:{base}")
+    with pytest.raises(AdapterMismatch, match="the base's output as well"):
+        await model.attach(adapter)
+    assert (await told(model))[0]
+    await model.aclose()
 
 
 async def test_a_text_model_within_another(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from assay.adapters.fit import BLOCK_OF, base_shapes, check_against
 from assay.adapters.gguf_lora import GGUF_NAME, read_gguf_adapter
 from assay.adapters.header import read_header, read_layout
 from assay.adapters.lora import Lora, Part
+from assay.adapters.mlx_files import INPUT_ONLY
 from assay.adapters.peft import normalise
 from assay.errors import AdapterBroken, CheckpointError, DiskFault, HostFault, NotReady
 from assay.hosts.base import Host
@@ -148,7 +149,7 @@ def _holds(final: Path, adapter: Adapter) -> bool:
         there = _read_copy(final)
     except (NotReady, AdapterBroken):
         there = None
-    if there is not None and (there.digest, there.layers) == (adapter.digest, adapter.layers):
+    if there is not None and structs.replace(there, weights=adapter.weights) == adapter:
         return True
     shutil.rmtree(final)
     return False
@@ -157,7 +158,7 @@ def _holds(final: Path, adapter: Adapter) -> bool:
 def read_lora(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | None = None) -> Lora:
     """The adapter by its headers: its numbers are not looked at. shown, raises: as `read_adapter`."""
     shown_weights, shown_config = shown or (weights, config)
-    configured, layers, base = _read_config(config, shown_config)
+    configured, layers, base, input_only = _read_config(config, shown_config)
     try:
         with weights.open("rb") as file:
             layout = read_layout(file, shown_weights)
@@ -173,7 +174,7 @@ def read_lora(weights: Path, config: Path, shown: tuple[PurePath, PurePath] | No
     _check_pairs(layout.tensors, sizes, shown_weights)
     ranks = {module: rank for module, (rank, _) in sizes.items()}
     scales = {module: scale for module, (_, scale) in sizes.items()}
-    return Lora(weights, shown_weights, parts, ranks, scales, layers, base)
+    return Lora(weights, shown_weights, parts, ranks, scales, layers, base, input_only=input_only)
 
 
 def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: PurePath) -> Adapter:
@@ -186,15 +187,15 @@ def _read(weights: Path, config: Path, shown_weights: PurePath, shown_config: Pu
     except OSError as error:
         raise AdapterBroken(f"{shown_weights}: the file can't be read ({error.strerror or error})") from None
     own = {module: size for module, size in lora.sizes.items() if size != lora.common}
-    return Adapter(digest, weights, *lora.common, lora.layers, lora.tensors, own=own)
+    return Adapter(digest, weights, *lora.common, lora.layers, lora.tensors, own=own, input_only=lora.input_only)
 
 
 def _missing(path: PurePath) -> NotReady:
     return NotReady(f"{path}: the file is not there (yet); training may still be writing it")
 
 
-def _read_config(path: Path, shown: PurePath) -> tuple[Size | dict[str, Size], int, str]:
-    """Of an mlx-lm `adapter_config.json`: the modules' rank and scale, the layers, the base's name or "".
+def _read_config(path: Path, shown: PurePath) -> tuple[Size | dict[str, Size], int, str, bool]:
+    """Of an mlx-lm `adapter_config.json`: the modules' rank and scale, the layers, the base's name or "", `input_only`.
 
     Our own has the rank and scale of each module by its name. Other keys are the trainer's.
     """
@@ -227,7 +228,7 @@ def _read_config(path: Path, shown: PurePath) -> tuple[Size | dict[str, Size], i
     elif layers <= 0:
         layers = -1
     base = config.get("model")
-    return sizes, layers, base if isinstance(base, str) else ""
+    return sizes, layers, base if isinstance(base, str) else "", config.get(INPUT_ONLY) is True
 
 
 def _size(parameters: Any, where: str, shown: PurePath) -> Size:

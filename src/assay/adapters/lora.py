@@ -43,7 +43,7 @@ class Lora:
 
     shown: what errors call the file. ranks, scales: of each module; `scale` is what its product is multiplied with. layers: as
     in `Adapter`. base: what the adapter's configuration calls its base, "" where it doesn't. stabilised: by PEFT's rsLoRA.
-    carried: weights of the base itself that the file holds besides, by the base's names.
+    carried: weights of the base itself that the file holds besides, by the base's names. input_only: as in `Adapter`.
     """
 
     weights: Path
@@ -55,6 +55,7 @@ class Lora:
     base: str = ""
     stabilised: bool = False
     carried: Mapping[str, Part] = field(default_factory=dict)
+    input_only: bool = False
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:

@@ -13,11 +13,15 @@ from assay.adapters.lora import Lora
 from assay.adapters.safetensors_file import write_safetensors
 from assay.types import TensorSpec
 
+INPUT_ONLY = "assay_input_only"
 _IN_BLOCK = re.compile(r"(?:.*\.)?layers\.\d+\.(.+)")
 
 
-def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, TensorSpec], base: str) -> None:
+def write_mlx(
+    lora: Lora, weights: Path, config: Path, tensors: Mapping[str, TensorSpec], base: str, *, input_only: bool = False
+) -> None:
     """Write the adapter. tensors: what each becomes. base: what the configuration calls the base.
+    input_only: as in `Adapter`, in a key of our own.
 
     mlx-lm's configuration has one rank and one scale. Of an adapter whose modules differ it becomes one of our own, that has
     those of each and that mlx-lm refuses.
@@ -33,6 +37,7 @@ def write_mlx(lora: Lora, weights: Path, config: Path, tensors: Mapping[str, Ten
         "num_layers": lora.layers,
         "lora_parameters": {**_sizes(lora), "dropout": 0.0, "keys": _keys(lora)},
         "model": base or None,
+        **({INPUT_ONLY: True} if input_only else {}),
     }
     config.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 

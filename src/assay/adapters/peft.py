@@ -58,7 +58,7 @@ def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config
     if lora.carried:
         raise AdapterBroken(carries(lora))
     target = weights.with_suffix(".mlx")
-    write_mlx(lora, target, config, lora.tensors, lora.base)
+    write_mlx(lora, target, config, lora.tensors, lora.base, input_only=True)
     target.replace(weights)
 
 
@@ -102,6 +102,7 @@ def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config
         base if isinstance(base, str) else "",
         stabilised=bool(settings.get("use_rslora")),
         carried=dict(carried.values()),
+        input_only=True,
     )
 
 

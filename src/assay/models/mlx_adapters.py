@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assay.adapters.bases import check_embeddings
 from assay.adapters.fit import needs_gguf, raise_differences
 from assay.errors import AdapterBroken, GenerationError
 from assay.types import Adapter
@@ -40,6 +41,7 @@ class AdapterSlots:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._layer_paths = _layer_paths(model)
+        self._tied = not any(path.rpartition(".")[2] == "lm_head" for path, _ in model.named_modules())
         self._sets: dict[Structure, Modules] = {}
         self._plain: dict[Structure, Modules] = {}
         self._resident: dict[str, tuple[Structure, Arrays]] = {}
@@ -55,6 +57,8 @@ class AdapterSlots:
                 resident[adapter.digest] = self._resident[adapter.digest]
                 continue
             needs_gguf(adapter)
+            if adapter.input_only:
+                check_embeddings((name.rpartition(".")[0] for name in adapter.tensors), tied=self._tied)
             structure = self._structure(adapter)
             if structure not in self._sets and structure not in made:
                 made[structure] = self._make(structure)

@@ -63,7 +63,7 @@ class PeftSlots:
 
         check_against(adapter, self._shapes)
         modules = sorted({name.rpartition(".")[0] for name in adapter.tensors})
-        check_embeddings(modules, tied=self._tied)
+        check_embeddings(modules, tied=self._tied and not adapter.input_only)
         strange = [module for module in modules if in_transformers(module) not in self._adaptable]
         if strange:
             raise AdapterBroken(
