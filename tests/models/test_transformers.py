@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,18 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
     unknown = tiny.write_base(tmp_path / "unknown", model_type="nothing-known")
     with pytest.raises(ModelError, match="transformers can't load this model"):
         open_engine(str(unknown), EngineSettings())
+
+
+def test_weights_that_lack_some_are_refused(folder: Path, tmp_path: Path) -> None:
+    """The library would make up random ones, others each time."""
+    from safetensors.numpy import load_file, save_file
+
+    part = Path(shutil.copytree(folder, tmp_path / "part"))
+    weights = load_file(part / "model.safetensors")
+    for name in [name for name in weights if ".layers.1.mlp." in name]:
+        del weights[name]
+    save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        ModelError, match=r"lacks 3 of the model's weights \(model\.layers\.1\.mlp\.down_proj\.weight, "
+    ):
+        open_engine(str(part), EngineSettings())

@@ -43,15 +43,28 @@ def load(path: Path, memory_limit: int | None = None) -> Loaded:
     transformers.utils.logging.disable_progress_bar()
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
     except Exception as error:  # whatever a damaged or unknown model makes of a loader is the model's fault
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: transformers can't load this model ({type(error).__name__}: {text})") from error
+    _check_whole(path, told)
     model = model.to(device).eval()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     about = f"{versions}, {device}, {str(model.dtype).removeprefix('torch.')}"
     return Loaded(model, tokenizer, config, device, about, _identity(path, about))
+
+
+def _check_whole(path: Path, told: Mapping[str, Any]) -> None:
+    """Refuse weights that lack some of the model's own: transformers makes up random numbers for them, and warns at most."""
+    if missing := sorted(told["missing_keys"]):
+        shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+        raise ModelError(
+            f"{path} lacks {len(missing)} of the model's weights ({shown}); a file of it is missing, or it is no "
+            "language model of this kind: fetch it again"
+        )
 
 
 def _check_quantisation(path: Path, config: Mapping[str, Any]) -> None:
