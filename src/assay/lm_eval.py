@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import lm_eval.models  # noqa: F401, for its own models become known only while no other is
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from msgspec.structs import replace

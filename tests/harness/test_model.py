@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,3 +271,12 @@ def test_llama_cpp_begins_texts_as_the_others_do(tmp_path: Path) -> None:
     assert after == pytest.approx(same, abs=1e-4)
     assert bare == pytest.approx(own, abs=1e-4)
     assert abs(whole - bare) > 0.1  # the token that begins a text is told as well
+
+
+def test_the_harness_own_models_stay_known() -> None:
+    """In a process of its own: whatever ran before may have made them known."""
+    code = "import assay.lm_eval; from lm_eval.api.registry import get_model; print(get_model('dummy'), get_model('assay'))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "DummyLM" in said.stdout
+    assert "AssayLM" in said.stdout
