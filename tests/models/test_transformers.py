@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -290,4 +291,20 @@ def test_weights_that_lack_some_are_refused(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(
         ModelError, match=r"lacks 3 of the model's weights \(model\.layers\.1\.mlp\.down_proj\.weight, "
     ):
+        open_engine(str(part), EngineSettings())
+
+
+@pytest.mark.parametrize("more", ["layers.9.self_attn.q_proj.weight", "layers.1.self_attn.q_proj.bias"])
+def test_weights_that_the_layers_have_no_place_for_are_refused(folder: Path, tmp_path: Path, more: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    part = Path(shutil.copytree(folder, tmp_path / "part"))
+    weights = load_file(part / "model.safetensors")
+    like = weights["model.layers.1.self_attn.q_proj.weight"]
+    weights[f"vision.{more}"] = like  # of a part that a model for text has not
+    save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+    open_engine(str(part), EngineSettings()).close()
+    weights[f"model.{more}"] = like
+    save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"1 weights of layers .* has no place for \(model\.{re.escape(more)}\)"):
         open_engine(str(part), EngineSettings())

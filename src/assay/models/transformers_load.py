@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from assay.models.memory import check_room, free_memory, stored_bytes
 from assay.models.mlx_load import check_folder, identity_files, weight_files
 
 _PACKED = ("awq", "bitsandbytes", "gptq")
+_IN_A_LAYER = re.compile(r"(.*?\blayers\.)\d+\..*(?:weight|bias)")
 _ROOM = 1.1  # of the weights' size: what loading needs besides them
 
 
@@ -50,20 +52,34 @@ def load(path: Path, memory_limit: int | None = None) -> Loaded:
     except Exception as error:  # whatever a damaged or unknown model makes of a loader is the model's fault
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"{path}: transformers can't load this model ({type(error).__name__}: {text})") from error
-    _check_whole(path, told)
+    _check_whole(path, told, model.state_dict().keys())
     model = model.to(device).eval()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
     about = f"{versions}, {device}, {str(model.dtype).removeprefix('torch.')}"
     return Loaded(model, tokenizer, config, device, about, _identity(path, about))
 
 
-def _check_whole(path: Path, told: Mapping[str, Any]) -> None:
-    """Refuse weights that lack some of the model's own: transformers makes up random numbers for them, and warns at most."""
+def _check_whole(path: Path, told: Mapping[str, Any], own: Collection[str]) -> None:
+    """Refuse weights that lack some of the model's own: transformers makes up random numbers for them, and warns at most.
+
+    And those that its layers have no place for, since they are left out: of more layers than the configuration tells of, or
+    biases. Weights beside the layers are often right, as of a model for images. own: the names of the model's weights.
+    """
     if missing := sorted(told["missing_keys"]):
         shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
         raise ModelError(
             f"{path} lacks {len(missing)} of the model's weights ({shown}); a file of it is missing, or it is no "
             "language model of this kind: fetch it again"
+        )
+    stacks = {found[1] for name in own if (found := _IN_A_LAYER.match(name))}
+    strange = [
+        name for name in sorted(told["unexpected_keys"]) if (found := _IN_A_LAYER.match(name)) and found[1] in stacks
+    ]
+    if strange:
+        shown = ", ".join(strange[:4]) + (", …" if len(strange) > 4 else "")
+        raise ModelError(
+            f"{path} holds {len(strange)} weights of layers that the model of its config.json has no place for ({shown}); "
+            "one of the two is of another model: fetch it again"
         )
 
 
