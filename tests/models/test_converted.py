@@ -136,6 +136,26 @@ async def test_embeddings_and_the_output(bases: Mapping[str, Path], tmp_path: Pa
     assert max(np.abs(np.array(logprobs) - found[0][1]).max() for _, logprobs in found) < 2e-4
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "f16"])
+async def test_an_embeddings_short_numbers_are_multiplied_in_full(
+    dtype: Dtype, bases: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """As the other engines do. mlx-lm itself rounds their product to the adapter's type."""
+    base = bases["llama"]
+    full = write_adapter(tmp_path / "full", {"model.embed_tokens": (32, 261)}, layers=1)
+    short = made(full, "mlx", tmp_path / "short", base, dtype)
+    found = []
+    for spec, adapter in (
+        (f"transformers:{base}", made(short, "peft", tmp_path / "peft", base)),
+        (f"mlx:{base}", short),
+    ):
+        model = await open_local(spec)
+        found.append(await told(await model.attach(adapter_at(adapter))))
+        await model.aclose()
+    assert found[0][0] == found[1][0]
+    assert np.abs(np.array(found[0][1]) - found[1][1]).max() < 2e-4
+
+
 @pytest.mark.parametrize(
     "settings",
     [{}, {"use_rslora": True}, {"layers_to_transform": [0]}, {"target_modules": ["layers.1.mlp.up_proj", "lm_head"]}],

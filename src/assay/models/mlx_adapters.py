@@ -33,6 +33,7 @@ class Structure:
 
 Modules = Mapping[str, Any]  # module path -> mlx module
 Arrays = Mapping[str, Any]  # tensor name -> mlx array
+_LEAVES = ("lora_a", "lora_b")
 
 
 class AdapterSlots:
@@ -176,6 +177,13 @@ def _put(model: Any, modules: Modules) -> None:
         model.update_modules(tree_unflatten(list(modules.items())))
 
 
+def _embeddings(modules: Modules) -> list[str]:
+    """Those that mlx-lm multiplies out before anything of the base's comes in: in the adapter's own type, however short."""
+    from mlx_lm.tuner.lora import LoRAEmbedding
+
+    return [path for path, module in modules.items() if isinstance(module, LoRAEmbedding)]
+
+
 def _load(adapter: Adapter, modules: Modules) -> Arrays:
     """The adapter's arrays in memory, once names and shapes are exactly those of the modules."""
     import mlx.core as mx
@@ -194,8 +202,7 @@ def _load(adapter: Adapter, modules: Modules) -> Arrays:
         if found[name] != wanted[name]
     ]
     raise_differences(differences, len(found), all_strange=found.keys().isdisjoint(wanted))
+    for path in _embeddings(modules):
+        arrays |= {name: arrays[name].astype(mx.float32) for name in (f"{path}.{leaf}" for leaf in _LEAVES)}
     mx.eval(list(arrays.values()))  # now, not at first use: the file may be gone by then
     return dict(arrays)
-
-
-_LEAVES = ("lora_a", "lora_b")
