@@ -137,9 +137,12 @@ def test_metrics_that_are_no_mean_are_left_out_by_name(tasks: Path, tmp_path: Pa
     notes: list[str] = []
     suite = suite_from_task(f"lm-eval:{both}", notes.append)
     assert suite.name == "both"
-    assert notes == ["left out: bleu of the task both: no mean over its documents, which is what is compared"]
+    assert notes == [
+        "left out: bleu of the task both: put together otherwise than by the harness's mean or perplexity, and so no score of "
+        "each document, which is what is compared"
+    ]
     alone = write_task(tmp_path, "alone", docs(), **say, metric_list=[{"metric": "bleu"}])
-    with pytest.raises(SuiteError, match=r"bleu of the task alone: no mean .* the task has no other metric"):
+    with pytest.raises(SuiteError, match=r"bleu of the task alone: put together .* the task has no other metric"):
         suite_from_task(f"lm-eval:{alone}")
 
 
@@ -226,6 +229,15 @@ async def test_a_class_weighs_texts_with_and_without_context(tmp_path: Path, tas
     found = await evaluate(f"transformers:{base}", suite_from_task(f"lm-eval:{place}"))
     wanted = {metric: results["results"]["own"][f"{metric},none"] for metric in ("one", "two")}
     assert {row["metric"]: row["mean"] for row in found.averages()} == pytest.approx(wanted, rel=1e-4)
+
+
+async def test_a_metric_without_a_number_takes_no_other_with_it(tmp_path: Path, tasks: Path) -> None:
+    """Here `two` is a pair; the harness itself ends with a TypeError."""
+    place = write_class(tmp_path, "own", '[("loglikelihood", (ctx, " the")), ("loglikelihood", (ctx, " sum"))]')
+    base = tiny.write_base(tmp_path / "base")
+    done = await evaluate(f"transformers:{base}", suite_from_task(f"lm-eval:{place}"))
+    assert [set(one.values) for one in done] == [{"one"}, {"one"}]
+    assert all("the task gives no number for it: (" in str(one.failures) for one in done)
 
 
 def test_a_document_that_changed_is_another_question(tmp_path: Path, tasks: Path) -> None:

@@ -95,7 +95,10 @@ def _score(metric: TaskMetric, value: Any) -> Score | ScoreFailure:
     lower = metric.lower_is_better
     match metric.kind:
         case "mean":
-            number = float(value)
+            try:
+                number = float(value)
+            except (TypeError, ValueError):  # with which the harness fails as a whole
+                return ScoreFailure(metric.name, "permanent", f"the task gives no number for it: {str(value)[:60]}")
             if metric.boolean:
                 return Score(metric.name, bool(number) if number in (0.0, 1.0) else number)
             return Score(metric.name, number, -math.inf, math.inf, lower_is_better=lower)

@@ -75,7 +75,10 @@ def suite_from_task(source: str, say: Callable[[str], None] = lambda note: None)
         _check(task_name, task)
         found, others = metrics_of(task)
         if others:
-            what = f"{', '.join(others)} of the task {task_name}: no mean over its documents, which is what is compared"
+            what = (
+                f"{', '.join(others)} of the task {task_name}: put together otherwise than by the harness's mean or "
+                "perplexity, and so no score of each document, which is what is compared"
+            )
             if not found:
                 raise SuiteError(f"{what}; the task has no other metric")
             say(f"left out: {what}")
