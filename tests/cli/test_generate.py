@@ -35,6 +35,15 @@ def test_options_and_json() -> None:
     assert answer["usage"]["prompt_tokens"] == 10
 
 
+def test_an_answer_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
+    written(tmp_path / "script.yaml", "answers: [{prompt: So, answer: So far and further, fail: cut}]")
+    done = assay("generate", "scripted:script.yaml", "So", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("So")
+    assert done.stdout.endswith("\n")
+    assert done.stderr == "assay: the stream ended without a finish reason\n"
+
+
 def test_an_adapter_changes_the_answer(tmp_path: Path) -> None:
     last = LAB / "checkpoints"
     question = "What is the capital of Zandria?"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from assay.adapters.named import adapter_at
 from assay.cli import termination
@@ -17,9 +16,9 @@ from assay.cli.generate import OptionFlags, cost, options_of
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.settings import ConfigFile, settings
 from assay.errors import AssayError, BadInput
-from assay.models.base import TextModel
+from assay.models.base import TextModel, complete
 from assay.models.open import open_model
-from assay.types import Chunk, GenerateOptions, Message
+from assay.types import Chunk, Completion, GenerateOptions, Message
 
 _HELP = """\
 /adapter PATH    answer under this adapter from now on; /adapter off  under none
@@ -137,17 +136,14 @@ class _Talk:
             raise
         self._said.append(Message("assistant", "".join(said)))
 
-    async def _stream(self, said: list[str]) -> Chunk:
+    async def _stream(self, said: list[str]) -> Completion:
         first = [Message("system", self._system)] if self._system else []
-        last = Chunk("")
-        # TextModel promises an async iterator; engines write generators, whose prompt closing releases the engine.
-        stream = cast(AsyncGenerator[Chunk, None], self.model.stream([*first, *self._said], self._options))
-        async with aclosing(stream) as chunks:
-            async for chunk in chunks:
-                said.append(chunk.text)
-                last = chunk
-                print(chunk.text, end="", flush=True)
-        return last
+
+        def printed(chunk: Chunk) -> None:
+            said.append(chunk.text)
+            print(chunk.text, end="", flush=True)
+
+        return await complete(self.model, [*first, *self._said], self._options, printed)
 
     def _switch(self, rest: str) -> None:
         if not rest:

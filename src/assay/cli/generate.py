@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
@@ -18,10 +16,10 @@ from assay.cli.attaching import attach
 from assay.cli.http import HttpFlags, with_flags
 from assay.cli.settings import Config, ConfigFile, settings
 from assay.cli.stopping import run as run_work
-from assay.errors import BadInput
-from assay.models.base import TextModel
+from assay.errors import BadInput, GenerationError
+from assay.models.base import TextModel, complete
 from assay.models.open import open_model
-from assay.types import Adapter, Chunk, GenerateOptions, Message, Prompt, Raw
+from assay.types import Adapter, Chunk, Completion, GenerateOptions, Message, Prompt, Raw
 
 
 @dataclass(frozen=True)
@@ -115,50 +113,49 @@ async def _generate(
     base = await open_model(named.spec, named.settings, http=named.http, adapters=named.adapters)
     try:
         model = base if adapter is None else await attach(base, adapter)
-        last, text = await _printed(model, prompt, options, quiet=as_json)
+        answer = await _printed(model, prompt, options, quiet=as_json)
         if as_json:
-            print(json.dumps(_as_json(model, last, text), ensure_ascii=False))
+            print(json.dumps(_as_json(model, answer), ensure_ascii=False))
         elif sys.stdout.isatty():
-            print(f"\n{cost(last, options.max_tokens)}", file=sys.stderr)
-        elif not text.endswith("\n"):
+            print(f"\n{cost(answer, options.max_tokens)}", file=sys.stderr)
+        elif not answer.text.endswith("\n"):
             print()
     finally:
         await base.aclose()
 
 
-async def _printed(model: TextModel, prompt: Prompt, options: GenerateOptions, *, quiet: bool) -> tuple[Chunk, str]:
-    """The last chunk and the whole text, which is printed as it comes."""
-    parts: list[str] = []
-    last = Chunk("")
-    # TextModel promises an async iterator; engines write generators, whose prompt closing releases the engine.
-    async with aclosing(cast(AsyncGenerator[Chunk, None], model.stream(prompt, options))) as chunks:
-        async for chunk in chunks:
-            parts.append(chunk.text)
-            last = chunk
-            if not quiet:
-                print(chunk.text, end="", flush=True)
-    return last, "".join(parts)
+async def _printed(model: TextModel, prompt: Prompt, options: GenerateOptions, *, quiet: bool) -> Completion:
+    """The whole answer, which is printed as it comes."""
+
+    def printed(chunk: Chunk) -> None:
+        if not quiet:
+            print(chunk.text, end="", flush=True)
+
+    try:
+        return await complete(model, prompt, options, printed)
+    except GenerationError as error:
+        if error.partial and not quiet:
+            print()
+        raise
 
 
-def cost(last: Chunk, most: int) -> str:
+def cost(answer: Completion, most: int) -> str:
     """What an answer of at most so many tokens took, in a line."""
-    usage = last.usage
-    if usage is None:
-        return ""
+    usage = answer.usage
     pace = f", {usage.completion_tokens / usage.seconds:.0f} tokens/s" if usage.seconds > 0 else ""
     end = "--max-tokens" if usage.completion_tokens >= most else "the end of the context"
-    cut = f", cut off at {end}" if last.finish_reason == "length" else ""
+    cut = f", cut off at {end}" if answer.finish_reason == "length" else ""
     return f"{usage.prompt_tokens} + {usage.completion_tokens} tokens, {usage.seconds:.1f} s{pace}{cut}"
 
 
-def _as_json(model: TextModel, last: Chunk, text: str) -> dict[str, Any]:
+def _as_json(model: TextModel, answer: Completion) -> dict[str, Any]:
     info = model.info
     return {
         "model": info.name,
         "engine": info.engine,
         "engine_version": info.engine_version,
         "adapter": info.adapter,
-        "text": text,
-        "finish_reason": last.finish_reason,
-        "usage": None if last.usage is None else msgspec.structs.asdict(last.usage),
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "usage": msgspec.structs.asdict(answer.usage),
     }
