@@ -88,7 +88,7 @@ def test_template_that_refuses(tmp_path: Path) -> None:
     about["chat_template"] = "{{ raise_exception('no system role here') }}"
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     strict = open_engine(str(folder), EngineSettings())
-    with pytest.raises(ModelError, match="refuses these messages: no system role here"):
+    with pytest.raises(ModelError, match=r"refuses the messages \(user: 'hi'\): no system role here"):
         strict.render("hi")
     strict.close()
 

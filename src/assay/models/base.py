@@ -165,6 +165,12 @@ def messages_of(prompt: Prompt) -> tuple[Message, ...]:
     return tuple(prompt)
 
 
+def messages_shown(messages: Sequence[Message]) -> str:
+    """For an error, enough to find them by: who speaks, and how each begins."""
+    said = [f"{one.role}: {' '.join(one.content.split())[:40]!r}" for one in messages[:3]]
+    return f"the messages ({', '.join(said)}{', …' if len(messages) > 3 else ''})"
+
+
 async def rendered(model: TextModel, prompt: Prompt) -> str:
     """The prompt as the model sees it; for one that can't tell, a canonical text that is unique to the prompt."""
     if isinstance(model, RenderingModel):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from assay.errors import GenerationError, ModelError
 from assay.models.answer import Answer
-from assay.models.base import ModelInfo, messages_of
+from assay.models.base import ModelInfo, messages_of, messages_shown
 from assay.models.likelihood import split_text, truncated
 from assay.models.local import LikelihoodRequest
 from assay.models.stopping import StopFinder, TokenDecoder
@@ -56,7 +56,7 @@ class HfText:
         try:
             return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))
         except Exception as error:  # templates raise what they like, for instance where they know no system role
-            raise ModelError(f"{self._name}: the chat template refuses these messages: {error}") from error
+            raise ModelError(f"{self._name}: the chat template refuses {messages_shown(messages)}: {error}") from error
 
     def ended(self, prompt: Prompt, answer: str) -> str:
         """The answer as training data has it behind the rendered prompt. Raises `GenerationError`, `ModelError`."""

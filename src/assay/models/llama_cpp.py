@@ -24,7 +24,7 @@ from assay.adapters.gguf_header import gguf_files, read_gguf_header
 from assay.adapters.gguf_names import gguf_shapes
 from assay.errors import AdapterBroken, AdapterMismatch, AssayError, GenerationError, ModelError
 from assay.models.answer import check_values
-from assay.models.base import ModelInfo, messages_of
+from assay.models.base import ModelInfo, messages_of, messages_shown
 from assay.models.likelihood import Weighed, Window, likelihoods, split_text, truncated
 from assay.models.llama_answer import LlamaAnswer
 from assay.models.llama_embedded import Embedded
@@ -136,11 +136,12 @@ class LlamaCppEngine:
                 f"{self.info.name} has no chat template, so it can't take messages; send plain or raw text (in data: prompt "
                 "and completion)"
             )
-        messages = [{"role": message.role, "content": message.content} for message in messages_of(prompt)]
+        given = messages_of(prompt)
+        messages = [{"role": message.role, "content": message.content} for message in given]
         try:
             return str(self._server.post("/apply-template", {"messages": messages})["prompt"])
         except ServerError as error:  # templates raise what they like, for instance where they know no system role
-            raise ModelError(f"{self.info.name}: the chat template refuses these messages: {error}") from None
+            raise ModelError(f"{self.info.name}: the chat template refuses {messages_shown(given)}: {error}") from None
 
     def ended(self, prompt: Prompt, answer: str) -> str:
         """The answer and the end-of-text token: what a template writes behind that token, llama.cpp doesn't show."""
