@@ -83,3 +83,15 @@ def test_models_says_what_is_installed_and_what_would_install_more(tmp_path: Pat
     table = assay("models", folder=tmp_path).stdout
     assert "xllamacpp" in table
     assert "mine" in table
+
+
+def test_an_outside_engine_whose_file_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "outside-1.0.dist-info"
+    info.mkdir()
+    written(info / "METADATA", "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    written(info / "entry_points.txt", "[assay.engines]\noutside = outside_engine:open_engine\n")
+    written(tmp_path / "outside_engine.py", "def open_engine(path, settings):\n    open(path)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    done = assay("generate", "outside:no.bin", "Hello")
+    assert done.returncode == 2
+    assert done.stderr == ("assay: outside:no.bin can't be opened: [Errno 2] No such file or directory: 'no.bin'\n")

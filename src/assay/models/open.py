@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from assay.errors import ModelError
+from assay.errors import NO_ROOM, ModelError
 from assay.models.base import TextModel
 from assay.models.http_address import SCHEMES, masked, parse_url
 from assay.models.hub import SHOWN, HubName, cached, check_whole, gguf_of, hub_name
@@ -253,4 +253,10 @@ async def open_local(spec: str, settings: EngineSettings | None = None) -> Local
 async def _opened(resolved: Resolved, settings: EngineSettings | None) -> LocalModel:
     factory = ENGINES.get(resolved.engine)
     name = resolved.spec if resolved.hub else ""
-    return await LocalModel.open(partial(factory, resolved.path, settings or EngineSettings()), resolved.spec, name)
+    opening = partial(factory, resolved.path, settings or EngineSettings())
+    try:
+        return await LocalModel.open(opening, resolved.spec, name)
+    except OSError as error:  # of an outside engine, which need not know our errors
+        if error.errno in NO_ROOM:
+            raise
+        raise ModelError(f"{resolved.spec} can't be opened: {error}") from error
