@@ -26,9 +26,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
-
 import lab
 from assay.adapters.named import adapter_at
 from assay.models.base import TextModel, complete
@@ -38,11 +35,17 @@ from assay.types import Adapter, GenerateOptions
 
 ADAPTERS, RANK = 8, 16
 QUESTIONS, TOKENS = 64, 64
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def write_model(folder: Path, layers: int, width: int) -> int:
     """A random Llama in bfloat16; the bytes of its weights."""
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shutil.copytree(lab.BASE, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.gguf", "config.json"))
@@ -56,7 +59,7 @@ def write_model(folder: Path, layers: int, width: int) -> int:
         max_position_embeddings=4096,
         eos_token_id=0,
     )
-    with torch.device(DEVICE):
+    with torch.device(device()):
         torch.set_default_dtype(torch.bfloat16)
         model = LlamaForCausalLM(config)
         torch.set_default_dtype(torch.float32)
@@ -65,6 +68,9 @@ def write_model(folder: Path, layers: int, width: int) -> int:
 
 
 def write_adapter(folder: Path, seed: int, layers: int, width: int) -> Adapter:
+    import torch
+    from safetensors.torch import save_file
+
     torch.manual_seed(seed)
     wide = width * 43 // 16
     shapes = {f"self_attn.{name}_proj": (width, width) for name in "qkvo"}
@@ -85,7 +91,9 @@ def write_adapter(folder: Path, seed: int, layers: int, width: int) -> Adapter:
 
 def bandwidth() -> float:
     """Bytes a second that a copy reads and writes in the device's memory."""
-    source = torch.empty(1 << 28, dtype=torch.float32, device=DEVICE)
+    import torch
+
+    source = torch.empty(1 << 28, dtype=torch.float32, device=device())
     target = torch.empty_like(source)
     found = []
     for _ in range(8):
@@ -98,7 +106,9 @@ def bandwidth() -> float:
 
 
 def wait() -> None:
-    if DEVICE == "cuda":
+    import torch
+
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 

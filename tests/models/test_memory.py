@@ -67,6 +67,8 @@ def test_a_gguf_that_does_not_fit_is_refused_with_both_sizes(tmp_path: Path) -> 
 )
 async def test_the_users_limit_goes_before_what_is_measured(spec: str, needs: str) -> None:
     engine, _, path = spec.partition(":")
+    if engine == "transformers":
+        pytest.importorskip("peft", reason="needs the engine transformers: make torch")
     with pytest.raises(ModelError, match=rf"takes {needs}[\d,]* bytes of memory, and memory_limit is 1,000,000 bytes"):
         await open_model(f"{engine}:{LAB / path}", EngineSettings(memory_limit=1_000_000))
     check_room(Path("x"), 10**12, 10**9, 10**13, "this machine", "")
