@@ -245,7 +245,7 @@ class Adapter(msgspec.Struct, frozen=True):
     layers: how many blocks, counted from the last, its configuration adapts (-1: all; 0: the modules that it names one by one).
     architecture: of the base that a GGUF adapter is for; "" for an adapter in mlx-lm's form.
     own: the rank and the scale of each module that differs from `rank` and `scale`, by mlx-lm's names.
-    input_only: of an embedding that is the output as well only the input is adapted, as PEFT does; mlx-lm adapts both.
+    input_only: it adapts an embedding as PEFT does, where that is the output as well the input alone; mlx-lm adapts both.
     """
 
     digest: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ async def test_embeddings_and_the_output(bases: Mapping[str, Path], tmp_path: Pa
     tuned = by_peft(base, peft)
     assert np.abs(tuned - by_peft(base, None)).max() > 1
     assert np.abs(by_mlx(base, mlx) - tuned).max() < 2e-4
-    assert adapter_at(peft).digest == adapter_at(mlx).digest
+    assert adapter_at(peft).digest != adapter_at(mlx).digest, "on a base with one matrix for both, they do not the same"
     found = []
     for spec, adapter in (
         (f"transformers:{base}", peft),
@@ -274,6 +275,25 @@ async def test_an_embedding_that_is_the_output_counts_as_peft_has_it(tmp_path: P
     with pytest.raises(AdapterMismatch, match="the base's output as well"):
         await model.attach(adapter)
     assert (await told(model))[0]
+    await model.aclose()
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.parametrize("engine", ["transformers", "mlx"])
+async def test_twins_that_differ_in_what_an_embedding_does_are_never_taken_for_each_other(
+    engine: str, tmp_path: Path
+) -> None:
+    """The same numbers in both forms, on the base that they can do something different on: one fits the engine, one doesn't."""
+    theirs = trained(LAB / "base", tmp_path / "theirs", target_modules=["embed_tokens", "v_proj"])
+    own = convert(source_at(theirs), tmp_path / "own", "mlx", replace(read_base(LAB / "base"), tied=False))
+    assert not own.same
+    assert own.digest() == adapter_at(own.path).digest != adapter_at(theirs).digest == own.former
+    model = await open_local(f"{engine}:{LAB / 'base'}")
+    fits, other = (theirs, own.path) if engine == "transformers" else (own.path, theirs)
+    bound = await model.attach(adapter_at(fits))
+    with pytest.raises(AdapterMismatch, match="the base's output as well"):
+        await model.attach(adapter_at(other))
+    assert (await told(bound))[1] != (await told(model))[1]
     await model.aclose()
 
 

@@ -105,7 +105,7 @@ def convert(
                 raise
             raise AdapterMismatch(f"{lora.shown}: its numbers don't fit into {dtype} ({error})") from None
         former = reading.result()
-        same = form != "gguf" and tensors == lora.tensors and _read_back(temporary, form).sizes == lora.sizes
+        same = form != "gguf" and tensors == lora.tensors and _alike(_read_back(temporary, form), lora)
         _put(temporary, destination)
     kinds = tuple(sorted({spec.dtype for spec in tensors.values()}))
     return Converted(destination, form, former, same, len(tensors), kinds, size)
@@ -158,6 +158,11 @@ def _write(lora: Lora, place: Path, form: Form, base: Base | None, tensors: dict
     files = place / (WEIGHTS_NAME if form == "mlx" else PEFT_WEIGHTS), place / CONFIG_NAME
     (write_mlx if form == "mlx" else write_peft)(lora, *files, tensors, lora.base)
     return list(files)
+
+
+def _alike(made: Lora, lora: Lora) -> bool:
+    """Do the same numbers do the same in both?"""
+    return (made.sizes, made.input_only) == (lora.sizes, lora.input_only)
 
 
 def _read_back(folder: Path, form: Form) -> Lora:

@@ -96,17 +96,19 @@ class Lora:
         return bits.T if part.turned else bits
 
     def digest(self) -> str:
-        """What `Adapter.digest` is of the same adapter in mlx-lm's file. Raises `AdapterBroken` for NaN and infinity."""
+        """What `Adapter.digest` is of it. Raises `AdapterBroken` for NaN and infinity."""
         digest = TensorDigest(self.shown)
         read, turned = Buffer(), Buffer()
         with self.weights.open("rb") as file:
             for name in sorted(self.parts):
                 digest.begin(name, self.parts[name].spec)
                 digest.add(turned.contiguous(self.read(file, name, read)).data)
+        # The same numbers in mlx-lm's form adapt more, where the embedding is the output as well.
+        more = {"input_only": True} if self.input_only else {}
         if self.uniform is None:
-            return digest.end({"modules": self.sizes})
+            return digest.end({"modules": self.sizes, **more})
         rank, scale = self.uniform
-        return digest.end({"rank": rank, "scale": scale})
+        return digest.end({"rank": rank, "scale": scale, **more})
 
 
 def lora_of(adapter: Adapter) -> Lora:

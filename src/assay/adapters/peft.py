@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from assay.adapters.fit import EMBEDDINGS
 from assay.adapters.header import Layout, read_layout
 from assay.adapters.lora import FLOATS, Lora, Part
 from assay.adapters.mlx_files import write_mlx
@@ -58,7 +59,7 @@ def normalise(weights: Path, config: Path, shown_weights: PurePath, shown_config
     if lora.carried:
         raise AdapterBroken(carries(lora))
     target = weights.with_suffix(".mlx")
-    write_mlx(lora, target, config, lora.tensors, lora.base, input_only=True)
+    write_mlx(lora, target, config, lora.tensors, lora.base, input_only=lora.input_only)
     target.replace(weights)
 
 
@@ -102,7 +103,7 @@ def read_peft(weights: Path, config: Path, shown_weights: PurePath, shown_config
         base if isinstance(base, str) else "",
         stabilised=bool(settings.get("use_rslora")),
         carried=dict(carried.values()),
-        input_only=True,
+        input_only=any(module.rpartition(".")[2] in EMBEDDINGS for module in ranks),
     )
 
 

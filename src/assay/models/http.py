@@ -49,8 +49,7 @@ _VERSION = "1"
 
 _OPEN_A_SLOT = 4
 
-# What the user has to mend, if the server does it to every question.
-_USERS = ("forbidden", "unsuited", "garbled")
+_USERS = ("forbidden", "unsuited")  # what the user has to mend, if the server does it to every question
 
 
 class HttpModel:

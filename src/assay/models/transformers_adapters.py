@@ -89,11 +89,13 @@ class PeftSlots:
             lora_dropout=0.0,
             bias="none",
         )
-        if self._tuner is None:
-            self._tuner = LoraModel(self._model, {adapter.digest: config}, adapter.digest)
-        else:
-            self._tuner.peft_config[adapter.digest] = config
-            self._tuner.inject_adapter(self._model, adapter.digest)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an embedding is the output as well: it is known what is adapted
+            if self._tuner is None:
+                self._tuner = LoraModel(self._model, {adapter.digest: config}, adapter.digest)
+            else:
+                self._tuner.peft_config[adapter.digest] = config
+                self._tuner.inject_adapter(self._model, adapter.digest)
         self._tuner.requires_grad_(False).eval()
         with torch.no_grad():
             for name, tensor in tensors.items():

@@ -46,6 +46,7 @@ class VllmApi:
         self._address = address
         self._settings = settings
         self._key = key
+        self._has_answered = False
 
     async def check(self) -> list[Served]:
         """The models that the server has, if it can be given adapters.
@@ -97,9 +98,11 @@ class VllmApi:
 
     async def _models(self) -> list[Served]:
         try:
-            return await served(self._address, self._settings, self._key)
+            found = await served(self._address, self._settings, self._key)
         except Fault as fault:
             raise self._failed(fault) from None
+        self._has_answered = True
+        return found
 
     def _cannot(self, owner: str) -> ModelError:
         if owner == "vllm":
@@ -132,7 +135,7 @@ class VllmApi:
 
     def _failed(self, fault: Fault) -> AssayError:
         said = f"{self._address.base}: {scrubbed(fault.reason, self._key)}"
-        if fault.again and fault.kind != "foreign":
+        if fault.again and not (fault.kind == "foreign" and not self._has_answered):
             return Unreachable(said)
         return ModelError(said + (API_ADDRESS if fault.kind == "webpage" else ""))
 
