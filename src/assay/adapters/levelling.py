@@ -26,7 +26,7 @@ _EXACT = 1e-9  # how far apart numbers may be that differ by their own rounding 
 
 def differs(what: str, factors: Mapping[str, float]) -> str:
     """That the modules' factors differ, with an example. what: "alpha" or "scale"."""
-    usual = Counter(factors[module] for module in sorted(factors)).most_common(1)[0][0]
+    usual = _usual(factors)
     module, own = next((module, factor) for module, factor in sorted(factors.items()) if factor != usual)
     return (
         "scales its modules each in its own way (alpha_pattern, or rank_pattern with use_rslora; for instance "
@@ -39,10 +39,9 @@ def powers(factors: Mapping[str, float]) -> tuple[float, Mapping[str, int]] | No
 
     It is the one that most modules have.
     """
-    counted = Counter(factors[module] for module in sorted(factors))
-    one = counted.most_common(1)[0][0]
+    one = _usual(factors)
     if one == 0:
-        return (one, dict.fromkeys(factors, 0)) if len(counted) == 1 else None
+        return None if any(factors.values()) else (one, dict.fromkeys(factors, 0))
     found: dict[str, int] = {}
     for module, factor in factors.items():
         ratio = factor / one
@@ -50,6 +49,11 @@ def powers(factors: Mapping[str, float]) -> tuple[float, Mapping[str, int]] | No
         if not math.isclose(factor, math.ldexp(one, found[module]), rel_tol=_EXACT):
             return None
     return one, found
+
+
+def _usual(factors: Mapping[str, float]) -> float:
+    """What most modules have; of equally many, the first by their names."""
+    return Counter(factors[module] for module in sorted(factors)).most_common(1)[0][0]
 
 
 def multiplied(bits: Bits, dtype: str, power: int, shown: PurePath, name: str) -> Bits:

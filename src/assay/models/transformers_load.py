@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,9 +66,8 @@ def _check_whole(path: Path, told: Mapping[str, Any], own: Collection[str]) -> N
     biases. Weights beside the layers are often right, as of a model for images. own: the names of the model's weights.
     """
     if missing := sorted(told["missing_keys"]):
-        shown = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
         raise ModelError(
-            f"{path} lacks {len(missing)} of the model's weights ({shown}); a file of it is missing, or it is no "
+            f"{path} lacks {len(missing)} of the model's weights ({_listed(missing)}); a file of it is missing, or it is no "
             "language model of this kind: fetch it again"
         )
     stacks = {found[1] for name in own if (found := _IN_A_LAYER.match(name))}
@@ -76,11 +75,14 @@ def _check_whole(path: Path, told: Mapping[str, Any], own: Collection[str]) -> N
         name for name in sorted(told["unexpected_keys"]) if (found := _IN_A_LAYER.match(name)) and found[1] in stacks
     ]
     if strange:
-        shown = ", ".join(strange[:4]) + (", …" if len(strange) > 4 else "")
         raise ModelError(
-            f"{path} holds {len(strange)} weights of layers that the model of its config.json has no place for ({shown}); "
-            "one of the two is of another model: fetch it again"
+            f"{path} holds {len(strange)} weights of layers that the model of its config.json has no place for "
+            f"({_listed(strange)}); one of the two is of another model: fetch it again"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
 
 
 def _check_quantisation(path: Path, config: Mapping[str, Any]) -> None:

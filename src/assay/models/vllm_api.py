@@ -135,7 +135,7 @@ class VllmApi:
 
     def _failed(self, fault: Fault) -> AssayError:
         said = f"{self._address.base}: {scrubbed(fault.reason, self._key)}"
-        if fault.again and not (fault.kind == "foreign" and not self._has_answered):
+        if fault.again and (fault.kind != "foreign" or self._has_answered):
             return Unreachable(said)
         return ModelError(said + (API_ADDRESS if fault.kind == "webpage" else ""))
 

@@ -87,14 +87,15 @@ def suite_from_task(source: str, say: Callable[[str], None] = lambda note: None)
         _check_requests(task_name, documents)
         content = _content(task, chat)
         _loaded[content] = documents
-        asked = next(iter(documents.requests.values()))[0].request_type == "generate_until"
+        first = next(iter(documents.requests.values()))
+        asked = first[0].request_type == "generate_until"
+        if asked:
+            options[task_name] = _options(task_name, first)
         spec = ScorerSpec("lm_eval" if asked else "lm_eval_weighed", {"task": task_name, "content": content})
         for number, requests in documents.requests.items():
             sample = _sample(task_name, task, number, requests, alone=len(tasks) == 1)
             samples.append(sample)
             scorers[sample.id] = spec
-            if asked:
-                options[task_name] = _options(task_name, requests)
     if len(set(options.values())) > 1:
         raise SuiteError(
             f"the tasks of {name} generate in different ways ({', '.join(options)}); name each by itself: {source}"
